@@ -1,0 +1,20 @@
+"""Non-negative matrix factorization on any array type."""
+
+from nmf_xp._control import Progress
+from nmf_xp.divergences import beta_divergence
+from nmf_xp.factorization import nmf, transform
+from nmf_xp.result import Result, Status
+from nmf_xp.updates import update_h, update_w
+
+__all__ = [
+    "Progress",
+    "Result",
+    "Status",
+    "beta_divergence",
+    "nmf",
+    "transform",
+    "update_h",
+    "update_w",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,130 @@
+"""What nmf_xp knows about array libraries: the only file that imports array-api-compat.
+
+No array library is imported here. A library is recognised by the arrays that the user hands in, so it
+has been imported already.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nmf_xp._typing import Array, Namespace
+
+is_array = array_api_compat.is_array_api_obj
+is_jax = array_api_compat.is_jax_array
+is_dask = array_api_compat.is_dask_array
+
+
+def array_namespace(*arrays: Any) -> Namespace:
+    """Namespace of the arrays; TypeError when they are not arrays or not of one namespace."""
+    return array_api_compat.array_namespace(*arrays)
+
+
+def device(x: Array) -> Any:
+    """Device of an array, to be passed to creation functions; None where the array is being traced."""
+    return None if is_traced(x) else array_api_compat.device(x)
+
+
+def is_traced(x: Any) -> bool:
+    """Whether `x` stands for an array inside a user's `jax.jit`, `jax.vmap` or `jax.grad`."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.core.Tracer)
+
+
+def is_readable(x: Any) -> bool:
+    """Whether the values of `x` can be read now: not for a JAX tracer, a dask array or a torch meta tensor."""
+    return not (is_traced(x) or is_dask(x) or str(getattr(x, "device", "")) == "meta")
+
+
+def unsupported_kind(x: Any) -> str | None:
+    """What `x` is and what to pass instead, for arrays that break the standard's promises; None for all others."""
+    if is_dask(x):
+        return "a dask array, which nmf_xp cannot iterate on yet; pass its `.compute()` if it fits in memory"
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(x, numpy.matrix):
+        return "a numpy.matrix, whose `*` is a matrix product; pass `numpy.asarray` of it"
+    if numpy is not None and isinstance(x, numpy.ma.MaskedArray):
+        return "a masked array, whose mask would be ignored; pass its `.filled(...)`"
+    if array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided":
+        return f"a torch tensor of layout {x.layout}; pass its `.to_dense()`"
+    return None
+
+
+def to_host(x: Any) -> np.ndarray[Any, Any]:
+    """NumPy array with the values of `x`, from any device."""
+    import numpy as np
+
+    if array_api_compat.is_cupy_array(x):
+        return x.get()
+    if array_api_compat.is_torch_array(x):
+        return x.detach().cpu().numpy()
+    if type(x).__module__.startswith("array_api_strict"):
+        import array_api_strict
+
+        return np.asarray(x.to_device(array_api_strict.Device("CPU_DEVICE")))
+    return np.asarray(x)
+
+
+def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any) -> Array:
+    """Array of namespace `xp` with the values of a NumPy array."""
+    import numpy as np
+
+    name = dtype_name(dtype)
+    if hasattr(np, name):  # round on the host: half the bytes travel, and JAX need not warn of truncation
+        x = x.astype(name, copy=True)
+    out: Array = xp.asarray(x, dtype=dtype) if device is None else xp.asarray(x, dtype=dtype, device=device)
+    return out
+
+
+def scalar(x: Array) -> float:
+    """Read a 0-d array as a Python float: the one place where the loop waits for a device."""
+    return float(x)
+
+
+def dtype_name(dtype: Any) -> str:
+    """Name of a dtype without its namespace: `float32`, whoever made it."""
+    return getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
+
+
+@functools.lru_cache(maxsize=64)
+def _real_dtypes(xp: Namespace, device: Any, _x64: bool) -> tuple[Any, Any]:
+    info = xp.__array_namespace_info__()
+    widest = info.dtypes(kind="real floating", device=device)
+    return info.default_dtypes(device=device)["real floating"], widest.get("float64", widest["float32"])
+
+
+def _jax_x64() -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and bool(jax.config.jax_enable_x64)
+
+
+def default_dtype(xp: Namespace, device: Any) -> Any:
+    """The namespace's default floating dtype on the device."""
+    return _real_dtypes(xp, device, _jax_x64())[0]
+
+
+def accumulator_dtype(xp: Namespace, device: Any) -> Any:
+    """The dtype in which sums accumulate: float64 where the device has it, else float32."""
+    return _real_dtypes(xp, device, _jax_x64())[1]
+
+
+def dtype_named(xp: Namespace, name: str, *, device: Any = None) -> Any:
+    """The dtype of that name, or float32 with one warning where the device has no float64."""
+    if name == "float64" and dtype_name(accumulator_dtype(xp, device)) != "float64":
+        remedy = (
+            " Enable it with `jax.config.update('jax_enable_x64', True)` before making arrays."
+            if xp.__name__.startswith("jax")
+            else ""
+        )
+        msg = f"float64 is not available on this device ({xp.__name__}); float32 is used.{remedy}"
+        warnings.warn(msg, UserWarning, stacklevel=3)
+        name = "float32"
+    return getattr(xp, name)

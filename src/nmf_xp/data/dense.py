@@ -1,0 +1,61 @@
+"""A dense V: every entry is stored and observed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+
+
+class Dense(NamedTuple):
+    """A dense matrix (..., m, n)."""
+
+    values: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def T(self) -> Dense:
+        return DenseTransposed(self.values)
+
+    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        return W @ H
+
+    def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
+        return Z @ xp.matrix_transpose(H)
+
+    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+        if beta == 1:
+            return xp.expand_dims(xp.sum(H, axis=-1), axis=-2)
+        if beta == 2:
+            return W @ (H @ xp.matrix_transpose(H))
+        assert Y is not None
+        return self.contract(Y ** (beta - 1.0), H, xp=xp)
+
+    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
+        return xp.sum(Z, axis=(-2, -1), dtype=dtype)
+
+
+class DenseTransposed(Dense):
+    """The transposed problem of a dense matrix.
+
+    Its entries stay in V's own memory order, so that no elementwise operation meets two orders at once.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        *stack, m, n = self.values.shape
+        return (*stack, n, m)
+
+    @property
+    def T(self) -> Dense:
+        return Dense(self.values)
+
+    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        return xp.matrix_transpose(H) @ xp.matrix_transpose(W)
+
+    def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
+        return xp.matrix_transpose(Z) @ xp.matrix_transpose(H)

@@ -1,0 +1,135 @@
+r"""The beta-divergence between V and its model WH.
+
+Notation and formulas follow Fevotte & Idier (2011), "Algorithms for nonnegative matrix factorization with the
+beta-divergence", Neural Computation 23(9), eq. 2.3-2.6:
+
+    beta = 2   d(v|y) = (v - y)^2 / 2                     half the squared Frobenius norm
+    beta = 1   d(v|y) = v log(v/y) - v + y                Kullback-Leibler (Lee & Seung 2001, eq. 3)
+    beta = 0   d(v|y) = v/y - log(v/y) - 1                Itakura-Saito
+    others     d(v|y) = [v^beta + (beta-1) y^beta - beta v y^(beta-1)] / [beta (beta-1)]
+
+All but the first are computed from delta = y - v, so that a model close to its data keeps its digits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nmf_xp import _compat
+from nmf_xp.data import as_data
+from nmf_xp.validation import check_beta, check_problem
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+
+
+def beta_divergence(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius") -> Array:
+    r"""Beta-divergence D(V | WH), summed over the entries of each matrix.
+
+    Parameters
+    ----------
+    V : array, shape (..., m, n)
+        Non-negative data, real floating.
+    W : array, shape (..., m, r)
+        Left factor, of V's namespace, dtype and device.
+    H : array, shape (..., r, n)
+        Right factor, likewise.
+    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
+        The beta of the divergence; the names stand for 2, 1 and 0.
+
+    Returns
+    -------
+    array, shape (...)
+        The divergence, in float64 where the device has it, else float32; a 0-d array for one matrix.
+        Where V has zeros it is infinite for beta <= 0, and ordinary for beta > 0 (0 log 0 = 0).
+
+    Raises
+    ------
+    TypeError
+        V, W or H is not an array, or their namespaces, dtypes or devices differ.
+    ValueError
+        Their shapes do not fit, or `beta_loss` is not one of the names nor a finite number.
+
+    Notes
+    -----
+    Values are not checked, so the function can be traced and differentiated (`jax.jit`, `jax.grad`, torch).
+    Fevotte & Idier (2011), eq. 2.3-2.6; for beta 1, Lee & Seung (2001), eq. 3; for beta 2, half of their eq. 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import beta_divergence
+    >>> V = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+    >>> W, H = np.ones((2, 1)), np.full((1, 2), 2.5)
+    >>> round(float(beta_divergence(V, W, H, beta_loss="frobenius")), 6)
+    2.5
+    >>> round(float(beta_divergence(V, W, H, beta_loss="kullback-leibler")), 6)
+    1.064401
+    """
+    beta = check_beta(beta_loss)
+    xp = check_problem(V, W, H)
+    return data_divergence(as_data(V), W, H, beta=beta, xp=xp)
+
+
+def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
+    """D(V | WH) over any kind of data."""
+    Y = data.predict(W, H, xp=xp)
+    dtype = _compat.accumulator_dtype(xp, _compat.device(data.values))
+    return data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
+
+
+def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
+    """d(v|y), entry by entry."""
+    if beta == 2:
+        delta = V - Y
+        return 0.5 * delta * delta
+    if beta == 1:
+        return _kullback_leibler(V, Y, xp=xp)
+    if beta == 0:
+        return _itakura_saito(V, Y, xp=xp)
+    return _general(V, Y, beta=beta, xp=xp)
+
+
+def _kullback_leibler(V: Array, Y: Array, *, xp: Namespace) -> Array:
+    """delta - v log(1 + delta/v), with 0 log 0 = 0."""
+    delta = Y - V
+    quotient = delta / xp.where(_negligible(V, Y, power=2, xp=xp), 1.0, V)
+    return delta - V * xp.log1p(quotient)
+
+
+def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:
+    """t + expm1(-t) with t = log(y/v); infinite where v or y is zero."""
+    far = _negligible(V, Y, power=2, xp=xp)
+    t = xp.log1p((Y - V) / xp.where(far, 1.0, V))
+    smallest = float(xp.finfo(V.dtype).smallest_normal)
+    distant = xp.log(xp.maximum(Y, smallest)) - xp.log(xp.maximum(V, smallest)) - 1.0
+    return xp.where(_positive(V, Y, xp=xp), xp.where(far, distant, t + xp.expm1(-t)), float("inf"))
+
+
+def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
+    """v^beta [expm1(beta t)/beta - expm1((beta-1) t)/(beta-1)] with t = log(y/v).
+
+    The bracket is the published numerator over v^beta, without its cancellation at v = y. Where v is negligible
+    beside y nothing cancels, and the terms are taken one by one. For beta <= 0 it is infinite at zeros.
+    """
+    far = _negligible(V, Y, power=1, xp=xp)
+    v = xp.where(far, 1.0, V)
+    t = xp.log1p((Y - V) / v)
+    near = v**beta * (xp.expm1(beta * t) / beta - xp.expm1((beta - 1.0) * t) / (beta - 1.0))
+    smallest = float(xp.finfo(V.dtype).smallest_normal)
+    y = xp.maximum(Y, smallest)
+    v = V if beta > 0 else xp.maximum(V, smallest)
+    power = v**beta
+    distant = (y**beta - power) / beta - (v * y ** (beta - 1.0) - power) / (beta - 1.0)
+    d = xp.where(far, distant, near)
+    return d if beta > 0 else xp.where(_positive(V, Y, xp=xp), d, float("inf"))
+
+
+def _negligible(V: Array, Y: Array, *, power: int, xp: Namespace) -> Array:
+    """Whether v is so small beside y that y/v is not needed, and could overflow."""
+    return V <= float(xp.finfo(V.dtype).eps) ** power * Y
+
+
+def _positive(V: Array, Y: Array, *, xp: Namespace) -> Array:
+    return xp.logical_and(V > 0, Y > 0)

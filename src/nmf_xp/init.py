@@ -1,0 +1,134 @@
+"""Where the iteration starts.
+
+All random numbers and the small dense algebra of NNDSVD are made on the host in float64 and moved to V's device
+afterwards, so that one `random_state` gives the same start on every backend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp import _compat
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+
+INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
+
+
+def random_generator(random_state: Any) -> np.random.Generator | np.random.RandomState:
+    """NumPy's generator for a seed, or the one that was given."""
+    import numpy as np
+
+    if isinstance(random_state, np.random.Generator | np.random.RandomState):
+        return random_state
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        msg = (
+            "`random_state` must be None, a non-negative integer, a numpy.random.Generator or a "
+            f"numpy.random.RandomState, got {random_state!r}"
+        )
+        raise type(error)(msg) from None
+
+
+def start(data: Data, n_components: int, *, init: str, random_state: Any, xp: Namespace) -> tuple[Array, Array]:
+    """W and H for the named method."""
+    rng = random_generator(random_state)
+    if init == "random":
+        return random_start(data, n_components, rng=rng, xp=xp)
+    return nndsvd_start(data, n_components, fill=init, rng=rng, xp=xp)
+
+
+def random_start(data: Data, n_components: int, *, rng: Any, xp: Namespace) -> tuple[Array, Array]:
+    """Uniform factors in [0.1, 1.1) times one number that makes sum(WH) = sum(V)."""
+    m, n = data.shape[-2:]
+    W, H = rng.uniform(0.1, 1.1, size=(m, n_components)), rng.uniform(0.1, 1.1, size=(n_components, n))
+    V = data.values
+    device = _compat.device(V)
+    wide = _compat.accumulator_dtype(xp, device)
+    total = data.sum(V, dtype=wide, xp=xp)
+    scale = xp.astype(xp.sqrt(total / float(W.sum(axis=0) @ H.sum(axis=1))), V.dtype)
+    return (
+        scale * _compat.from_host(W, xp=xp, dtype=V.dtype, device=device),
+        scale * _compat.from_host(H, xp=xp, dtype=V.dtype, device=device),
+    )
+
+
+def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
+    """W for given H, equal along each row, such that every row of WH has the sum of V's row.
+
+    It depends on no other row and on no random number.
+    """
+    ones = xp.ones_like(H[..., :1, :])
+    row_sums = data.contract(data.values, ones, xp=xp)
+    return row_sums / xp.sum(H, axis=(-2, -1), keepdims=True) * xp.ones_like(xp.matrix_transpose(H[..., :, :1]))
+
+
+def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Namespace) -> tuple[Array, Array]:
+    """Non-negative double singular value decomposition (Boutsidis & Gallopoulos 2008).
+
+    `nndsvd` leaves zeros, `nndsvda` replaces them by the mean of V, `nndsvdar` by small random numbers.
+    """
+    import numpy as np
+
+    U, S, Vt = _truncated_svd(data, n_components, rng=rng, xp=xp)
+    W, H = np.zeros_like(U), np.zeros_like(Vt)
+    W[:, 0], H[0] = np.sqrt(S[0]) * np.abs(U[:, 0]), np.sqrt(S[0]) * np.abs(Vt[0])
+    for k in range(1, n_components):
+        # Of the two non-negative parts of the k-th singular pair, keep the heavier one.
+        parts = [(np.maximum(s * U[:, k], 0), np.maximum(s * Vt[k], 0)) for s in (1, -1)]
+        weights = [np.linalg.norm(u) * np.linalg.norm(v) for u, v in parts]
+        u, v = parts[int(np.argmax(weights))]
+        if max(weights) > 0:
+            scale = np.sqrt(S[k] * max(weights))
+            W[:, k], H[k] = scale * u / np.linalg.norm(u), scale * v / np.linalg.norm(v)
+    # What is this small is rounding error of the decomposition.
+    W[W < 1e-6 * W.max(initial=0)] = 0
+    H[H < 1e-6 * H.max(initial=0)] = 0
+    mean = _mean(data, xp=xp)
+    for factor in (W, H):
+        zeros = factor == 0
+        if fill == "nndsvda":
+            factor[zeros] = mean
+        elif fill == "nndsvdar":
+            factor[zeros] = np.abs(mean * rng.standard_normal(size=int(zeros.sum())) / 100)
+    V = data.values
+    device = _compat.device(V)
+    return (
+        _compat.from_host(W, xp=xp, dtype=V.dtype, device=device),
+        _compat.from_host(H, xp=xp, dtype=V.dtype, device=device),
+    )
+
+
+def _mean(data: Data, *, xp: Namespace) -> float:
+    m, n = data.shape[-2:]
+    wide = _compat.accumulator_dtype(xp, _compat.device(data.values))
+    return _compat.scalar(data.sum(data.values, dtype=wide, xp=xp)) / (m * n)
+
+
+def _truncated_svd(data: Data, rank: int, *, rng: Any, xp: Namespace) -> tuple[Any, Any, Any]:
+    """Leading singular triplets by a randomized range finder (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.1).
+
+    V meets only thin matrices, on its own device; those are orthonormalised on the host.
+    """
+    import numpy as np
+
+    V = data.values
+    device = _compat.device(V)
+    m, n = data.shape[-2:]
+    width = min(rank + 10, m, n)
+
+    def times(problem: Data, X: Any) -> Any:
+        X = _compat.from_host(np.ascontiguousarray(X.T), xp=xp, dtype=V.dtype, device=device)
+        return np.asarray(_compat.to_host(problem.contract(V, X, xp=xp)), dtype=np.float64)
+
+    Q = np.linalg.qr(times(data, rng.standard_normal(size=(n, width))))[0]
+    for _ in range(7):
+        Q = np.linalg.qr(times(data.T, Q))[0]
+        Q = np.linalg.qr(times(data, Q))[0]
+    U, S, Vt = np.linalg.svd(times(data.T, Q).T, full_matrices=False)
+    return (Q @ U)[:, :rank], S[:rank], Vt[:rank]

@@ -1,0 +1,53 @@
+"""The algorithms: frozen settings on one side, the state that changes on the other.
+
+A solver is a NamedTuple of Python scalars, hashable, so that a compiled loop can treat it as a constant. It never
+sees V, only a `Data`. Adding one takes a file here and a line in `SOLVERS`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nmf_xp.solvers.mu import MultiplicativeUpdate
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+
+__all__ = ["SOLVERS", "MultiplicativeUpdate", "Solver", "make_solver"]
+
+SOLVERS = {"mu": MultiplicativeUpdate}
+
+
+class Factors(Protocol):
+    """The part that every solver's state has in common."""
+
+    @property
+    def W(self) -> Array: ...
+    @property
+    def H(self) -> Array: ...
+
+
+class Solver(Protocol):
+    """What the loop asks of an algorithm."""
+
+    @property
+    def beta(self) -> float:
+        """The beta of the divergence."""
+
+    @property
+    def floor(self) -> float:
+        """The least value of a factor's entry."""
+
+    @property
+    def fixed_h(self) -> bool:
+        """Whether only W is updated."""
+
+    def init(self, data: Data, W: Array, H: Array, *, xp: Namespace) -> Any:
+        """The state at the start; W and H respect the floor."""
+
+    def step(self, state: Any, data: Data, *, xp: Namespace) -> Any:
+        """One iteration, as a pure function of arrays."""
+
+    def objective(self, state: Any, data: Data, *, xp: Namespace) -> Array:
+        """What the iteration decreases, penalties included: a 0-d array."""

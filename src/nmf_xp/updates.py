@@ -1,0 +1,141 @@
+r"""The multiplicative updates of Lee & Seung, for every beta-divergence.
+
+Fevotte & Idier (2011), eq. 4.1 (W) with the exponent gamma of their Theorems 1-3, which makes the update a
+majorisation-minimisation step, so that the divergence cannot rise:
+
+    W <- W * [ (V * Y^(beta-2)) H^T / (Y^(beta-1) H^T) ]^gamma,     Y = WH,
+
+    gamma = 1/(2 - beta) for beta < 1,  1 for 1 <= beta <= 2,  1/(beta - 1) for beta > 2.
+
+For beta 1 and gamma 1 this is Lee & Seung (2001), eq. 5; for beta 2, eq. 4. The update of H is the update of W
+on the transposed problem V^T = H^T W^T. Y is computed from the very factors that an update uses, so it is never stale.
+
+The results are floored (Takahashi & Hibi 2014): an exact zero could never leave zero. As the majoriser is convex in
+each entry, stopping at the floor cannot raise it either.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from nmf_xp.data import as_data
+from nmf_xp.validation import check_beta, check_problem
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+
+
+def update_w(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius") -> Array:
+    r"""One multiplicative update of W with H fixed; the divergence does not rise.
+
+    Parameters
+    ----------
+    V : array, shape (..., m, n)
+        Non-negative data, real floating.
+    W : array, shape (..., m, r)
+        Left factor, of V's namespace, dtype and device.
+    H : array, shape (..., r, n)
+        Right factor, likewise.
+    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
+        The beta of the divergence; the names stand for 2, 1 and 0.
+
+    Returns
+    -------
+    array, shape (..., m, r)
+        The new W, a new array. Its entries, like those of the W and H that are used, are at least
+        `factor_floor`, a number far below the rounding error of data of order one.
+
+    Raises
+    ------
+    TypeError
+        V, W or H is not an array, or their namespaces, dtypes or devices differ.
+    ValueError
+        Their shapes do not fit, or `beta_loss` is not one of the names nor a finite number.
+
+    Notes
+    -----
+    Values are not checked, so the function can be traced and compiled. Lee & Seung (2001), eq. 4 and 5;
+    Fevotte & Idier (2011), eq. 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import beta_divergence, update_h, update_w
+    >>> V = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+    >>> W, H = np.ones((2, 1)), np.full((1, 2), 2.5)
+    >>> W = update_w(V, W, H, beta_loss="kullback-leibler")
+    >>> H = update_h(V, W, H, beta_loss="kullback-leibler")
+    >>> (W @ H).round(3).tolist()
+    [[1.2, 1.8], [2.8, 4.2]]
+    """
+    beta = check_beta(beta_loss)
+    xp = check_problem(V, W, H)
+    floor = factor_floor(V.dtype, beta=beta, xp=xp)
+    W, H = xp.maximum(W, floor), xp.maximum(H, floor)
+    return multiplicative_w(as_data(V), W, H, beta=beta, floor=floor, xp=xp)
+
+
+def update_h(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius") -> Array:
+    """One multiplicative update of H with W fixed: `update_w` on the transposed problem.
+
+    Parameters, errors and notes are those of `update_w`. Returns the new H, shape (..., r, n).
+    """
+    beta = check_beta(beta_loss)
+    xp = check_problem(V, W, H)
+    floor = factor_floor(V.dtype, beta=beta, xp=xp)
+    W, H = xp.maximum(W, floor), xp.maximum(H, floor)
+    return multiplicative_h(as_data(V), W, H, beta=beta, floor=floor, xp=xp)
+
+
+def multiplicative_w(data: Data, W: Array, H: Array, *, beta: float, floor: float, xp: Namespace) -> Array:
+    """The update of W over any kind of data, for factors that respect the floor."""
+    numerator, denominator = slopes(data, W, H, beta=beta, xp=xp)
+    ratio = numerator / xp.maximum(denominator, float(xp.finfo(W.dtype).smallest_normal))
+    gamma = mm_exponent(beta)
+    return xp.maximum(W * (ratio if gamma == 1 else ratio**gamma), floor)
+
+
+def multiplicative_h(data: Data, W: Array, H: Array, *, beta: float, floor: float, xp: Namespace) -> Array:
+    """The update of H: that of W on the transposed problem."""
+    Wt, Ht = xp.matrix_transpose(W), xp.matrix_transpose(H)
+    return xp.matrix_transpose(multiplicative_w(data.T, Ht, Wt, beta=beta, floor=floor, xp=xp))
+
+
+def slopes(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> tuple[Array, Array]:
+    """The two positive parts of the gradient in W: dD/dW = denominator - numerator.
+
+    numerator = (V * Y^(beta-2)) H^T, denominator = Y^(beta-1) H^T, shapes (..., m, r) or broadcasting to it.
+    """
+    V = data.values
+    if beta == 2:
+        return data.contract(V, H, xp=xp), data.model_slope(W, H, None, beta=beta, xp=xp)
+    Y = data.predict(W, H, xp=xp)
+    quotient = V / Y
+    if beta == 1:
+        return data.contract(quotient, H, xp=xp), data.model_slope(W, H, None, beta=beta, xp=xp)
+    weighted = quotient * Y ** (beta - 1.0)
+    return data.contract(weighted, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
+
+
+def mm_exponent(beta: float) -> float:
+    """The exponent gamma that makes the multiplicative update monotone (Fevotte & Idier 2011, sec. 4.1)."""
+    if beta < 1:
+        return 1.0 / (2.0 - beta)
+    if beta > 2:
+        return 1.0 / (beta - 1.0)
+    return 1.0
+
+
+def factor_floor(dtype: Any, *, beta: float, xp: Namespace) -> float:
+    """The least value of a factor's entry: a power of two by which no term of an update can overflow.
+
+    With E the dtype's largest exponent, W, H >= f and V <= 2^(E/8), the largest term of a numerator, V Y^(beta-2), is
+    2^(E/8) f^(-2 max(1, 2-beta)), and up to 2^24 of them are summed. For beta >= 1, f is 6e-14 in float32 and
+    6e-132 in float64.
+    """
+    largest_exponent = math.log2(float(xp.finfo(dtype).max))
+    return 2.0 ** -int((0.875 * largest_exponent - 24.0) / (2.0 * max(1.0, 2.0 - beta)))

@@ -1,0 +1,249 @@
+"""Checks at the boundary: one error that names the argument, the rule, what was got and what to do.
+
+Shapes, dtypes and namespaces are always checked; values only where they can be read without tracing.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp import _compat
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from nmf_xp._typing import Array, Namespace
+
+BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+
+
+def check_beta(beta_loss: float | str) -> float:
+    """The beta of a loss given by name or by number."""
+    if isinstance(beta_loss, str):
+        if beta_loss not in BETA_LOSSES:
+            msg = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number, got {beta_loss!r}"
+            raise ValueError(msg)
+        return BETA_LOSSES[beta_loss]
+    if not _is_real(beta_loss):
+        msg = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number, got {beta_loss!r}"
+        raise TypeError(msg)
+    if not math.isfinite(beta_loss):
+        msg = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number, got {beta_loss!r}"
+        raise ValueError(msg)
+    return float(beta_loss)
+
+
+def check_problem(V: Any, W: Any, H: Any) -> Namespace:
+    """The namespace of V (..., m, n), W (..., m, r) and H (..., r, n), which must fit each other."""
+    for name, x in (("V", V), ("W", W), ("H", H)):
+        check_array(name, x, min_ndim=2)
+        check_floating(name, x)
+    check_factor("W", W, V)
+    check_factor("H", H, V)
+    m, n = V.shape[-2:]
+    if W.shape[-2] != m or H.shape[-1] != n or W.shape[-1] != H.shape[-2]:
+        msg = (
+            f"The shapes of `V`, `W` and `H` must be (..., m, n), (..., m, r) and (..., r, n), "
+            f"got {tuple(V.shape)}, {tuple(W.shape)} and {tuple(H.shape)}"
+        )
+        raise ValueError(msg)
+    return _compat.array_namespace(V)
+
+
+def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None) -> Namespace:
+    """The namespace of one array, whose number of axes is checked and none of which may be empty."""
+    if not _compat.is_array(x):
+        rule = "an array of a namespace that follows the array API standard"
+        msg = f"`{name}` must be {rule}, got {_kind(x)}{_remedy(x)}"
+        raise TypeError(msg)
+    kind = _compat.unsupported_kind(x)
+    if kind is not None:
+        msg = f"`{name}` must be a plain dense array, got {kind}"
+        raise TypeError(msg)
+    ndim = len(x.shape)
+    if ndim < min_ndim or (max_ndim is not None and ndim > max_ndim):
+        rule = f"{min_ndim} axes" if min_ndim == max_ndim else f"at least {min_ndim} axes"
+        remedy = "; reshape it to one row (1, n) or one column (m, 1)" if ndim == 1 else ""
+        msg = f"`{name}` must have {rule}, got shape {tuple(x.shape)}{remedy}"
+        raise ValueError(msg)
+    if any(length == 0 for length in x.shape):
+        msg = f"`{name}` must have no empty axis, got shape {tuple(x.shape)}"
+        raise ValueError(msg)
+    return _compat.array_namespace(x)
+
+
+def check_floating(name: str, x: Array) -> None:
+    """Refuse what is not real floating."""
+    xp = _compat.array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        msg = f"`{name}` must have a real floating dtype, got {_compat.dtype_name(x.dtype)}; cast it first"
+        raise TypeError(msg)
+
+
+def as_working_dtype(name: str, x: Array, *, xp: Namespace) -> Array:
+    """V in the dtype in which it is factorized.
+
+    float32 and float64 stay; integers and booleans become the namespace's default floating dtype; 16-bit floats become
+    float32, because their sums overflow and their floor would be visible.
+    """
+    if xp.isdtype(x.dtype, ("bool", "integral")):
+        return xp.astype(x, _compat.default_dtype(xp, _compat.device(x)))
+    if not xp.isdtype(x.dtype, "real floating"):
+        got = _compat.dtype_name(x.dtype)
+        msg = f"`{name}` must be real: floating, integer or boolean, got dtype {got}; cast it first"
+        raise TypeError(msg)
+    bits = xp.finfo(x.dtype).bits
+    if bits > 64:
+        got = _compat.dtype_name(x.dtype)
+        msg = f"`{name}` must have at most 64 bits an entry, got dtype {got}; cast it to float64"
+        raise TypeError(msg)
+    return x if bits >= 32 else xp.astype(x, xp.float32)
+
+
+def check_factor(name: str, factor: Any, V: Any) -> None:
+    """Refuse a factor that is not of V's namespace, dtype and device."""
+    xp, theirs = _compat.array_namespace(V), _compat.array_namespace(factor)
+    if theirs is not xp:
+        ours, other = _namespace_name(xp), _namespace_name(theirs)
+        msg = f"`{name}` must be of `V`'s namespace, {ours}, got {other}; convert one of them"
+        raise TypeError(msg)
+    if factor.dtype != V.dtype:
+        msg = (
+            f"`{name}` must have the dtype in which V is factorized, {_compat.dtype_name(V.dtype)}, "
+            f"got {_compat.dtype_name(factor.dtype)}; cast it"
+        )
+        raise TypeError(msg)
+    here, there = _compat.device(V), _compat.device(factor)
+    if here is not None and there is not None and here != there:
+        msg = f"`{name}` must be on `V`'s device, {here}, got {there}; move one of them"
+        raise TypeError(msg)
+
+
+def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
+    """The least and the largest entry of a readable array, all of which must be finite and non-negative."""
+    low, high = _compat.scalar(xp.min(x)), _compat.scalar(xp.max(x))
+    if math.isnan(low) or math.isinf(high) or math.isinf(low):
+        what, rule = ("NaN", xp.isnan(x)) if math.isnan(low) else ("an infinity", xp.isinf(x))
+        remedy = "; replace the missing entries or drop their rows" if what == "NaN" else ""
+        msg = f"`{name}` must be finite, got {what} at index {_first(rule, xp=xp)}{remedy}"
+        raise ValueError(msg)
+    if low < 0:
+        msg = (
+            f"`{name}` must be non-negative, got {low:g} as its least entry and a negative one at index "
+            f"{_first(x < 0, xp=xp)}; shift or clip the data if negative values have no meaning"
+        )
+        raise ValueError(msg)
+    return low, high
+
+
+def check_zeros(low: float, beta: float) -> None:
+    """Refuse zeros in V where the divergence is infinite on them."""
+    if low == 0 and beta <= 0:
+        msg = (
+            f"`V` must be positive for `beta_loss` {beta:g}, whose divergence is infinite on zeros, got zeros; "
+            "use a beta_loss above 0, or add a small number to V"
+        )
+        raise ValueError(msg)
+
+
+def check_shape(name: str, x: Array, shape: tuple[int, ...]) -> None:
+    """Refuse another shape."""
+    if tuple(x.shape) != shape:
+        msg = f"`{name}` must have shape {shape}, got {tuple(x.shape)}"
+        raise ValueError(msg)
+
+
+def check_init(init: Any, names: Collection[str]) -> None:
+    """A name, or a pair of factors."""
+    if isinstance(init, str):
+        check_option("init", init, names)
+    elif not (isinstance(init, tuple | list) and len(init) == 2):
+        msg = f"`init` must be one of {sorted(names)} or a pair (W, H), got {_kind(init)}"
+        raise TypeError(msg)
+
+
+def check_n_components(n_components: Any, shape: tuple[int, ...]) -> int:
+    """The rank as a Python int, between 1 and m + n."""
+    m, n = shape[-2:]
+    if not _is_integer(n_components):
+        msg = f"`n_components` must be an integer from 1 to m + n = {m + n}, got {n_components!r}"
+        raise TypeError(msg)
+    if not 1 <= n_components <= m + n:
+        msg = f"`n_components` must be an integer from 1 to m + n = {m + n}, got {n_components}"
+        raise ValueError(msg)
+    return int(n_components)
+
+
+def check_integer(name: str, value: Any, *, minimum: int) -> int:
+    """A Python int that is at least `minimum`."""
+    if not _is_integer(value):
+        msg = f"`{name}` must be an integer of at least {minimum}, got {value!r}"
+        raise TypeError(msg)
+    if value < minimum:
+        msg = f"`{name}` must be an integer of at least {minimum}, got {value}"
+        raise ValueError(msg)
+    return int(value)
+
+
+def check_non_negative(name: str, value: Any) -> float:
+    """A finite Python float that is not negative."""
+    if not _is_real(value):
+        msg = f"`{name}` must be a non-negative number, got {value!r}"
+        raise TypeError(msg)
+    if not (math.isfinite(value) and value >= 0):
+        msg = f"`{name}` must be a non-negative number, got {value}"
+        raise ValueError(msg)
+    return float(value)
+
+
+def check_callable(name: str, value: Any) -> None:
+    """A callable, or None."""
+    if value is not None and not callable(value):
+        msg = f"`{name}` must be callable or None, got {value!r}"
+        raise TypeError(msg)
+
+
+def check_option(name: str, value: Any, allowed: Collection[str]) -> str:
+    """One of the allowed strings."""
+    if not isinstance(value, str) or value not in allowed:
+        msg = f"`{name}` must be one of {sorted(allowed)}, got {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _namespace_name(xp: Namespace) -> str:
+    return str(xp.__name__).removeprefix("array_api_compat.")
+
+
+def _kind(x: Any) -> str:
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+
+
+def _remedy(x: Any) -> str:
+    if isinstance(x, list | tuple):
+        return "; pass `numpy.asarray(...)` of it"
+    if hasattr(x, "to_numpy"):
+        return "; pass its `.to_numpy()`"
+    if hasattr(x, "toarray"):
+        return "; sparse data is not supported yet, pass its `.toarray()`"
+    return ""
+
+
+def _first(mask: Array, *, xp: Namespace) -> tuple[int, ...]:
+    """Index of the first true entry."""
+    flat = int(_compat.scalar(xp.argmax(xp.astype(xp.reshape(mask, (-1,)), xp.int32))))
+    index = []
+    for length in reversed(mask.shape):
+        flat, i = divmod(flat, length)
+        index.append(i)
+    return tuple(reversed(index))
