@@ -15,14 +15,14 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, result
-from nmf_xp.optimality import kkt_residual
+from nmf_xp.optimality import kkt_residual, objective
 from nmf_xp.result import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
+    from nmf_xp.problem import Problem
     from nmf_xp.solvers import Solver
 
 
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 
 def run(
     solver: Solver,
-    data: Data,
+    problem: Problem,
     W: Array,
     H: Array,
     *,
@@ -67,47 +67,47 @@ def run(
 ) -> Outcome:
     """Iterate from (W, H) to the end of the schedule; `observe` sees each check and returns True to stop."""
     programs = _python_programs
-    if _compat.is_jax(data.values):
+    if _compat.is_jax(problem.data.values):
         _register_result()
         programs = _compiled_programs()
-        if any(_compat.is_traced(x) for x in (data.values, W, H)):
-            return _run_traced(solver, data, W, H, schedule=schedule, xp=xp)
-    state = solver.init(data, W, H, xp=xp)
+        if any(_compat.is_traced(x) for x in (problem.data.values, W, H)):
+            return _run_traced(solver, problem, W, H, schedule=schedule, xp=xp)
+    state = solver.init(problem, W, H, xp=xp)
     history: tuple[float, ...] = ()
     if schedule.tol == 0 and observe is None:  # exactly max_iter steps, with no value read back
-        state = programs.steps(solver, state, data, schedule.max_iter, xp)
+        state = programs.steps(solver, state, problem, schedule.max_iter, xp)
         n_iter, status = schedule.max_iter, Status.MAX_ITER
     else:
-        state, history, n_iter, status = _run_checked(solver, state, data, schedule, observe, programs, xp)
+        state, history, n_iter, status = _run_checked(solver, state, problem, schedule, observe, programs, xp)
     return Outcome(
         state.W,
         state.H,
-        programs.objective(solver, state, data, xp),
+        programs.objective(solver, state, problem, xp),
         history,
         n_iter,
         status.value,
-        programs.residual(solver, state, data, xp),
+        programs.residual(solver, state, problem, xp),
     )
 
 
 def _run_checked(
     solver: Solver,
     state: Any,
-    data: Data,
+    problem: Problem,
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
     programs: _Programs,
     xp: Namespace,
 ) -> tuple[Any, tuple[float, ...], int, Status]:
     """Steps with a check, and one scalar read, every `check_every` of them."""
-    eps = float(xp.finfo(data.values.dtype).eps)
-    history = [_compat.scalar(programs.objective(solver, state, data, xp))]
+    eps = float(xp.finfo(problem.data.values.dtype).eps)
+    history = [_compat.scalar(programs.objective(solver, state, problem, xp))]
     n_iter, status = 0, Status.RUNNING
     while status is Status.RUNNING and n_iter < schedule.max_iter:
         n = min(schedule.check_every, schedule.max_iter - n_iter)
-        state = programs.steps(solver, state, data, n, xp)
+        state = programs.steps(solver, state, problem, n, xp)
         n_iter += n
-        history.append(_compat.scalar(programs.objective(solver, state, data, xp)))
+        history.append(_compat.scalar(programs.objective(solver, state, problem, xp)))
         status = Status.of(_verdict(history[0], history[-2], history[-1], tol=schedule.tol, eps=eps))
         if observe is not None and observe(Progress(n_iter, history[-1], state.W, state.H)):
             status = Status.STOPPED if status is Status.RUNNING else status
@@ -116,28 +116,28 @@ def _run_checked(
     return state, tuple(history), n_iter, status
 
 
-def _run_traced(solver: Solver, data: Data, W: Array, H: Array, *, schedule: Schedule, xp: Namespace) -> Outcome:
+def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedule: Schedule, xp: Namespace) -> Outcome:
     """The same loop inside a user's compiled function; the history is padded with NaN."""
     from jax import lax
     from jax import numpy as jnp
 
     max_iter, tol, check_every = schedule
-    state = solver.init(data, W, H, xp=xp)
+    state = solver.init(problem, W, H, xp=xp)
     n_iter, status, history = jnp.asarray(max_iter), jnp.asarray(Status.RUNNING.value), jnp.zeros(0)
     if tol == 0:
-        state = lax.fori_loop(0, max_iter, lambda _, s: solver.step(s, data, xp=xp), state)
+        state = lax.fori_loop(0, max_iter, lambda _, s: solver.step(s, problem, xp=xp), state)
     else:
-        eps = float(xp.finfo(data.values.dtype).eps)
-        start = solver.objective(state, data, xp=xp)
+        eps = float(xp.finfo(problem.data.values.dtype).eps)
+        start = _objective(solver, state, problem, xp)
         history = jnp.full(1 + -(-max_iter // check_every), jnp.nan, dtype=start.dtype).at[0].set(start)
 
         def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
             state, n_iter, _, check, history = carry
             n = jnp.minimum(check_every, max_iter - n_iter)
-            state = lax.fori_loop(0, n, lambda _, s: solver.step(s, data, xp=xp), state)
-            objective = solver.objective(state, data, xp=xp)
-            status = _verdict(start, history[check], objective, tol=tol, eps=eps)
-            return state, n_iter + n, status, check + 1, history.at[check + 1].set(objective)
+            state = lax.fori_loop(0, n, lambda _, s: solver.step(s, problem, xp=xp), state)
+            current = _objective(solver, state, problem, xp)
+            status = _verdict(start, history[check], current, tol=tol, eps=eps)
+            return state, n_iter + n, status, check + 1, history.at[check + 1].set(current)
 
         def running(carry: tuple[Any, ...]) -> Array:
             return (carry[2] == Status.RUNNING.value) & (carry[1] < max_iter)
@@ -145,8 +145,8 @@ def _run_traced(solver: Solver, data: Data, W: Array, H: Array, *, schedule: Sch
         zero = jnp.asarray(0)
         state, n_iter, status, _, history = lax.while_loop(running, body, (state, zero, status, zero, history))
     status = jnp.where(status == Status.RUNNING.value, Status.MAX_ITER.value, status)
-    objective, residual = solver.objective(state, data, xp=xp), _residual(solver, state, data, xp)
-    return Outcome(state.W, state.H, objective, history, n_iter, status, residual)
+    current, residual = _objective(solver, state, problem, xp), _residual(solver, state, problem, xp)
+    return Outcome(state.W, state.H, current, history, n_iter, status, residual)
 
 
 def _verdict(start: Any, previous: Any, current: Any, *, tol: float, eps: float) -> Any:
@@ -165,23 +165,23 @@ def _verdict(start: Any, previous: Any, current: Any, *, tol: float, eps: float)
 class _Programs(NamedTuple):
     """What the Python loop calls: plain functions, or compiled ones."""
 
-    steps: Callable[[Solver, Any, Data, int, Namespace], Any]
-    objective: Callable[[Solver, Any, Data, Namespace], Array]
-    residual: Callable[[Solver, Any, Data, Namespace], Array]
+    steps: Callable[[Solver, Any, Problem, int, Namespace], Any]
+    objective: Callable[[Solver, Any, Problem, Namespace], Array]
+    residual: Callable[[Solver, Any, Problem, Namespace], Array]
 
 
-def _steps(solver: Solver, state: Any, data: Data, n: int, xp: Namespace) -> Any:
+def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
     for _ in range(n):
-        state = solver.step(state, data, xp=xp)
+        state = solver.step(state, problem, xp=xp)
     return state
 
 
-def _objective(solver: Solver, state: Any, data: Data, xp: Namespace) -> Array:
-    return solver.objective(state, data, xp=xp)
+def _objective(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Array:
+    return objective(problem, state.W, state.H, beta=solver.beta, xp=xp)
 
 
-def _residual(solver: Solver, state: Any, data: Data, xp: Namespace) -> Array:
-    return kkt_residual(data, state.W, state.H, beta=solver.beta, floor=solver.floor, fixed_h=solver.fixed_h, xp=xp)
+def _residual(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Array:
+    return kkt_residual(problem, state.W, state.H, beta=solver.beta, floor=solver.floor, fixed_h=solver.fixed_h, xp=xp)
 
 
 _python_programs = _Programs(_steps, _objective, _residual)
@@ -192,8 +192,8 @@ def _compiled_programs() -> _Programs:
     """The three programs under `jax.jit`, made once, so that a second call with the same shapes compiles nothing."""
     import jax
 
-    def steps(solver: Solver, state: Any, data: Data, n: int, xp: Namespace) -> Any:
-        return jax.lax.fori_loop(0, n, lambda _, s: solver.step(s, data, xp=xp), state)
+    def steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
+        return jax.lax.fori_loop(0, n, lambda _, s: solver.step(s, problem, xp=xp), state)
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, static_argnames=("solver", "xp"))

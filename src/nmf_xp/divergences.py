@@ -8,7 +8,7 @@ beta-divergence", Neural Computation 23(9), eq. 2.3-2.6:
     beta = 0   d(v|y) = v/y - log(v/y) - 1                Itakura-Saito
     others     d(v|y) = [v^beta + (beta-1) y^beta - beta v y^(beta-1)] / [beta (beta-1)]
 
-All but the first are computed from delta = y - v, so that a model close to its data keeps its digits.
+All but the first are computed from y - v, so that a model close to its data keeps its digits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nmf_xp import _compat
-from nmf_xp.data import as_data
+from nmf_xp.data import as_data, with_weights
 from nmf_xp.validation import check_beta, check_problem
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
 
 
-def beta_divergence(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius") -> Array:
+def beta_divergence(
+    V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius", weights: Array | None = None
+) -> Array:
     r"""Beta-divergence D(V | WH), summed over the entries of each matrix.
 
     Parameters
@@ -37,6 +39,9 @@ def beta_divergence(V: Array, W: Array, H: Array, /, *, beta_loss: float | str =
         Right factor, likewise.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence; the names stand for 2, 1 and 0.
+    weights : array, optional
+        Non-negative weights of the entries, of V's shape or broadcasting to it; an entry of weight 0 is unobserved, and
+        what stands there in V is not read. V's namespace, dtype and device.
 
     Returns
     -------
@@ -68,15 +73,18 @@ def beta_divergence(V: Array, W: Array, H: Array, /, *, beta_loss: float | str =
     1.064401
     """
     beta = check_beta(beta_loss)
-    xp = check_problem(V, W, H)
-    return data_divergence(as_data(V), W, H, beta=beta, xp=xp)
+    data = as_data(V)
+    xp = check_problem(data, W, H, weights)
+    return data_divergence(with_weights(data, weights, beta=beta, xp=xp), W, H, beta=beta, xp=xp)
 
 
 def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) over any kind of data."""
     Y = data.predict(W, H, xp=xp)
     dtype = _compat.accumulator_dtype(xp, _compat.device(data.values))
-    return data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
+    divergence = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
+    absent = data.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
+    return divergence if absent is None else divergence + absent
 
 
 def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
@@ -92,16 +100,15 @@ def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array
 
 
 def _kullback_leibler(V: Array, Y: Array, *, xp: Namespace) -> Array:
-    """delta - v log(1 + delta/v), with 0 log 0 = 0."""
-    delta = Y - V
-    quotient = delta / xp.where(_negligible(V, Y, power=2, xp=xp), 1.0, V)
-    return delta - V * xp.log1p(quotient)
+    """y - v - v log(y/v), with 0 log 0 = 0."""
+    far = _negligible(V, Y, power=2, xp=xp)
+    return Y - V - V * _log_ratio(xp.where(far, 1.0, V), Y, xp=xp)
 
 
 def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:
     """t + expm1(-t) with t = log(y/v); infinite where v or y is zero."""
     far = _negligible(V, Y, power=2, xp=xp)
-    t = xp.log1p((Y - V) / xp.where(far, 1.0, V))
+    t = _log_ratio(xp.where(far, 1.0, V), Y, xp=xp)
     smallest = float(xp.finfo(V.dtype).smallest_normal)
     distant = xp.log(xp.maximum(Y, smallest)) - xp.log(xp.maximum(V, smallest)) - 1.0
     return xp.where(_positive(V, Y, xp=xp), xp.where(far, distant, t + xp.expm1(-t)), float("inf"))
@@ -115,7 +122,7 @@ def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     """
     far = _negligible(V, Y, power=1, xp=xp)
     v = xp.where(far, 1.0, V)
-    t = xp.log1p((Y - V) / v)
+    t = _log_ratio(v, Y, xp=xp)
     near = v**beta * (xp.expm1(beta * t) / beta - xp.expm1((beta - 1.0) * t) / (beta - 1.0))
     smallest = float(xp.finfo(V.dtype).smallest_normal)
     y = xp.maximum(Y, smallest)
@@ -124,6 +131,14 @@ def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     distant = (y**beta - power) / beta - (v * y ** (beta - 1.0) - power) / (beta - 1.0)
     d = xp.where(far, distant, near)
     return d if beta > 0 else xp.where(_positive(V, Y, xp=xp), d, float("inf"))
+
+
+def _log_ratio(V: Array, Y: Array, *, xp: Namespace) -> Array:
+    """log(y/v) to full relative precision, for y close to v and for y far from it."""
+    rising = Y >= V
+    delta = Y - V
+    log = xp.log1p(xp.where(rising, delta, -delta) / xp.where(rising, V, Y))
+    return xp.where(rising, log, -log)
 
 
 def _negligible(V: Array, Y: Array, *, power: int, xp: Namespace) -> Array:

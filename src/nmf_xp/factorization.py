@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp import _compat, _control
 from nmf_xp.data import as_data
 from nmf_xp.init import INITS, proportional_start, start
+from nmf_xp.problem import Problem
 from nmf_xp.result import Result
 from nmf_xp.solvers import SOLVERS
 from nmf_xp.updates import factor_floor
@@ -23,6 +24,7 @@ from nmf_xp.validation import (
     check_integer,
     check_n_components,
     check_non_negative,
+    check_one_matrix,
     check_option,
     check_shape,
     check_values,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
     from nmf_xp._control import Progress
     from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
 
     Callback = Callable[[Progress], bool | None]
 
@@ -119,18 +120,18 @@ def nmf(
     >>> result.W.shape, result.H.shape, result.status.name
     ((20, 3), (3, 10), 'CONVERGED')
     """
-    problem = _pose(V, beta_loss, solver, max_iter, tol, check_every)
-    r = check_n_components(n_components, problem.data.shape)
+    posed = _pose(V, beta_loss, solver, max_iter, tol, check_every)
+    r = check_n_components(n_components, posed.problem.data.shape)
     check_init(init, INITS)
     if not isinstance(init, str):
-        shapes = (problem.data.shape[-2], r), (r, problem.data.shape[-1])
-        W, H = (_given(f"init[{i}]", x, shapes[i], problem) for i, x in enumerate(init))
+        shapes = (posed.problem.data.shape[-2], r), (r, posed.problem.data.shape[-1])
+        W, H = (_given(f"init[{i}]", x, shapes[i], posed) for i, x in enumerate(init))
     elif init == "random" or not _compat.is_traced(V):
-        W, H = start(problem.data, r, init=init, random_state=random_state, xp=problem.xp)
+        W, H = start(posed.problem.data, r, init=init, random_state=random_state, xp=posed.xp)
     else:
         msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
         raise ValueError(msg)
-    return _solve(problem, W, H, fixed_h=False, callback=callback, progress=progress)
+    return _solve(posed, W, H, fixed_h=False, callback=callback, progress=progress)
 
 
 def transform(
@@ -184,26 +185,26 @@ def transform(
     >>> transform(V[15:], H, beta_loss="kullback-leibler").W.shape
     (5, 3)
     """
-    problem = _pose(V, beta_loss, solver, max_iter, tol, check_every)
-    m, n = problem.data.shape[-2:]
+    posed = _pose(V, beta_loss, solver, max_iter, tol, check_every)
+    m, n = posed.problem.data.shape[-2:]
     check_array("H", H, min_ndim=2, max_ndim=2)
     r = H.shape[0]
-    components = _given("H", H, (r, n), problem)
-    if _compat.is_readable(H) and _compat.scalar(problem.xp.max(H)) == 0:
+    components = _given("H", H, (r, n), posed)
+    if _compat.is_readable(H) and _compat.scalar(posed.xp.max(H)) == 0:
         msg = "`H` must have a positive entry, got zeros only"
         raise ValueError(msg)
     if init is None:
-        W = proportional_start(problem.data, problem.xp.maximum(components, problem.floor), xp=problem.xp)
+        W = proportional_start(posed.problem.data, posed.xp.maximum(components, posed.floor), xp=posed.xp)
     else:
-        W = _given("init", init, (m, r), problem)
-    result = _solve(problem, W, components, fixed_h=True, callback=callback, progress=progress)
+        W = _given("init", init, (m, r), posed)
+    result = _solve(posed, W, components, fixed_h=True, callback=callback, progress=progress)
     return dataclasses.replace(result, H=H)
 
 
-class _Problem(NamedTuple):
+class _Posed(NamedTuple):
     """A validated problem, in the units in which it is solved: V = 4^exponent times the data."""
 
-    data: Data
+    problem: Problem
     xp: Namespace
     beta: float
     floor: float
@@ -223,7 +224,7 @@ class _Problem(NamedTuple):
         return float(x) * root * root
 
 
-def _pose(V: Any, beta_loss: float | str, solver: str, max_iter: int, tol: float, check_every: int) -> _Problem:
+def _pose(V: Any, beta_loss: float | str, solver: str, max_iter: int, tol: float, check_every: int) -> _Posed:
     """Validate all that `nmf` and `transform` have in common."""
     beta = check_beta(beta_loss)
     method = check_option("solver", solver, ("auto", *SOLVERS))
@@ -232,7 +233,10 @@ def _pose(V: Any, beta_loss: float | str, solver: str, max_iter: int, tol: float
         check_non_negative("tol", tol),
         check_integer("check_every", check_every, minimum=1),
     )
-    xp = check_array("V", V, min_ndim=2, max_ndim=2)
+    data = as_data(V)
+    check_one_matrix("V", data.shape)
+    V = data.values
+    xp = _compat.array_namespace(V)
     V = as_working_dtype("V", V, xp=xp)
     exponent = 0
     if _compat.is_readable(V):
@@ -242,7 +246,8 @@ def _pose(V: Any, beta_loss: float | str, solver: str, max_iter: int, tol: float
     if exponent:
         V = V * 2.0**-exponent * 2.0**-exponent
     floor = factor_floor(V.dtype, beta=beta, xp=xp)
-    return _Problem(as_data(V), xp, beta, floor, "mu" if method == "auto" else method, schedule, exponent)
+    method = "mu" if method == "auto" else method
+    return _Posed(Problem(data.with_values(V)), xp, beta, floor, method, schedule, exponent)
 
 
 def _exponent(largest: float, dtype: Any, beta: float, *, xp: Namespace) -> int:
@@ -253,34 +258,32 @@ def _exponent(largest: float, dtype: Any, beta: float, *, xp: Namespace) -> int:
     return math.floor(math.log2(largest) / 2)
 
 
-def _given(name: str, factor: Any, shape: tuple[int, int], problem: _Problem) -> Array:
+def _given(name: str, factor: Any, shape: tuple[int, int], posed: _Posed) -> Array:
     """A factor from the user, checked, in the problem's units."""
     xp = check_array(name, factor, min_ndim=2, max_ndim=2)
-    check_factor(name, factor, problem.data.values)
+    check_factor(name, factor, posed.problem.data.values)
     check_shape(name, factor, shape)
     if _compat.is_readable(factor):
         check_values(name, factor, xp=xp)
-    return factor * 2.0**-problem.exponent if problem.exponent else factor
+    return factor * 2.0**-posed.exponent if posed.exponent else factor
 
 
-def _solve(
-    problem: _Problem, W: Array, H: Array, *, fixed_h: bool, callback: Callback | None, progress: bool
-) -> Result:
+def _solve(posed: _Posed, W: Array, H: Array, *, fixed_h: bool, callback: Callback | None, progress: bool) -> Result:
     """Iterate, and put the outcome into V's own units."""
-    xp = problem.xp
-    W, H = xp.maximum(W, problem.floor), xp.maximum(H, problem.floor)
-    solver = SOLVERS[problem.method](beta=problem.beta, floor=problem.floor, fixed_h=fixed_h)
-    with _observer(problem, callback, progress) as observe:
-        outcome = _control.run(solver, problem.data, W, H, schedule=problem.schedule, observe=observe, xp=xp)
+    xp = posed.xp
+    W, H = xp.maximum(W, posed.floor), xp.maximum(H, posed.floor)
+    solver = SOLVERS[posed.method](beta=posed.beta, floor=posed.floor, fixed_h=fixed_h)
+    with _observer(posed, callback, progress) as observe:
+        outcome = _control.run(solver, posed.problem, W, H, schedule=posed.schedule, observe=observe, xp=xp)
     history = outcome.history
     if isinstance(history, tuple):
-        history = tuple(problem.restore_divergence(x) for x in history)
+        history = tuple(posed.restore_divergence(x) for x in history)
     return Result(
-        W=problem.restore_factor(outcome.W),
-        H=problem.restore_factor(outcome.H),
-        solver=problem.method,
-        beta=problem.beta,
-        _divergence=problem.restore_divergence(outcome.objective),
+        W=posed.restore_factor(outcome.W),
+        H=posed.restore_factor(outcome.H),
+        solver=posed.method,
+        beta=posed.beta,
+        _divergence=posed.restore_divergence(outcome.objective),
         _history=history,
         _n_iter=outcome.n_iter,
         _status=outcome.status,
@@ -289,27 +292,25 @@ def _solve(
 
 
 @contextlib.contextmanager
-def _observer(
-    problem: _Problem, callback: Callback | None, progress: bool
-) -> Iterator[Callable[[Progress], bool] | None]:
+def _observer(posed: _Posed, callback: Callback | None, progress: bool) -> Iterator[Callable[[Progress], bool] | None]:
     """What the loop calls at each check: the progress bar and the user's callback; None for neither."""
     check_callable("callback", callback)
     if callback is None and not progress:
         yield None
         return
-    if _compat.is_traced(problem.data.values):
+    if _compat.is_traced(posed.problem.data.values):
         msg = "`callback` and `progress` must be left out in a compiled function, where nothing can be observed"
         raise ValueError(msg)
-    bar = _progress_bar(problem.schedule.max_iter) if progress else None
+    bar = _progress_bar(posed.schedule.max_iter) if progress else None
 
     def observe(seen: Progress) -> bool:
-        divergence = problem.restore_divergence(seen.divergence)
+        divergence = posed.restore_divergence(seen.divergence)
         if bar is not None:
             bar.update(seen.iteration - bar.n)
             bar.set_postfix(divergence=f"{divergence:.6g}")
         if callback is None:
             return False
-        W, H = problem.restore_factor(seen.W), problem.restore_factor(seen.H)
+        W, H = posed.restore_factor(seen.W), posed.restore_factor(seen.H)
         return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
 
     try:

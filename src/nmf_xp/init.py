@@ -46,16 +46,14 @@ def start(data: Data, n_components: int, *, init: str, random_state: Any, xp: Na
 def random_start(data: Data, n_components: int, *, rng: Any, xp: Namespace) -> tuple[Array, Array]:
     """Uniform factors in [0.1, 1.1) times one number that makes sum(WH) = sum(V)."""
     m, n = data.shape[-2:]
-    W, H = rng.uniform(0.1, 1.1, size=(m, n_components)), rng.uniform(0.1, 1.1, size=(n_components, n))
+    draws = rng.uniform(0.1, 1.1, size=(m, n_components)), rng.uniform(0.1, 1.1, size=(n_components, n))
     V = data.values
     device = _compat.device(V)
     wide = _compat.accumulator_dtype(xp, device)
-    total = data.sum(V, dtype=wide, xp=xp)
-    scale = xp.astype(xp.sqrt(total / float(W.sum(axis=0) @ H.sum(axis=1))), V.dtype)
-    return (
-        scale * _compat.from_host(W, xp=xp, dtype=V.dtype, device=device),
-        scale * _compat.from_host(H, xp=xp, dtype=V.dtype, device=device),
-    )
+    W, H = (_compat.from_host(x, xp=xp, dtype=V.dtype, device=device) for x in draws)
+    total = data.sum(V, dtype=wide, xp=xp) / data.total(W, H, dtype=wide, xp=xp)
+    scale = xp.astype(xp.sqrt(total), V.dtype)
+    return W * scale, H * scale
 
 
 def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
@@ -63,9 +61,11 @@ def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
 
     It depends on no other row and on no random number.
     """
-    ones = xp.ones_like(H[..., :1, :])
-    row_sums = data.contract(data.values, ones, xp=xp)
-    return row_sums / xp.sum(H, axis=(-2, -1), keepdims=True) * xp.ones_like(xp.matrix_transpose(H[..., :, :1]))
+    components = xp.matrix_transpose(H)[..., :1, :]  # (1, r)
+    row_sums = data.contract(data.values, xp.ones_like(H[..., :1, :]), xp=xp)
+    model_sums = data.model_slope(row_sums, xp.sum(H, axis=-2, keepdims=True), None, beta=1.0, xp=xp)
+    tiny = float(xp.finfo(H.dtype).smallest_normal)
+    return row_sums / xp.maximum(model_sums, tiny) * xp.ones_like(components)
 
 
 def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Namespace) -> tuple[Array, Array]:
@@ -105,9 +105,14 @@ def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Name
 
 
 def _mean(data: Data, *, xp: Namespace) -> float:
+    """Mean of the observed entries."""
+    V = data.values
     m, n = data.shape[-2:]
-    wide = _compat.accumulator_dtype(xp, _compat.device(data.values))
-    return _compat.scalar(data.sum(data.values, dtype=wide, xp=xp)) / (m * n)
+    device = _compat.device(V)
+    wide = _compat.accumulator_dtype(xp, device)
+    ones = (xp.ones(shape, dtype=V.dtype, device=device) for shape in ((m, 1), (1, n)))
+    count = data.total(*ones, dtype=wide, xp=xp)
+    return _compat.scalar(data.sum(V, dtype=wide, xp=xp) / count)
 
 
 def _truncated_svd(data: Data, rank: int, *, rng: Any, xp: Namespace) -> tuple[Any, Any, Any]:

@@ -11,7 +11,7 @@ For beta 1 and gamma 1 this is Lee & Seung (2001), eq. 5; for beta 2, eq. 4. The
 on the transposed problem V^T = H^T W^T. Y is computed from the very factors that an update uses, so it is never stale.
 
 The results are floored (Takahashi & Hibi 2014): an exact zero could never leave zero. As the majoriser is convex in
-each entry, stopping at the floor cannot raise it either.
+each entry, stopping at the floor, or at a user's bound, cannot raise it either.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nmf_xp.data import as_data
+from nmf_xp.data import as_data, with_weights
+from nmf_xp.problem import FREE
 from nmf_xp.validation import check_beta, check_problem
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints
 
 
-def update_w(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius") -> Array:
+def update_w(
+    V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius", weights: Array | None = None
+) -> Array:
     r"""One multiplicative update of W with H fixed; the divergence does not rise.
 
     Parameters
@@ -42,6 +46,9 @@ def update_w(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobe
         Right factor, likewise.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence; the names stand for 2, 1 and 0.
+    weights : array, optional
+        Non-negative weights of the entries, of V's shape or broadcasting to it; an entry of weight 0 is unobserved, and
+        what stands there in V is not read. V's namespace, dtype and device.
 
     Returns
     -------
@@ -73,36 +80,57 @@ def update_w(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobe
     [[1.2, 1.8], [2.8, 4.2]]
     """
     beta = check_beta(beta_loss)
-    xp = check_problem(V, W, H)
-    floor = factor_floor(V.dtype, beta=beta, xp=xp)
+    data = as_data(V)
+    xp = check_problem(data, W, H, weights)
+    floor = factor_floor(W.dtype, beta=beta, xp=xp)
     W, H = xp.maximum(W, floor), xp.maximum(H, floor)
-    return multiplicative_w(as_data(V), W, H, beta=beta, floor=floor, xp=xp)
+    data = with_weights(data, weights, beta=beta, xp=xp)
+    return multiplicative_w(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
 
 
-def update_h(V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius") -> Array:
+def update_h(
+    V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius", weights: Array | None = None
+) -> Array:
     """One multiplicative update of H with W fixed: `update_w` on the transposed problem.
 
     Parameters, errors and notes are those of `update_w`. Returns the new H, shape (..., r, n).
     """
     beta = check_beta(beta_loss)
-    xp = check_problem(V, W, H)
-    floor = factor_floor(V.dtype, beta=beta, xp=xp)
+    data = as_data(V)
+    xp = check_problem(data, W, H, weights)
+    floor = factor_floor(W.dtype, beta=beta, xp=xp)
     W, H = xp.maximum(W, floor), xp.maximum(H, floor)
-    return multiplicative_h(as_data(V), W, H, beta=beta, floor=floor, xp=xp)
+    data = with_weights(data, weights, beta=beta, xp=xp)
+    return multiplicative_h(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
 
 
-def multiplicative_w(data: Data, W: Array, H: Array, *, beta: float, floor: float, xp: Namespace) -> Array:
-    """The update of W over any kind of data, for factors that respect the floor."""
+def multiplicative_w(
+    data: Data, W: Array, H: Array, constraints: Constraints, *, beta: float, floor: float, xp: Namespace
+) -> Array:
+    """The update of W over any kind of data, for factors that respect the floor and the constraints on W."""
     numerator, denominator = slopes(data, W, H, beta=beta, xp=xp)
-    ratio = numerator / xp.maximum(denominator, float(xp.finfo(W.dtype).smallest_normal))
-    gamma = mm_exponent(beta)
-    return xp.maximum(W * (ratio if gamma == 1 else ratio**gamma), floor)
+    tiny = float(xp.finfo(W.dtype).smallest_normal)
+    if constraints.l2 is not None and beta == 1:
+        new = _ridge_step(W * numerator, denominator + (constraints.l1 or 0.0), constraints.l2, tiny=tiny, xp=xp)
+    else:
+        ratio = numerator / xp.maximum(denominator + constraints.slope(W), tiny)
+        gamma = mm_exponent(beta, quadratic=constraints.l2 is not None)
+        new = W * (ratio if gamma == 1 else ratio**gamma)
+    return constraints.enforce(xp.maximum(new, floor), W, xp=xp)
 
 
-def multiplicative_h(data: Data, W: Array, H: Array, *, beta: float, floor: float, xp: Namespace) -> Array:
+def multiplicative_h(
+    data: Data, W: Array, H: Array, constraints: Constraints, *, beta: float, floor: float, xp: Namespace
+) -> Array:
     """The update of H: that of W on the transposed problem."""
     Wt, Ht = xp.matrix_transpose(W), xp.matrix_transpose(H)
-    return xp.matrix_transpose(multiplicative_w(data.T, Ht, Wt, beta=beta, floor=floor, xp=xp))
+    turned = constraints.transposed(xp=xp)
+    return xp.matrix_transpose(multiplicative_w(data.T, Ht, Wt, turned, beta=beta, floor=floor, xp=xp))
+
+
+def _ridge_step(c: Array, a: Array, l2: float, *, tiny: float, xp: Namespace) -> Array:
+    """Positive root of l2 w^2 + a w = c: the minimum of the Kullback-Leibler majoriser with a quadratic penalty."""
+    return 2.0 * c / xp.maximum(a + xp.sqrt(a * a + 4.0 * l2 * c), tiny)
 
 
 def slopes(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> tuple[Array, Array]:
@@ -121,13 +149,17 @@ def slopes(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> tup
     return data.contract(weighted, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
 
 
-def mm_exponent(beta: float) -> float:
-    """The exponent gamma that makes the multiplicative update monotone (Fevotte & Idier 2011, sec. 4.1)."""
-    if beta < 1:
-        return 1.0 / (2.0 - beta)
+def mm_exponent(beta: float, *, quadratic: bool = False) -> float:
+    """The exponent gamma that makes the multiplicative update monotone (Fevotte & Idier 2011, sec. 4.1).
+
+    An L1 penalty only adds to the denominator. A `quadratic` one does so under the exponent of the steepest term of the
+    majoriser, which is then w^2 for beta < 2 (Tan & Fevotte 2013, eq. 22).
+    """
     if beta > 2:
         return 1.0 / (beta - 1.0)
-    return 1.0
+    if quadratic:
+        return 1.0 / (3.0 - beta)
+    return 1.0 / (2.0 - beta) if beta < 1 else 1.0
 
 
 def factor_floor(dtype: Any, *, beta: float, xp: Namespace) -> float:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
 
 BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
@@ -35,21 +36,33 @@ def check_beta(beta_loss: float | str) -> float:
     return float(beta_loss)
 
 
-def check_problem(V: Any, W: Any, H: Any) -> Namespace:
-    """The namespace of V (..., m, n), W (..., m, r) and H (..., r, n), which must fit each other."""
-    for name, x in (("V", V), ("W", W), ("H", H)):
+def check_problem(data: Data, W: Any, H: Any, weights: Any = None) -> Namespace:
+    """The namespace of W (..., m, r), H (..., r, n) and weights, which must fit V (..., m, n) and each other."""
+    V = data.values
+    check_floating("V", V)
+    for name, x in (("W", W), ("H", H)):
         check_array(name, x, min_ndim=2)
-        check_floating(name, x)
-    check_factor("W", W, V)
-    check_factor("H", H, V)
-    m, n = V.shape[-2:]
+        check_factor(name, x, V)
+    m, n = data.shape[-2:]
     if W.shape[-2] != m or H.shape[-1] != n or W.shape[-1] != H.shape[-2]:
         msg = (
             f"The shapes of `V`, `W` and `H` must be (..., m, n), (..., m, r) and (..., r, n), "
-            f"got {tuple(V.shape)}, {tuple(W.shape)} and {tuple(H.shape)}"
+            f"got {tuple(data.shape)}, {tuple(W.shape)} and {tuple(H.shape)}"
         )
         raise ValueError(msg)
+    if weights is not None:
+        check_weights(weights, V)
     return _compat.array_namespace(V)
+
+
+def check_weights(weights: Any, V: Array) -> None:
+    """Refuse weights that do not go with V; their values are checked elsewhere."""
+    check_array("weights", weights, min_ndim=0)
+    check_factor("weights", weights, V)
+    lengths = zip(reversed(weights.shape), reversed(V.shape), strict=False)
+    if len(weights.shape) > len(V.shape) or any(length not in (1, full) for length, full in lengths):
+        msg = f"`weights` must have `V`'s shape {tuple(V.shape)} or broadcast to it, got {tuple(weights.shape)}"
+        raise ValueError(msg)
 
 
 def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None) -> Namespace:
@@ -145,6 +158,13 @@ def check_zeros(low: float, beta: float) -> None:
             f"`V` must be positive for `beta_loss` {beta:g}, whose divergence is infinite on zeros, got zeros; "
             "use a beta_loss above 0, or add a small number to V"
         )
+        raise ValueError(msg)
+
+
+def check_one_matrix(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse a stack of matrices."""
+    if len(shape) != 2:
+        msg = f"`{name}` must have two axes, got shape {tuple(shape)}; factorize the matrices of a stack one by one"
         raise ValueError(msg)
 
 

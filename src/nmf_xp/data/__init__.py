@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nmf_xp.data.dense import Dense
+from nmf_xp.data.weighted import Weighted
+from nmf_xp.validation import check_array
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-__all__ = ["Data", "Dense", "as_data"]
+__all__ = ["Data", "Dense", "Weighted", "as_data", "with_weights"]
 
 
 class Data(Protocol):
@@ -31,6 +33,9 @@ class Data(Protocol):
     def T(self) -> Data:
         """The transposed problem, V^T = H^T W^T, on the same entries in the same order."""
 
+    def with_values(self, values: Array) -> Data:
+        """The same kind of data with other values at the stored entries."""
+
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         """WH at the stored entries."""
 
@@ -43,7 +48,25 @@ class Data(Protocol):
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         """Sum over the matrix of Z, given on the stored entries: (...,)."""
 
+    def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
+        """Sum of WH over the whole domain: (...,)."""
+
+    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> Array | None:
+        """Divergence of the zeros that are not stored, (...,); None where every entry of the domain is stored."""
+
 
 def as_data(V: Any) -> Data:
-    """The Data that holds V: V itself where it is one, or the kind that its type calls for."""
-    return V if isinstance(V, Dense) else Dense(V)
+    """The Data that holds V, of the kind that its type calls for; V's type and shape are checked, not its values."""
+    check_array("V", V, min_ndim=2)
+    return Dense(V)
+
+
+def with_weights(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:
+    """The data with weights on its entries.
+
+    What stands in V behind a weight of 0 is never read: it is replaced by a value at which the divergence is finite.
+    """
+    if weights is None:
+        return data
+    weights = xp.broadcast_to(weights, data.values.shape)
+    return Weighted(data.with_values(xp.where(weights > 0, data.values, 0.0 if beta > 0 else 1.0)), weights)

@@ -21,6 +21,9 @@ class Dense(NamedTuple):
     def T(self) -> Dense:
         return DenseTransposed(self.values)
 
+    def with_values(self, values: Array) -> Dense:
+        return self._replace(values=values)
+
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return W @ H
 
@@ -37,6 +40,12 @@ class Dense(NamedTuple):
 
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         return xp.sum(Z, axis=(-2, -1), dtype=dtype)
+
+    def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
+        return xp.sum(xp.sum(W, axis=-2, dtype=dtype) * xp.sum(H, axis=-1, dtype=dtype), axis=-1)
+
+    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> None:
+        return None
 
 
 class DenseTransposed(Dense):

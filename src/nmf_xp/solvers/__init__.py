@@ -1,7 +1,7 @@
 """The algorithms: frozen settings on one side, the state that changes on the other.
 
 A solver is a NamedTuple of Python scalars, hashable, so that a compiled loop can treat it as a constant. It never
-sees V, only a `Data`. Adding one takes a file here and a line in `SOLVERS`.
+sees V, only a `Problem`. Adding one takes a file here and a line in `SOLVERS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from nmf_xp.solvers.mu import MultiplicativeUpdate
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
+    from nmf_xp.problem import Problem
 
 __all__ = ["SOLVERS", "MultiplicativeUpdate", "Solver", "make_solver"]
 
@@ -43,11 +43,8 @@ class Solver(Protocol):
     def fixed_h(self) -> bool:
         """Whether only W is updated."""
 
-    def init(self, data: Data, W: Array, H: Array, *, xp: Namespace) -> Any:
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Any:
         """The state at the start; W and H respect the floor."""
 
-    def step(self, state: Any, data: Data, *, xp: Namespace) -> Any:
+    def step(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """One iteration, as a pure function of arrays."""
-
-    def objective(self, state: Any, data: Data, *, xp: Namespace) -> Array:
-        """What the iteration decreases, penalties included: a 0-d array."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nmf_xp.divergences import data_divergence
 from nmf_xp.updates import multiplicative_h, multiplicative_w
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
+    from nmf_xp.problem import Problem
 
 
 class State(NamedTuple):
@@ -26,18 +25,15 @@ class MultiplicativeUpdate(NamedTuple):
     floor: float
     fixed_h: bool = False
 
-    def init(self, data: Data, W: Array, H: Array, *, xp: Namespace) -> State:
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
         """The state at the start; W and H respect the floor."""
         return State(W, H)
 
-    def step(self, state: State, data: Data, *, xp: Namespace) -> State:
+    def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
         """One iteration."""
         W, H = state
-        W = multiplicative_w(data, W, H, beta=self.beta, floor=self.floor, xp=xp)
+        data, w, h = problem
+        W = multiplicative_w(data, W, H, w, beta=self.beta, floor=self.floor, xp=xp)
         if not self.fixed_h:
-            H = multiplicative_h(data, W, H, beta=self.beta, floor=self.floor, xp=xp)
+            H = multiplicative_h(data, W, H, h, beta=self.beta, floor=self.floor, xp=xp)
         return State(W, H)
-
-    def objective(self, state: State, data: Data, *, xp: Namespace) -> Array:
-        """What the iteration decreases: the divergence."""
-        return data_divergence(data, state.W, state.H, beta=self.beta, xp=xp)

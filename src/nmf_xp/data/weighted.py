@@ -1,0 +1,54 @@
+"""Weights on the stored entries of any kind of data; an entry of weight 0 is unobserved.
+
+The domain is the stored entries and no others: what is not stored is not observed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+
+
+class Weighted(NamedTuple):
+    """`base` with non-negative weights on its entries, in the order in which they are stored."""
+
+    base: Any
+    weights: Array
+
+    @property
+    def values(self) -> Array:
+        return self.base.values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def T(self) -> Weighted:
+        return Weighted(self.base.T, self.weights)
+
+    def with_values(self, values: Array) -> Weighted:
+        return self._replace(base=self.base.with_values(values))
+
+    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        return self.base.predict(W, H, xp=xp)
+
+    def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
+        return self.base.contract(self.weights * Z, H, xp=xp)
+
+    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+        if beta == 1:
+            return self.base.contract(self.weights, H, xp=xp)
+        Y = self.predict(W, H, xp=xp) if Y is None else Y
+        return self.contract(Y if beta == 2 else Y ** (beta - 1.0), H, xp=xp)
+
+    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
+        return self.base.sum(self.weights * Z, dtype=dtype, xp=xp)
+
+    def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
+        return self.sum(self.predict(W, H, xp=xp), dtype=dtype, xp=xp)
+
+    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> None:
+        return None

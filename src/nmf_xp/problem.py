@@ -1,0 +1,59 @@
+"""What a solver is given: the data, and what is asked of each factor besides the fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+
+
+class Constraints(NamedTuple):
+    """Constraints on one factor; None where there is none.
+
+    The penalty is l1 * sum(W) + l2/2 * sum(W^2). Entries where `fixed` is true keep their value; no other one
+    exceeds `upper`.
+    """
+
+    l1: float | None = None
+    l2: float | None = None
+    fixed: Array | None = None
+    upper: Array | None = None
+
+    def transposed(self, *, xp: Namespace) -> Constraints:
+        """The same constraints on the transposed factor."""
+        fixed = None if self.fixed is None else xp.matrix_transpose(self.fixed)
+        upper = None if self.upper is None else xp.matrix_transpose(self.upper)
+        return self._replace(fixed=fixed, upper=upper)
+
+    def penalty(self, W: Array, *, dtype: Any, xp: Namespace) -> Array | float:
+        """The penalty on a factor, (...,)."""
+        penalty: Array | float = 0.0
+        if self.l1 is not None:
+            penalty = self.l1 * xp.sum(W, axis=(-2, -1), dtype=dtype)
+        if self.l2 is not None:
+            penalty = penalty + 0.5 * self.l2 * xp.sum(W * W, axis=(-2, -1), dtype=dtype)
+        return penalty
+
+    def slope(self, W: Array) -> Array | float:
+        """Derivative of the penalty, entry by entry."""
+        slope: Array | float = 0.0 if self.l1 is None else self.l1
+        return slope if self.l2 is None else slope + self.l2 * W
+
+    def enforce(self, new: Array, old: Array, *, xp: Namespace) -> Array:
+        """The factor with its bound and its fixed entries."""
+        if self.upper is not None:
+            new = xp.minimum(new, self.upper)
+        return new if self.fixed is None else xp.where(self.fixed, old, new)
+
+
+FREE = Constraints()
+
+
+class Problem(NamedTuple):
+    """Data, and the constraints on the two factors."""
+
+    data: Data
+    w: Constraints = FREE
+    h: Constraints = FREE
