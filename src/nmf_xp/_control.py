@@ -2,7 +2,7 @@
 
 One algorithm, `init`, then `step` again and again, with a check every `check_every` steps, in two bodies:
 
-* Python drives eager arrays. On JAX the steps between two checks, the objective and the optimality residual are
+* Python drives eager arrays. On JAX the steps between two checks, the objective and the final report are
   compiled once for each shape, as the solver's settings are static and hashable.
 * `jax.lax` drives traced arrays, inside a user's own `jax.jit`, where nothing can be read back.
 
@@ -15,7 +15,8 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, result
-from nmf_xp.optimality import kkt_residual, objective
+from nmf_xp.divergences import data_divergence
+from nmf_xp.optimality import kkt_residual, objective, penalties
 from nmf_xp.result import Status
 
 if TYPE_CHECKING:
@@ -48,11 +49,12 @@ class Outcome(NamedTuple):
 
     W: Array
     H: Array
+    divergence: Any
     objective: Any
+    kkt_residual: Any
     history: Any
     n_iter: Any
     status: Any
-    kkt_residual: Any
 
 
 def run(
@@ -82,11 +84,10 @@ def run(
     return Outcome(
         state.W,
         state.H,
-        programs.objective(solver, state, problem, xp),
+        *programs.report(solver, state, problem, xp),
         history,
         n_iter,
         status.value,
-        programs.residual(solver, state, problem, xp),
     )
 
 
@@ -145,8 +146,7 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
         zero = jnp.asarray(0)
         state, n_iter, status, _, history = lax.while_loop(running, body, (state, zero, status, zero, history))
     status = jnp.where(status == Status.RUNNING.value, Status.MAX_ITER.value, status)
-    current, residual = _objective(solver, state, problem, xp), _residual(solver, state, problem, xp)
-    return Outcome(state.W, state.H, current, history, n_iter, status, residual)
+    return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
 
 
 def _verdict(start: Any, previous: Any, current: Any, *, tol: float, eps: float) -> Any:
@@ -167,7 +167,7 @@ class _Programs(NamedTuple):
 
     steps: Callable[[Solver, Any, Problem, int, Namespace], Any]
     objective: Callable[[Solver, Any, Problem, Namespace], Array]
-    residual: Callable[[Solver, Any, Problem, Namespace], Array]
+    report: Callable[[Solver, Any, Problem, Namespace], tuple[Array, Array, Array]]
 
 
 def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
@@ -180,11 +180,15 @@ def _objective(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> A
     return objective(problem, state.W, state.H, beta=solver.beta, xp=xp)
 
 
-def _residual(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Array:
-    return kkt_residual(problem, state.W, state.H, beta=solver.beta, floor=solver.floor, fixed_h=solver.fixed_h, xp=xp)
+def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tuple[Array, Array, Array]:
+    """Divergence, objective and optimality residual at the end."""
+    W, H = state.W, state.H
+    divergence = data_divergence(problem.data, W, H, beta=solver.beta, xp=xp)
+    residual = kkt_residual(problem, W, H, beta=solver.beta, floor=solver.floor, fixed_h=solver.fixed_h, xp=xp)
+    return divergence, divergence + penalties(problem, W, H, xp=xp), residual
 
 
-_python_programs = _Programs(_steps, _objective, _residual)
+_python_programs = _Programs(_steps, _objective, _report)
 
 
 @functools.cache
@@ -198,7 +202,7 @@ def _compiled_programs() -> _Programs:
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, static_argnames=("solver", "xp"))
 
-    return _Programs(compiled(steps), compiled(_objective), compiled(_residual))
+    return _Programs(compiled(steps), compiled(_objective), compiled(_report))
 
 
 @functools.cache

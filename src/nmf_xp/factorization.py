@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, _control
-from nmf_xp.data import as_data
 from nmf_xp.init import INITS, proportional_start, start
-from nmf_xp.problem import Problem
+from nmf_xp.posing import Posed, pose
 from nmf_xp.result import Result
 from nmf_xp.solvers import SOLVERS
-from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
-    as_working_dtype,
     check_array,
     check_beta,
     check_callable,
-    check_factor,
     check_init,
     check_integer,
     check_n_components,
     check_non_negative,
-    check_one_matrix,
     check_option,
-    check_shape,
-    check_values,
-    check_zeros,
+    check_penalties,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +40,17 @@ def nmf(
     beta_loss: float | str = "frobenius",
     solver: str = "auto",
     init: str | tuple[Array, Array] = "random",
+    weights: Array | None = None,
+    missing: str | None = None,
+    absent: str = "zero",
+    alpha_W: float = 0.0,
+    alpha_H: float | str = "same",
+    l1_ratio: float = 0.0,
+    fixed_w: Array | None = None,
+    fixed_h: Array | None = None,
+    upper_w: float | Array | None = None,
+    upper_h: float | Array | None = None,
+    normalize: str | None = None,
     max_iter: int = 200,
     tol: float = 1e-4,
     check_every: int = 10,
@@ -73,6 +76,27 @@ def nmf(
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
         (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by the mean of V, or by small random numbers;
         they need n_components <= min(m, n). Zeros of a start hardly move under multiplicative updates.
+    weights : array, optional
+        Non-negative weights of the entries, real or boolean, of V's shape or broadcasting to it. An entry of weight 0
+        is unobserved: what stands there in V is not read. A row or column with nothing observed gets the least
+        possible factor, which is 0 for all practical purposes.
+    missing : {None, "nan"}, default None
+        "nan": NaN in V means unobserved. By default it is an error.
+    absent : {"zero", "missing"}, default "zero"
+        What the entries are that a sparse V does not store: zeros, or unobserved.
+    alpha_W, alpha_H : float, default 0; alpha_H may be "same"
+        Strength of the penalty on W and on H, in scikit-learn's scaling: the objective is
+        D(V | WH) + n alpha_W [l1_ratio sum(W) + (1 - l1_ratio)/2 sum(W^2)] and likewise m alpha_H for H.
+    l1_ratio : float from 0 to 1, default 0
+        Share of the L1 penalty; the rest is L2.
+    fixed_w, fixed_h : boolean array, optional
+        Entries of W (m, r) and H (r, n), or of a shape that broadcasts to it, that keep the value they have in
+        ``init=(W, H)``: known components, partly known profiles, a background column.
+    upper_w, upper_h : float or array, optional
+        Upper bounds on the entries of W and H.
+    normalize : {None, "W", "H"}, default None
+        "W": in the result each column of W sums to 1, and "H": each row of H; the other factor takes the scale, so that
+        WH stays.
     max_iter : int, default 200
         Most iterations.
     tol : float, default 1e-4
@@ -120,18 +144,34 @@ def nmf(
     >>> result.W.shape, result.H.shape, result.status.name
     ((20, 3), (3, 10), 'CONVERGED')
     """
-    posed = _pose(V, beta_loss, solver, max_iter, tol, check_every)
-    r = check_n_components(n_components, posed.problem.data.shape)
-    check_init(init, INITS)
+    beta, settings, schedule = _settings(beta_loss, solver, max_iter, tol, check_every)
+    posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
+    m, n = posed.shape
+    r = check_n_components(n_components, posed.shape)
+    check_init(init, INITS, r, posed.shape)
     if not isinstance(init, str):
-        shapes = (posed.problem.data.shape[-2], r), (r, posed.problem.data.shape[-1])
-        W, H = (_given(f"init[{i}]", x, shapes[i], posed) for i, x in enumerate(init))
-    elif init == "random" or not _compat.is_traced(V):
+        W, H = posed.factor("init[0]", init[0], (m, r)), posed.factor("init[1]", init[1], (r, n))
+    elif init == "random" or _compat.is_readable(V):
         W, H = start(posed.problem.data, r, init=init, random_state=random_state, xp=posed.xp)
     else:
         msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
         raise ValueError(msg)
-    return _solve(posed, W, H, fixed_h=False, callback=callback, progress=progress)
+    if isinstance(init, str) and not (fixed_w is None and fixed_h is None):
+        msg = f"`fixed_w` and `fixed_h` need the values to keep: give `init=(W, H)`, got init={init!r}"
+        raise ValueError(msg)
+    alphas = check_penalties(alpha_W, alpha_H, l1_ratio)
+    constraints = (
+        posed.constraints("W", (m, r), alpha=n * alphas[0], l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w),
+        posed.constraints("H", (r, n), alpha=m * alphas[1], l1_ratio=l1_ratio, fixed=fixed_h, upper=upper_h),
+    )
+    posed = posed._replace(problem=posed.problem._replace(w=constraints[0], h=constraints[1]))
+    if normalize is not None:
+        check_option("normalize", normalize, ("W", "H"))
+        if any(c.fixed is not None or c.upper is not None for c in constraints):
+            msg = "`normalize` must be None with fixed entries or upper bounds, which it would break"
+            raise ValueError(msg)
+    result = _solve(posed, W, H, settings, schedule, callback=callback, progress=progress)
+    return result if normalize is None else _normalized(result, normalize, xp=posed.xp)
 
 
 def transform(
@@ -142,6 +182,13 @@ def transform(
     beta_loss: float | str = "frobenius",
     solver: str = "auto",
     init: Array | None = None,
+    weights: Array | None = None,
+    missing: str | None = None,
+    absent: str = "zero",
+    alpha_W: float = 0.0,
+    l1_ratio: float = 0.0,
+    fixed_w: Array | None = None,
+    upper_w: float | Array | None = None,
     max_iter: int = 200,
     tol: float = 1e-4,
     check_every: int = 10,
@@ -159,7 +206,11 @@ def transform(
     init : array, shape (m, r), optional
         The start of W. By default each row of W is constant and gives that row of WH the sum of its row of V, so that
         the answer for a row depends on no other row but through the end of the iteration.
-    beta_loss, solver, max_iter, tol, check_every, callback, progress
+    fixed_w : boolean array, optional
+        Entries of W that keep the value they have in `init`.
+    beta_loss, solver, weights, missing, absent, alpha_W, l1_ratio, upper_w : optional
+        As for `nmf`.
+    max_iter, tol, check_every, callback, progress : optional
         As for `nmf`; use the `beta_loss` with which H was found.
 
     Returns
@@ -185,47 +236,34 @@ def transform(
     >>> transform(V[15:], H, beta_loss="kullback-leibler").W.shape
     (5, 3)
     """
-    posed = _pose(V, beta_loss, solver, max_iter, tol, check_every)
-    m, n = posed.problem.data.shape[-2:]
+    beta, settings, schedule = _settings(beta_loss, solver, max_iter, tol, check_every)
+    posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
+    m, n = posed.shape
     check_array("H", H, min_ndim=2, max_ndim=2)
     r = H.shape[0]
-    components = _given("H", H, (r, n), posed)
+    components = posed.factor("H", H, (r, n))
     if _compat.is_readable(H) and _compat.scalar(posed.xp.max(H)) == 0:
         msg = "`H` must have a positive entry, got zeros only"
         raise ValueError(msg)
-    if init is None:
+    if init is not None:
+        W = posed.factor("init", init, (m, r))
+    elif fixed_w is None:
         W = proportional_start(posed.problem.data, posed.xp.maximum(components, posed.floor), xp=posed.xp)
     else:
-        W = _given("init", init, (m, r), posed)
-    result = _solve(posed, W, components, fixed_h=True, callback=callback, progress=progress)
+        msg = "`fixed_w` needs the values to keep: give `init=W`, got init=None"
+        raise ValueError(msg)
+    alpha = check_penalties(alpha_W, 0.0, l1_ratio)[0]
+    w = posed.constraints("W", (m, r), alpha=n * alpha, l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w)
+    posed = posed._replace(problem=posed.problem._replace(w=w))
+    settings = settings._replace(fixed_h=True)
+    result = _solve(posed, W, components, settings, schedule, callback=callback, progress=progress)
     return dataclasses.replace(result, H=H)
 
 
-class _Posed(NamedTuple):
-    """A validated problem, in the units in which it is solved: V = 4^exponent times the data."""
-
-    problem: Problem
-    xp: Namespace
-    beta: float
-    floor: float
-    method: str
-    schedule: _control.Schedule
-    exponent: int
-
-    def restore_factor(self, x: Array) -> Array:
-        """A factor in V's own units."""
-        return x * 2.0**self.exponent if self.exponent else x
-
-    def restore_divergence(self, x: Any) -> Any:
-        """A divergence in V's own units; beyond the range of float64 it is infinite."""
-        if not self.exponent:
-            return x
-        root = 2.0 ** max(-1074.0, min(1023.0, self.exponent * self.beta))
-        return float(x) * root * root
-
-
-def _pose(V: Any, beta_loss: float | str, solver: str, max_iter: int, tol: float, check_every: int) -> _Posed:
-    """Validate all that `nmf` and `transform` have in common."""
+def _settings(
+    beta_loss: float | str, solver: str, max_iter: int, tol: float, check_every: int
+) -> tuple[float, _Settings, _control.Schedule]:
+    """Validate what does not depend on V."""
     beta = check_beta(beta_loss)
     method = check_option("solver", solver, ("auto", *SOLVERS))
     schedule = _control.Schedule(
@@ -233,57 +271,50 @@ def _pose(V: Any, beta_loss: float | str, solver: str, max_iter: int, tol: float
         check_non_negative("tol", tol),
         check_integer("check_every", check_every, minimum=1),
     )
-    data = as_data(V)
-    check_one_matrix("V", data.shape)
-    V = data.values
-    xp = _compat.array_namespace(V)
-    V = as_working_dtype("V", V, xp=xp)
-    exponent = 0
-    if _compat.is_readable(V):
-        low, high = check_values("V", V, xp=xp)
-        check_zeros(low, beta)
-        exponent = _exponent(high, V.dtype, beta, xp=xp)
-    if exponent:
-        V = V * 2.0**-exponent * 2.0**-exponent
-    floor = factor_floor(V.dtype, beta=beta, xp=xp)
-    method = "mu" if method == "auto" else method
-    return _Posed(Problem(data.with_values(V)), xp, beta, floor, method, schedule, exponent)
+    return beta, _Settings("mu" if method == "auto" else method), schedule
 
 
-def _exponent(largest: float, dtype: Any, beta: float, *, xp: Namespace) -> int:
-    """The k of the factor 4^-k by which V is scaled: 0 unless V's powers come near overflow or the factors' floor."""
-    range_of_dtype = math.log2(float(xp.finfo(dtype).max))
-    if largest == 0 or abs(math.log2(largest)) <= range_of_dtype / (8 * max(1.0, abs(beta))):
-        return 0
-    return math.floor(math.log2(largest) / 2)
+class _Settings(NamedTuple):
+    """Which solver, and which factors it updates."""
+
+    method: str
+    fixed_h: bool = False
 
 
-def _given(name: str, factor: Any, shape: tuple[int, int], posed: _Posed) -> Array:
-    """A factor from the user, checked, in the problem's units."""
-    xp = check_array(name, factor, min_ndim=2, max_ndim=2)
-    check_factor(name, factor, posed.problem.data.values)
-    check_shape(name, factor, shape)
-    if _compat.is_readable(factor):
-        check_values(name, factor, xp=xp)
-    return factor * 2.0**-posed.exponent if posed.exponent else factor
-
-
-def _solve(posed: _Posed, W: Array, H: Array, *, fixed_h: bool, callback: Callback | None, progress: bool) -> Result:
+def _solve(
+    posed: Posed,
+    W: Array,
+    H: Array,
+    settings: _Settings,
+    schedule: _control.Schedule,
+    *,
+    callback: Callback | None,
+    progress: bool,
+) -> Result:
     """Iterate, and put the outcome into V's own units."""
-    xp = posed.xp
-    W, H = xp.maximum(W, posed.floor), xp.maximum(H, posed.floor)
-    solver = SOLVERS[posed.method](beta=posed.beta, floor=posed.floor, fixed_h=fixed_h)
-    with _observer(posed, callback, progress) as observe:
-        outcome = _control.run(solver, posed.problem, W, H, schedule=posed.schedule, observe=observe, xp=xp)
+    xp, problem = posed.xp, posed.problem
+    solver = SOLVERS[settings.method](beta=posed.beta, floor=posed.floor, fixed_h=settings.fixed_h)
+    starts = (
+        constraints.enforce(xp.maximum(x, posed.floor), xp.maximum(x, posed.floor), xp=xp)
+        for x, constraints in ((W, problem.w), (H, problem.h))
+    )
+    with _observer(posed, schedule, callback, progress) as observe:
+        outcome = _control.run(solver, problem, *starts, schedule=schedule, observe=observe, xp=xp)
+    factors = (
+        x if constraints.fixed is None else xp.where(constraints.fixed, given, x)  # the given zeros, not the floor
+        for x, given, constraints in ((outcome.W, W, problem.w), (outcome.H, H, problem.h))
+    )
+    W, H = (posed.restore_factor(x) for x in factors)
     history = outcome.history
     if isinstance(history, tuple):
         history = tuple(posed.restore_divergence(x) for x in history)
     return Result(
-        W=posed.restore_factor(outcome.W),
-        H=posed.restore_factor(outcome.H),
-        solver=posed.method,
+        W=W,
+        H=H,
+        solver=settings.method,
         beta=posed.beta,
-        _divergence=posed.restore_divergence(outcome.objective),
+        _divergence=posed.restore_divergence(outcome.divergence),
+        _objective=posed.restore_divergence(outcome.objective),
         _history=history,
         _n_iter=outcome.n_iter,
         _status=outcome.status,
@@ -291,17 +322,29 @@ def _solve(posed: _Posed, W: Array, H: Array, *, fixed_h: bool, callback: Callba
     )
 
 
+def _normalized(result: Result, which: str, *, xp: Namespace) -> Result:
+    """The same product with the columns of W, or the rows of H, summing to 1."""
+    W, H = result.W, result.H
+    if which == "W":
+        sums = xp.sum(W, axis=-2, keepdims=True)
+        return dataclasses.replace(result, W=W / sums, H=H * xp.matrix_transpose(sums))
+    sums = xp.sum(H, axis=-1, keepdims=True)
+    return dataclasses.replace(result, W=W * xp.matrix_transpose(sums), H=H / sums)
+
+
 @contextlib.contextmanager
-def _observer(posed: _Posed, callback: Callback | None, progress: bool) -> Iterator[Callable[[Progress], bool] | None]:
+def _observer(
+    posed: Posed, schedule: _control.Schedule, callback: Callback | None, progress: bool
+) -> Iterator[Callable[[Progress], bool] | None]:
     """What the loop calls at each check: the progress bar and the user's callback; None for neither."""
     check_callable("callback", callback)
     if callback is None and not progress:
         yield None
         return
-    if _compat.is_traced(posed.problem.data.values):
+    if _compat.is_traced(posed.values):
         msg = "`callback` and `progress` must be left out in a compiled function, where nothing can be observed"
         raise ValueError(msg)
-    bar = _progress_bar(posed.schedule.max_iter) if progress else None
+    bar = _progress_bar(schedule.max_iter) if progress else None
 
     def observe(seen: Progress) -> bool:
         divergence = posed.restore_divergence(seen.divergence)

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 def objective(problem: Problem, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
     """The divergence and the penalties on both factors: (...,)."""
+    return data_divergence(problem.data, W, H, beta=beta, xp=xp) + penalties(problem, W, H, xp=xp)
+
+
+def penalties(problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array | float:
+    """The penalties on both factors: (...,)."""
     dtype = _compat.accumulator_dtype(xp, _compat.device(W))
-    divergence = data_divergence(problem.data, W, H, beta=beta, xp=xp)
-    return divergence + problem.w.penalty(W, dtype=dtype, xp=xp) + problem.h.penalty(H, dtype=dtype, xp=xp)
+    return problem.w.penalty(W, dtype=dtype, xp=xp) + problem.h.penalty(H, dtype=dtype, xp=xp)
 
 
 def kkt_residual(

@@ -49,8 +49,10 @@ class Result:
         Right factor, likewise.
     divergence : float
         Beta-divergence of V from WH, in V's own units. It is read from the device when it is asked for.
+    objective : float
+        The divergence plus the penalties: what the iteration decreased.
     history : tuple of float
-        The divergence at the start and at each check after it; empty for `tol=0` without a callback or progress bar,
+        The objective at the start and at each check after it; empty for `tol=0` without a callback or progress bar,
         where nothing is checked.
     n_iter : int
         Iterations that ran.
@@ -76,6 +78,7 @@ class Result:
     solver: str
     beta: float
     _divergence: Any = field(repr=False)
+    _objective: Any = field(repr=False)
     _history: Any = field(repr=False)
     _n_iter: Any = field(repr=False)
     _status: Any = field(repr=False)
@@ -85,6 +88,11 @@ class Result:
     def divergence(self) -> Any:
         """Beta-divergence of V from WH."""
         return _read(self._divergence, float)
+
+    @property
+    def objective(self) -> Any:
+        """The divergence plus the penalties."""
+        return _read(self._objective, float)
 
     @property
     def kkt_residual(self) -> Any:
@@ -103,7 +111,7 @@ class Result:
 
     @property
     def history(self) -> Any:
-        """The divergence at the start and at each check."""
+        """The objective at the start and at each check."""
         if isinstance(self._history, tuple) or _compat.is_traced(self._history) or self._history.ndim > 1:
             return self._history
         return tuple(x for x in _compat.to_host(self._history).tolist() if x == x)  # NaN: not reached
@@ -118,7 +126,7 @@ class Result:
         )
 
 
-DATA_FIELDS = ("W", "H", "_divergence", "_history", "_n_iter", "_status", "_kkt_residual")
+DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual")
 STATIC_FIELDS = ("solver", "beta")
 
 

@@ -57,12 +57,12 @@ def check_problem(data: Data, W: Any, H: Any, weights: Any = None) -> Namespace:
 
 def check_weights(weights: Any, V: Array) -> None:
     """Refuse weights that do not go with V; their values are checked elsewhere."""
-    check_array("weights", weights, min_ndim=0)
-    check_factor("weights", weights, V)
-    lengths = zip(reversed(weights.shape), reversed(V.shape), strict=False)
-    if len(weights.shape) > len(V.shape) or any(length not in (1, full) for length, full in lengths):
-        msg = f"`weights` must have `V`'s shape {tuple(V.shape)} or broadcast to it, got {tuple(weights.shape)}"
-        raise ValueError(msg)
+    xp = check_array("weights", weights, min_ndim=0)
+    check_namespace("weights", weights, V)
+    check_broadcast("weights", weights.shape, V.shape)
+    if not xp.isdtype(weights.dtype, ("bool", "integral", "real floating")):
+        msg = f"`weights` must be real or boolean, got dtype {_compat.dtype_name(weights.dtype)}"
+        raise TypeError(msg)
 
 
 def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None) -> Namespace:
@@ -117,21 +117,34 @@ def as_working_dtype(name: str, x: Array, *, xp: Namespace) -> Array:
 
 def check_factor(name: str, factor: Any, V: Any) -> None:
     """Refuse a factor that is not of V's namespace, dtype and device."""
-    xp, theirs = _compat.array_namespace(V), _compat.array_namespace(factor)
-    if theirs is not xp:
-        ours, other = _namespace_name(xp), _namespace_name(theirs)
-        msg = f"`{name}` must be of `V`'s namespace, {ours}, got {other}; convert one of them"
-        raise TypeError(msg)
+    check_namespace(name, factor, V)
     if factor.dtype != V.dtype:
         msg = (
             f"`{name}` must have the dtype in which V is factorized, {_compat.dtype_name(V.dtype)}, "
             f"got {_compat.dtype_name(factor.dtype)}; cast it"
         )
         raise TypeError(msg)
-    here, there = _compat.device(V), _compat.device(factor)
+
+
+def check_namespace(name: str, x: Any, V: Any) -> None:
+    """Refuse an array that is not of V's namespace and device."""
+    xp, theirs = _compat.array_namespace(V), _compat.array_namespace(x)
+    if theirs is not xp:
+        ours, other = _namespace_name(xp), _namespace_name(theirs)
+        msg = f"`{name}` must be of `V`'s namespace, {ours}, got {other}; convert one of them"
+        raise TypeError(msg)
+    here, there = _compat.device(V), _compat.device(x)
     if here is not None and there is not None and here != there:
         msg = f"`{name}` must be on `V`'s device, {here}, got {there}; move one of them"
         raise TypeError(msg)
+
+
+def check_broadcast(name: str, got: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Refuse a shape that does not broadcast to another one."""
+    lengths = zip(reversed(got), reversed(shape), strict=False)
+    if len(got) > len(shape) or any(length not in (1, full) for length, full in lengths):
+        msg = f"`{name}` must have shape {tuple(shape)} or broadcast to it, got {tuple(got)}"
+        raise ValueError(msg)
 
 
 def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
@@ -139,7 +152,7 @@ def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
     low, high = _compat.scalar(xp.min(x)), _compat.scalar(xp.max(x))
     if math.isnan(low) or math.isinf(high) or math.isinf(low):
         what, rule = ("NaN", xp.isnan(x)) if math.isnan(low) else ("an infinity", xp.isinf(x))
-        remedy = "; replace the missing entries or drop their rows" if what == "NaN" else ""
+        remedy = "; if NaN means unobserved, say missing='nan'" if what == "NaN" and name == "V" else ""
         msg = f"`{name}` must be finite, got {what} at index {_first(rule, xp=xp)}{remedy}"
         raise ValueError(msg)
     if low < 0:
@@ -175,13 +188,30 @@ def check_shape(name: str, x: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(msg)
 
 
-def check_init(init: Any, names: Collection[str]) -> None:
-    """A name, or a pair of factors."""
+def check_init(init: Any, names: Collection[str], n_components: int, shape: tuple[int, ...]) -> None:
+    """A name that suits the rank, or a pair of factors."""
     if isinstance(init, str):
         check_option("init", init, names)
+        if init != "random" and n_components > min(shape):
+            msg = (
+                f"`init` {init!r} needs n_components <= min(m, n) = {min(shape)}, got {n_components}; use init='random'"
+            )
+            raise ValueError(msg)
     elif not (isinstance(init, tuple | list) and len(init) == 2):
         msg = f"`init` must be one of {sorted(names)} or a pair (W, H), got {_kind(init)}"
         raise TypeError(msg)
+
+
+def check_penalties(alpha_W: Any, alpha_H: Any, l1_ratio: Any) -> tuple[float, float]:
+    """The two penalty strengths."""
+    alpha_W = check_non_negative("alpha_W", alpha_W)
+    if isinstance(alpha_H, str):
+        check_option("alpha_H", alpha_H, ("same",))
+        alpha_H = alpha_W
+    if check_non_negative("l1_ratio", l1_ratio) > 1:
+        msg = f"`l1_ratio` must be from 0 to 1, got {l1_ratio}"
+        raise ValueError(msg)
+    return alpha_W, check_non_negative("alpha_H", alpha_H)
 
 
 def check_n_components(n_components: Any, shape: tuple[int, ...]) -> int:

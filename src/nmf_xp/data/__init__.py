@@ -68,5 +68,5 @@ def with_weights(data: Data, weights: Array | None, *, beta: float, xp: Namespac
     """
     if weights is None:
         return data
-    weights = xp.broadcast_to(weights, data.values.shape)
+    weights = xp.broadcast_to(xp.astype(weights, data.values.dtype, copy=False), data.values.shape)
     return Weighted(data.with_values(xp.where(weights > 0, data.values, 0.0 if beta > 0 else 1.0)), weights)

@@ -1,0 +1,159 @@
+"""From the user's arguments to a validated problem, in the units in which it is solved.
+
+V = 4^k times the data that the solvers see, and each factor 2^k times theirs, so that the powers of V stay away from
+overflow and the factors from their floor. The scaling is exact, and k is 0 for all but extreme data.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat
+from nmf_xp.data import as_data, with_weights
+from nmf_xp.problem import Constraints, Problem
+from nmf_xp.updates import factor_floor
+from nmf_xp.validation import (
+    as_working_dtype,
+    check_array,
+    check_broadcast,
+    check_factor,
+    check_namespace,
+    check_non_negative,
+    check_one_matrix,
+    check_option,
+    check_shape,
+    check_values,
+    check_weights,
+    check_zeros,
+)
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+
+
+class Posed(NamedTuple):
+    """A validated problem and its units."""
+
+    problem: Problem
+    xp: Namespace
+    beta: float
+    floor: float
+    exponent: int
+
+    @property
+    def values(self) -> Array:
+        """V's stored entries, in the problem's units."""
+        return self.problem.data.values
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of V."""
+        m, n = self.problem.data.shape[-2:]
+        return m, n
+
+    def restore_factor(self, x: Array) -> Array:
+        """A factor in V's own units."""
+        return x * 2.0**self.exponent if self.exponent else x
+
+    def restore_divergence(self, x: Any) -> Any:
+        """A divergence or penalty in V's own units; beyond the range of float64 it is infinite."""
+        if not self.exponent:
+            return x
+        root = _power(self.exponent * self.beta)
+        return float(x) * root * root
+
+    def factor(self, name: str, x: Any, shape: tuple[int, int]) -> Array:
+        """A factor from the user, checked, in the problem's units."""
+        xp = check_array(name, x, min_ndim=2, max_ndim=2)
+        check_factor(name, x, self.values)
+        check_shape(name, x, shape)
+        if _compat.is_readable(x):
+            check_values(name, x, xp=xp)
+        return x * 2.0**-self.exponent if self.exponent else x
+
+    def constraints(
+        self, which: str, shape: tuple[int, int], *, alpha: float, l1_ratio: float, fixed: Any, upper: Any
+    ) -> Constraints:
+        """The constraints on factor W or H from the user's arguments, in the problem's units.
+
+        `alpha` is already multiplied by the length that scikit-learn's scaling calls for.
+        """
+        k, xp = self.exponent, self.xp
+        l1 = alpha * l1_ratio * _power(k - 2 * k * self.beta) or None
+        l2 = alpha * (1 - l1_ratio) * _power(2 * k - 2 * k * self.beta) or None
+        if fixed is not None:
+            name = f"fixed_{which.lower()}"
+            check_array(name, fixed, min_ndim=0)
+            check_namespace(name, fixed, self.values)
+            check_broadcast(name, fixed.shape, shape)
+            if not xp.isdtype(fixed.dtype, "bool"):
+                msg = f"`{name}` must be a boolean array, got dtype {_compat.dtype_name(fixed.dtype)}"
+                raise TypeError(msg)
+            fixed = xp.broadcast_to(fixed, shape)
+        if upper is not None:
+            upper = self._upper(f"upper_{which.lower()}", upper, shape)
+        return Constraints(l1, l2, fixed, upper)
+
+    def _upper(self, name: str, upper: Any, shape: tuple[int, int]) -> Array:
+        V, xp = self.values, self.xp
+        if not _compat.is_array(upper):
+            upper = xp.full((1, 1), check_non_negative(name, upper), dtype=V.dtype, device=_compat.device(V))
+        check_factor(name, upper, V)
+        check_broadcast(name, upper.shape, shape)
+        if _compat.is_readable(upper):
+            check_values(name, upper, xp=xp)
+        return xp.broadcast_to(xp.maximum(upper * _power(-self.exponent), self.floor), shape)
+
+
+def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
+    """Validate V and its weights, and choose the units."""
+    check_option("absent", absent, ("zero", "missing"))
+    data = as_data(V)
+    check_one_matrix("V", data.shape)
+    xp = _compat.array_namespace(data.values)
+    data = data.with_values(as_working_dtype("V", data.values, xp=xp))
+    if weights is not None:
+        check_weights(weights, data.values)
+    data = with_weights(data, _weights(data, weights, missing, xp=xp), beta=beta, xp=xp)
+    exponent = 0
+    V = data.values
+    if _compat.is_readable(V):
+        low, high = check_values("V", V, xp=xp)
+        check_zeros(low, beta)
+        exponent = _exponent(high, V.dtype, beta, xp=xp)
+    if exponent:
+        data = data.with_values(V * 2.0**-exponent * 2.0**-exponent)
+    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent)
+
+
+def _weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) -> Array | None:
+    """The weights of the entries, 0 where an entry is missing; None where all entries weigh the same."""
+    V = data.values
+    if missing is not None:
+        check_option("missing", missing, ("nan",))
+        observed = xp.astype(xp.logical_not(xp.isnan(V)), V.dtype)
+        weights = observed if weights is None else observed * xp.astype(weights, V.dtype)
+    if weights is None:
+        return None
+    weights = xp.astype(weights, V.dtype, copy=False)
+    if _compat.is_readable(weights):
+        _, high = check_values("weights", weights, xp=xp)
+        if high == 0:
+            msg = "`weights` must be positive somewhere, got no observed entry"
+            raise ValueError(msg)
+    return weights
+
+
+def _exponent(largest: float, dtype: Any, beta: float, *, xp: Namespace) -> int:
+    """The k of the units: 0 unless V's powers come near overflow or the factors' floor."""
+    range_of_dtype = math.log2(float(xp.finfo(dtype).max))
+    if largest == 0 or abs(math.log2(largest)) <= range_of_dtype / (8 * max(1.0, abs(beta))):
+        return 0
+    return math.floor(math.log2(largest) / 2)
+
+
+def _power(exponent: float) -> float:
+    """2^exponent, within the range of float64."""
+    return 2.0 ** max(-1074.0, min(1023.0, exponent))
