@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
 
 class Progress(NamedTuple):
-    """What a callback sees at each check."""
+    """What a callback sees at each check.
+
+    `divergence` is the objective, a float; for a stack a tuple of them, with the factors of the members that still run.
+    """
 
     iteration: int
-    divergence: float
+    divergence: Any
     W: Array
     H: Array
 
@@ -73,22 +76,33 @@ def run(
         _register_result()
         programs = _compiled_programs()
         if any(_compat.is_traced(x) for x in (problem.data.values, W, H)):
-            return _run_traced(solver, problem, W, H, schedule=schedule, xp=xp)
+            return _run_traced_stack(solver, problem, W, H, schedule=schedule, xp=xp)
     state = solver.init(problem, W, H, xp=xp)
-    history: tuple[float, ...] = ()
-    if schedule.tol == 0 and observe is None:  # exactly max_iter steps, with no value read back
+    if schedule.tol > 0 or observe is not None:
+        ends = _run_checked(solver, state, problem, schedule, observe, programs, xp)
+    else:  # exactly max_iter steps, with no value read back
         state = programs.steps(solver, state, problem, schedule.max_iter, xp)
-        n_iter, status = schedule.max_iter, Status.MAX_ITER
-    else:
-        state, history, n_iter, status = _run_checked(solver, state, problem, schedule, observe, programs, xp)
-    return Outcome(
-        state.W,
-        state.H,
-        *programs.report(solver, state, problem, xp),
-        history,
-        n_iter,
-        status.value,
-    )
+        members = W.shape[0] if W.ndim > 2 else 1
+        ends = [_End((), schedule.max_iter, Status.MAX_ITER)] * members
+    if W.ndim == 2:
+        (end,) = ends
+        state = end.state or state
+        report = programs.report(solver, state, problem, xp)
+        return Outcome(state.W, state.H, *report, end.history, end.n_iter, end.status.value)
+    if ends[0].state is not None:
+        state = type(state)(*(xp.stack(parts) for parts in zip(*(end.state for end in ends), strict=True)))
+    report = programs.report(solver, state, problem, xp)
+    rest = zip(*((end.history, end.n_iter, end.status.value) for end in ends), strict=True)
+    return Outcome(state.W, state.H, *report, *rest)
+
+
+class _End(NamedTuple):
+    """How one matrix, or one member of a stack, ended; its state where it ended on its own."""
+
+    history: tuple[float, ...]
+    n_iter: int
+    status: Status
+    state: Any = None
 
 
 def _run_checked(
@@ -99,22 +113,76 @@ def _run_checked(
     observe: Callable[[Progress], bool] | None,
     programs: _Programs,
     xp: Namespace,
-) -> tuple[Any, tuple[float, ...], int, Status]:
-    """Steps with a check, and one scalar read, every `check_every` of them."""
+) -> list[_End]:
+    """Steps with a check, and one read, every `check_every` of them.
+
+    Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
+    """
     eps = float(xp.finfo(problem.data.values.dtype).eps)
-    history = [_compat.scalar(programs.objective(solver, state, problem, xp))]
-    n_iter, status = 0, Status.RUNNING
-    while status is Status.RUNNING and n_iter < schedule.max_iter:
+    history = [[x] for x in _read(programs.objective(solver, state, problem, xp))]
+    ends: list[_End | None] = [None] * len(history)
+    rows = list(range(len(history)))  # the member in each row of the state
+    n_iter = 0
+    while None in ends:
         n = min(schedule.check_every, schedule.max_iter - n_iter)
         state = programs.steps(solver, state, problem, n, xp)
         n_iter += n
-        history.append(_compat.scalar(programs.objective(solver, state, problem, xp)))
-        status = Status.of(_verdict(history[0], history[-2], history[-1], tol=schedule.tol, eps=eps))
-        if observe is not None and observe(Progress(n_iter, history[-1], state.W, state.H)):
-            status = Status.STOPPED if status is Status.RUNNING else status
-    if status is Status.RUNNING:
-        status = Status.MAX_ITER
-    return state, tuple(history), n_iter, status
+        current = _read(programs.objective(solver, state, problem, xp))
+        running = [row for row, member in enumerate(rows) if ends[member] is None]
+        for row in running:
+            history[rows[row]].append(current[row])
+        stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
+        for row in running:
+            past = history[rows[row]]
+            status = Status.of(_verdict(past[0], past[-2], past[-1], tol=schedule.tol, eps=eps))
+            if status is Status.RUNNING:
+                status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
+            if status is not Status.RUNNING:
+                ends[rows[row]] = _End(tuple(past), n_iter, status, _row(state, row))
+        running = [row for row in running if ends[rows[row]] is None]
+        if 0 < len(running) <= programs.compact_below * len(rows) and len(running) < len(rows):
+            state, problem = _select(state, problem, running, xp=xp)
+            rows = [rows[row] for row in running]
+    return [end for end in ends if end is not None]
+
+
+def _read(objective: Array) -> list[float]:
+    """The objective of each member, as Python floats."""
+    return _compat.to_host(objective).tolist() if objective.ndim else [_compat.scalar(objective)]
+
+
+def _row(state: Any, row: int) -> Any:
+    """The state of one member."""
+    return state if state.W.ndim == 2 else type(state)(*(x[row, ...] for x in state))
+
+
+def _select(state: Any, problem: Problem, rows: list[int], *, xp: Namespace) -> tuple[Any, Problem]:
+    """State and problem of some of the members."""
+    indices = xp.asarray(rows, device=_compat.device(state.W))
+    state = type(state)(*(xp.take(x, indices, axis=0) for x in state))
+    return state, problem._replace(data=problem.data.select(indices, xp=xp))
+
+
+def _progress(n_iter: int, history: list[list[float]], state: Any, running: list[int], *, xp: Namespace) -> Progress:
+    """What a callback sees; of a stack, every member's last objective and the factors of those that run."""
+    if state.W.ndim == 2:
+        return Progress(n_iter, history[0][-1], state.W, state.H)
+    indices = xp.asarray(running, device=_compat.device(state.W))
+    W, H = (xp.take(x, indices, axis=0) for x in (state.W, state.H))
+    return Progress(n_iter, tuple(past[-1] for past in history), W, H)
+
+
+def _run_traced_stack(
+    solver: Solver, problem: Problem, W: Array, H: Array, *, schedule: Schedule, xp: Namespace
+) -> Outcome:
+    """One matrix, or under `jax.vmap` the members of a stack."""
+    import jax
+
+    run_one = functools.partial(_run_traced, solver, schedule=schedule, xp=xp)
+    if W.ndim == 2:
+        return run_one(problem, W, H)
+    axes = jax.tree_util.tree_map(lambda x: 0 if getattr(x, "ndim", 0) > 2 else None, problem)
+    return jax.vmap(run_one, in_axes=(axes, 0, 0))(problem, W, H)
 
 
 def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedule: Schedule, xp: Namespace) -> Outcome:
@@ -168,6 +236,7 @@ class _Programs(NamedTuple):
     steps: Callable[[Solver, Any, Problem, int, Namespace], Any]
     objective: Callable[[Solver, Any, Problem, Namespace], Array]
     report: Callable[[Solver, Any, Problem, Namespace], tuple[Array, Array, Array]]
+    compact_below: float  # the share of a stack that must still run for it to be compacted
 
 
 def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
@@ -188,7 +257,7 @@ def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tupl
     return divergence, divergence + penalties(problem, W, H, xp=xp), residual
 
 
-_python_programs = _Programs(_steps, _objective, _report)
+_python_programs = _Programs(_steps, _objective, _report, compact_below=1.0)
 
 
 @functools.cache
@@ -202,7 +271,7 @@ def _compiled_programs() -> _Programs:
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, static_argnames=("solver", "xp"))
 
-    return _Programs(compiled(steps), compiled(_objective), compiled(_report))
+    return _Programs(compiled(steps), compiled(_objective), compiled(_report), compact_below=0.5)
 
 
 @functools.cache

@@ -51,6 +51,8 @@ def nmf(
     upper_w: float | Array | None = None,
     upper_h: float | Array | None = None,
     normalize: str | None = None,
+    n_restarts: int = 1,
+    keep_restarts: bool = False,
     max_iter: int = 200,
     tol: float = 1e-4,
     check_every: int = 10,
@@ -62,10 +64,10 @@ def nmf(
 
     Parameters
     ----------
-    V : array, shape (m, n)
-        Non-negative data of any namespace that follows the array API standard: NumPy, CuPy, JAX, torch and others.
-        It is never changed. Integers and booleans are factorized in the namespace's default floating dtype,
-        16-bit floats in float32.
+    V : array, shape (..., m, n)
+        A non-negative matrix, or a stack of them to be factorized each for itself, of any namespace that follows the
+        array API standard: NumPy, CuPy, JAX, torch and others. It is never changed. Integers and booleans are
+        factorized in the namespace's default floating dtype, 16-bit floats in float32.
     n_components : int
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
@@ -97,6 +99,11 @@ def nmf(
     normalize : {None, "W", "H"}, default None
         "W": in the result each column of W sums to 1, and "H": each row of H; the other factor takes the scale, so that
         WH stays.
+    n_restarts : int, default 1
+        Random starts of one V, run together as a stack of which each member ends for itself. The best is returned, and
+        the first is that of a single run. A stack of starts ``init=(W, H)``, (k, m, r) and (k, r, n), is run likewise.
+    keep_restarts : bool, default False
+        Keep the factors of all restarts in ``result.restarts``, not only their divergences.
     max_iter : int, default 200
         Most iterations.
     tol : float, default 1e-4
@@ -149,10 +156,19 @@ def nmf(
     m, n = posed.shape
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
+    n_restarts = check_integer("n_restarts", n_restarts, minimum=1)
+    if n_restarts > 1 and (posed.stack or init != "random" or not _compat.is_readable(posed.values)):
+        msg = (
+            "`n_restarts` above 1 needs one matrix V, init='random' and values that can be read, "
+            f"got V of shape {posed.stack + posed.shape} and init={init if isinstance(init, str) else '(W, H)'!r}; "
+            "give a stack of starts `init=(W, H)` instead"
+        )
+        raise ValueError(msg)
     if not isinstance(init, str):
         W, H = posed.factor("init[0]", init[0], (m, r)), posed.factor("init[1]", init[1], (r, n))
-    elif init == "random" or _compat.is_readable(V):
-        W, H = start(posed.problem.data, r, init=init, random_state=random_state, xp=posed.xp)
+    elif init == "random" or _compat.is_readable(posed.values):
+        members = posed.members if n_restarts == 1 else n_restarts
+        W, H = start(posed.problem.data, r, init=init, random_state=random_state, members=members, xp=posed.xp)
     else:
         msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
         raise ValueError(msg)
@@ -171,7 +187,10 @@ def nmf(
             msg = "`normalize` must be None with fixed entries or upper bounds, which it would break"
             raise ValueError(msg)
     result = _solve(posed, W, H, settings, schedule, callback=callback, progress=progress)
-    return result if normalize is None else _normalized(result, normalize, xp=posed.xp)
+    if normalize is not None:
+        result = _normalized(result, normalize, xp=posed.xp)
+    restarted = W.ndim > 2 and not posed.stack
+    return _best(result, keep_factors=keep_restarts) if restarted else result
 
 
 def transform(
@@ -199,10 +218,11 @@ def transform(
 
     Parameters
     ----------
-    V : array, shape (m, n)
+    V : array, shape (..., m, n)
         Non-negative data, as for `nmf`.
-    H : array, shape (r, n)
-        Components, for example `nmf(...).H`, of V's namespace and device and of the dtype in which V is factorized.
+    H : array, shape (r, n) or (..., r, n)
+        Components, for example `nmf(...).H`, of V's namespace and device and of the dtype in which V is factorized; one
+        set for all of V, or a stack like V's, or a stack of several for one V.
     init : array, shape (m, r), optional
         The start of W. By default each row of W is constant and gives that row of WH the sum of its row of V, so that
         the answer for a row depends on no other row but through the end of the iteration.
@@ -239,8 +259,8 @@ def transform(
     beta, settings, schedule = _settings(beta_loss, solver, max_iter, tol, check_every)
     posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     m, n = posed.shape
-    check_array("H", H, min_ndim=2, max_ndim=2)
-    r = H.shape[0]
+    check_array("H", H, min_ndim=2)
+    r = H.shape[-2]
     components = posed.factor("H", H, (r, n))
     if _compat.is_readable(H) and _compat.scalar(posed.xp.max(H)) == 0:
         msg = "`H` must have a positive entry, got zeros only"
@@ -257,6 +277,8 @@ def transform(
     posed = posed._replace(problem=posed.problem._replace(w=w))
     settings = settings._replace(fixed_h=True)
     result = _solve(posed, W, components, settings, schedule, callback=callback, progress=progress)
+    if result.W.ndim > 2:
+        H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))
     return dataclasses.replace(result, H=H)
 
 
@@ -293,6 +315,7 @@ def _solve(
 ) -> Result:
     """Iterate, and put the outcome into V's own units."""
     xp, problem = posed.xp, posed.problem
+    W, H = _same_stack(W, H, xp=xp)
     solver = SOLVERS[settings.method](beta=posed.beta, floor=posed.floor, fixed_h=settings.fixed_h)
     starts = (
         constraints.enforce(xp.maximum(x, posed.floor), xp.maximum(x, posed.floor), xp=xp)
@@ -305,9 +328,12 @@ def _solve(
         for x, given, constraints in ((outcome.W, W, problem.w), (outcome.H, H, problem.h))
     )
     W, H = (posed.restore_factor(x) for x in factors)
+    if len(posed.stack) > 1:
+        W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
     history = outcome.history
-    if isinstance(history, tuple):
-        history = tuple(posed.restore_divergence(x) for x in history)
+    if isinstance(history, tuple) and posed.exponent:
+        restore = posed.restore_divergence
+        history = tuple(restore(x) if isinstance(x, float) else tuple(map(restore, x)) for x in history)
     return Result(
         W=W,
         H=H,
@@ -320,6 +346,26 @@ def _solve(
         _status=outcome.status,
         _kkt_residual=outcome.kkt_residual,
     )
+
+
+def _same_stack(W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """Both factors as stacks where one of them is a stack."""
+    stacks = {x.shape[:-2] for x in (W, H) if x.ndim > 2}
+    if len(stacks) > 1:
+        msg = f"The stacks of `W` and `H` must have the same length, got shapes {tuple(W.shape)} and {tuple(H.shape)}"
+        raise ValueError(msg)
+    for stack in stacks:
+        W, H = (xp.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (W, H))
+    return W, H
+
+
+def _best(restarts: Result, *, keep_factors: bool) -> Result:
+    """The restart with the least objective, carrying all of them."""
+    objectives = [x if x == x else float("inf") for x in restarts.objective.tolist()]
+    best = restarts[objectives.index(min(objectives))]
+    if not keep_factors:
+        restarts = dataclasses.replace(restarts, W=restarts.W[:0, ...], H=restarts.H[:0, ...])
+    return dataclasses.replace(best, restarts=restarts)
 
 
 def _normalized(result: Result, which: str, *, xp: Namespace) -> Result:

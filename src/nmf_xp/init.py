@@ -35,24 +35,38 @@ def random_generator(random_state: Any) -> np.random.Generator | np.random.Rando
         raise type(error)(msg) from None
 
 
-def start(data: Data, n_components: int, *, init: str, random_state: Any, xp: Namespace) -> tuple[Array, Array]:
-    """W and H for the named method."""
+def start(
+    data: Data, n_components: int, *, init: str, random_state: Any, members: int | None, xp: Namespace
+) -> tuple[Array, Array]:
+    """W and H for the named method; a stack of `members` of them, drawn one after the other, unless it is None."""
     rng = random_generator(random_state)
     if init == "random":
-        return random_start(data, n_components, rng=rng, xp=xp)
-    return nndsvd_start(data, n_components, fill=init, rng=rng, xp=xp)
+        return random_start(data, n_components, rng=rng, members=members, xp=xp)
+    if members is None:
+        return nndsvd_start(data, n_components, fill=init, rng=rng, xp=xp)
+    pairs = [nndsvd_start(data.member(i), n_components, fill=init, rng=rng, xp=xp) for i in range(members)]
+    W, H = (xp.stack(factors) for factors in zip(*pairs, strict=True))
+    return W, H
 
 
-def random_start(data: Data, n_components: int, *, rng: Any, xp: Namespace) -> tuple[Array, Array]:
+def random_start(
+    data: Data, n_components: int, *, rng: Any, members: int | None = None, xp: Namespace
+) -> tuple[Array, Array]:
     """Uniform factors in [0.1, 1.1) times one number that makes sum(WH) = sum(V)."""
+    import numpy as np
+
     m, n = data.shape[-2:]
-    draws = rng.uniform(0.1, 1.1, size=(m, n_components)), rng.uniform(0.1, 1.1, size=(n_components, n))
+    shapes = (m, n_components), (n_components, n)
+    draws = [[rng.uniform(0.1, 1.1, size=shape) for shape in shapes] for _ in range(members or 1)]
     V = data.values
     device = _compat.device(V)
     wide = _compat.accumulator_dtype(xp, device)
-    W, H = (_compat.from_host(x, xp=xp, dtype=V.dtype, device=device) for x in draws)
+    stacks = (np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True))
+    W, H = (_compat.from_host(x, xp=xp, dtype=V.dtype, device=device) for x in stacks)
     total = data.sum(V, dtype=wide, xp=xp) / data.total(W, H, dtype=wide, xp=xp)
     scale = xp.astype(xp.sqrt(total), V.dtype)
+    if members:
+        scale = xp.reshape(scale, (members, 1, 1))
     return W * scale, H * scale
 
 

@@ -20,7 +20,6 @@ from nmf_xp.validation import (
     check_factor,
     check_namespace,
     check_non_negative,
-    check_one_matrix,
     check_option,
     check_shape,
     check_values,
@@ -41,6 +40,12 @@ class Posed(NamedTuple):
     beta: float
     floor: float
     exponent: int
+    stack: tuple[int, ...]  # V's leading axes, which the problem has as one
+
+    @property
+    def members(self) -> int | None:
+        """How many matrices there are in the stack; None for one that is no stack."""
+        return math.prod(self.stack) if self.stack else None
 
     @property
     def values(self) -> Array:
@@ -62,16 +67,25 @@ class Posed(NamedTuple):
         if not self.exponent:
             return x
         root = _power(self.exponent * self.beta)
+        if getattr(x, "ndim", 0):
+            return _compat.to_host(x) * root * root
         return float(x) * root * root
 
     def factor(self, name: str, x: Any, shape: tuple[int, int]) -> Array:
-        """A factor from the user, checked, in the problem's units."""
-        xp = check_array(name, x, min_ndim=2, max_ndim=2)
+        """A factor from the user, checked, in the problem's units.
+
+        It has the given shape, or is a stack: as V is one, or of several starts for one V.
+        """
+        xp = check_array(name, x, min_ndim=2)
         check_factor(name, x, self.values)
-        check_shape(name, x, shape)
+        stacked = (*self.stack, *shape) if self.stack else (*x.shape[:1], *shape)
+        check_shape(name, x, shape if x.ndim == 2 else stacked)
         if _compat.is_readable(x):
             check_values(name, x, xp=xp)
-        return x * 2.0**-self.exponent if self.exponent else x
+        x = x * 2.0**-self.exponent if self.exponent else x
+        if self.stack:
+            x = xp.reshape(xp.broadcast_to(x, stacked), (-1, *shape))
+        return x
 
     def constraints(
         self, which: str, shape: tuple[int, int], *, alpha: float, l1_ratio: float, fixed: Any, upper: Any
@@ -111,12 +125,14 @@ def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str)
     """Validate V and its weights, and choose the units."""
     check_option("absent", absent, ("zero", "missing"))
     data = as_data(V)
-    check_one_matrix("V", data.shape)
     xp = _compat.array_namespace(data.values)
+    stack = data.shape[:-2]
     data = data.with_values(as_working_dtype("V", data.values, xp=xp))
     if weights is not None:
         check_weights(weights, data.values)
     data = with_weights(data, _weights(data, weights, missing, xp=xp), beta=beta, xp=xp)
+    if len(stack) > 1:
+        data = data.flatten_stack(xp=xp)
     exponent = 0
     V = data.values
     if _compat.is_readable(V):
@@ -125,7 +141,7 @@ def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str)
         exponent = _exponent(high, V.dtype, beta, xp=xp)
     if exponent:
         data = data.with_values(V * 2.0**-exponent * 2.0**-exponent)
-    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent)
+    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent, stack)
 
 
 def _weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) -> Array | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat
@@ -39,13 +39,13 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """A factorization V ~ WH.
+    """A factorization V ~ WH, or a stack of them.
 
     Attributes
     ----------
-    W : array, shape (m, r)
+    W : array, shape (..., m, r)
         Left factor, of V's namespace and device.
-    H : array, shape (r, n)
+    H : array, shape (..., r, n)
         Right factor, likewise.
     divergence : float
         Beta-divergence of V from WH, in V's own units. It is read from the device when it is asked for.
@@ -66,72 +66,104 @@ class Result:
         The solver that ran.
     beta : float
         The beta of the divergence.
+    restarts : Result or None
+        All restarts as a stack, of which this is the best; with their factors where ``keep_restarts=True``.
 
     Notes
     -----
-    A Result is a JAX pytree, so that a compiled function may return it. Inside that function the numbers are traced
-    values, and where it stands for many results (under `jax.vmap`) they are arrays, `status` an array of codes.
+    For a stack of matrices `divergence`, `objective`, `kkt_residual` and `n_iter` are NumPy arrays with one axis, and
+    `status` and `history` tuples, member by member in C order; ``result[i]`` is one member of a stack with one axis.
+
+    A Result is a JAX pytree, so that a compiled function may return it. Inside that function the numbers are traced.
     """
 
     W: Array
     H: Array
     solver: str
     beta: float
-    _divergence: Any = field(repr=False)
-    _objective: Any = field(repr=False)
-    _history: Any = field(repr=False)
-    _n_iter: Any = field(repr=False)
-    _status: Any = field(repr=False)
-    _kkt_residual: Any = field(repr=False)
+    _divergence: Any
+    _objective: Any
+    _history: Any
+    _n_iter: Any
+    _status: Any
+    _kkt_residual: Any
+    restarts: Result | None = None
 
     @property
     def divergence(self) -> Any:
         """Beta-divergence of V from WH."""
-        return _read(self._divergence, float)
+        return _number(self._divergence)
 
     @property
     def objective(self) -> Any:
         """The divergence plus the penalties."""
-        return _read(self._objective, float)
+        return _number(self._objective)
 
     @property
     def kkt_residual(self) -> Any:
         """Largest violation of the optimality conditions."""
-        return _read(self._kkt_residual, float)
+        return _number(self._kkt_residual)
 
     @property
     def n_iter(self) -> Any:
         """Iterations that ran."""
-        return _read(self._n_iter, int)
+        return _number(self._n_iter)
 
     @property
     def status(self) -> Any:
         """Why the iteration ended."""
-        return _read(self._status, Status.of)
+        if _compat.is_traced(self._status):
+            return self._status
+        codes = _number(self._status)
+        return Status.of(codes) if isinstance(codes, int) else tuple(Status.of(code) for code in codes.ravel())
 
     @property
     def history(self) -> Any:
         """The objective at the start and at each check."""
-        if isinstance(self._history, tuple) or _compat.is_traced(self._history) or self._history.ndim > 1:
-            return self._history
-        return tuple(x for x in _compat.to_host(self._history).tolist() if x == x)  # NaN: not reached
+        history = self._history
+        if not isinstance(history, tuple):
+            if _compat.is_traced(history):
+                return history
+            history = _compat.to_host(history).tolist()
+        if history and not isinstance(history[0], float):
+            return tuple(_reached(member) for member in history)
+        return _reached(history)
+
+    def __getitem__(self, i: int) -> Result:
+        """One member of a stack."""
+        if self.W.ndim != 3:
+            msg = f"only the result of a stack with one axis has members, got W of shape {tuple(self.W.shape)}"
+            raise TypeError(msg)
+        if not -self.W.shape[0] <= i < self.W.shape[0]:
+            msg = f"the stack has {self.W.shape[0]} members, got index {i}"
+            raise IndexError(msg)
+        members = {name: getattr(self, name)[i] for name in DATA_FIELDS if name not in ("W", "H", "restarts")}
+        return replace(self, W=self.W[i, ...], H=self.H[i, ...], restarts=None, **members)
 
     def __repr__(self) -> str:
         factors = f"W={tuple(self.W.shape)}, H={tuple(self.H.shape)}, dtype={_compat.dtype_name(self.W.dtype)}"
-        if not _compat.is_readable(self._divergence) or not isinstance(self.status, Status):
-            return f"Result({factors})"
+        if self.W.ndim > 2 or not _compat.is_readable(self._divergence):
+            return f"Result({factors}, solver={self.solver!r})"
         return (
             f"Result({factors}, divergence={self.divergence:.6g}, n_iter={self.n_iter}, "
             f"status={self.status.name}, solver={self.solver!r})"
         )
 
 
-DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual")
+DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual", "restarts")
 STATIC_FIELDS = ("solver", "beta")
 
 
-def _read(x: Any, kind: Any) -> Any:
-    """A 0-d array as a Python object; traced values and stacks as they are."""
-    if _compat.is_traced(x) or getattr(x, "ndim", 0) > 0:
+def _number(x: Any) -> Any:
+    """A 0-d array as a Python number, a stack of them as a NumPy array; traced values as they are."""
+    if _compat.is_traced(x) or isinstance(x, int | float):
         return x
-    return kind(x)
+    import numpy as np
+
+    host = np.asarray(x) if isinstance(x, tuple) else _compat.to_host(x)
+    return host if host.ndim else host.item()
+
+
+def _reached(history: Any) -> tuple[float, ...]:
+    """A history without the NaN that a compiled loop leaves behind its end."""
+    return tuple(x for x in history if x == x)

@@ -174,13 +174,6 @@ def check_zeros(low: float, beta: float) -> None:
         raise ValueError(msg)
 
 
-def check_one_matrix(name: str, shape: tuple[int, ...]) -> None:
-    """Refuse a stack of matrices."""
-    if len(shape) != 2:
-        msg = f"`{name}` must have two axes, got shape {tuple(shape)}; factorize the matrices of a stack one by one"
-        raise ValueError(msg)
-
-
 def check_shape(name: str, x: Array, shape: tuple[int, ...]) -> None:
     """Refuse another shape."""
     if tuple(x.shape) != shape:

@@ -36,6 +36,15 @@ class Data(Protocol):
     def with_values(self, values: Array) -> Data:
         """The same kind of data with other values at the stored entries."""
 
+    def flatten_stack(self, *, xp: Namespace) -> Data:
+        """The same matrices with all leading axes as one."""
+
+    def member(self, i: int) -> Data:
+        """One member of a stack; data that all members share as they are."""
+
+    def select(self, indices: Array, *, xp: Namespace) -> Data:
+        """Some members of a stack; data that all members share stay as they are."""
+
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         """WH at the stored entries."""
 

@@ -24,6 +24,15 @@ class Dense(NamedTuple):
     def with_values(self, values: Array) -> Dense:
         return self._replace(values=values)
 
+    def flatten_stack(self, *, xp: Namespace) -> Dense:
+        return self._replace(values=xp.reshape(self.values, (-1, *self.values.shape[-2:])))
+
+    def member(self, i: int) -> Dense:
+        return self if self.values.ndim == 2 else self._replace(values=self.values[i, ...])
+
+    def select(self, indices: Array, *, xp: Namespace) -> Dense:
+        return self if self.values.ndim == 2 else self._replace(values=xp.take(self.values, indices, axis=0))
+
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return W @ H
 

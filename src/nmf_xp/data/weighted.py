@@ -32,6 +32,18 @@ class Weighted(NamedTuple):
     def with_values(self, values: Array) -> Weighted:
         return self._replace(base=self.base.with_values(values))
 
+    def flatten_stack(self, *, xp: Namespace) -> Weighted:
+        weights = xp.reshape(self.weights, (-1, *self.weights.shape[-2:]))
+        return Weighted(self.base.flatten_stack(xp=xp), weights)
+
+    def member(self, i: int) -> Weighted:
+        weights = self.weights if self.values.ndim < 3 else self.weights[i, ...]
+        return Weighted(self.base.member(i), weights)
+
+    def select(self, indices: Array, *, xp: Namespace) -> Weighted:
+        weights = self.weights if self.values.ndim < 3 else xp.take(self.weights, indices, axis=0)
+        return Weighted(self.base.select(indices, xp=xp), weights)
+
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.predict(W, H, xp=xp)
 
