@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 is_array = array_api_compat.is_array_api_obj
 is_jax = array_api_compat.is_jax_array
 is_dask = array_api_compat.is_dask_array
+is_numpy = array_api_compat.is_numpy_array
 
 
 def array_namespace(*arrays: Any) -> Namespace:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, result
+from nmf_xp import _compat, _threads, result
 from nmf_xp.divergences import data_divergence
 from nmf_xp.optimality import kkt_residual, objective, penalties
 from nmf_xp.result import Status
@@ -77,6 +77,24 @@ def run(
         programs = _compiled_programs()
         if any(_compat.is_traced(x) for x in (problem.data.values, W, H)):
             return _run_traced_stack(solver, problem, W, H, schedule=schedule, xp=xp)
+    if not _compat.is_numpy(W):
+        return _run_eager(solver, problem, W, H, schedule, observe, programs, xp)
+    with _threads.held_blas():
+        programs = programs if W.ndim == 2 else _member_programs
+        return _run_eager(solver, problem, W, H, schedule, observe, programs, xp)
+
+
+def _run_eager(
+    solver: Solver,
+    problem: Problem,
+    W: Array,
+    H: Array,
+    schedule: Schedule,
+    observe: Callable[[Progress], bool] | None,
+    programs: _Programs,
+    xp: Namespace,
+) -> Outcome:
+    """Python drives: unchecked or checked, one matrix or a stack."""
     state = solver.init(problem, W, H, xp=xp)
     if schedule.tol > 0 or observe is not None:
         ends = _run_checked(solver, state, problem, schedule, observe, programs, xp)
@@ -258,6 +276,26 @@ def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tupl
 
 
 _python_programs = _Programs(_steps, _objective, _report, compact_below=1.0)
+
+
+def _by_member(program: Callable[..., Any]) -> Callable[..., Any]:
+    """A program for a stack that runs its members one by one: on a CPU a member fits the cache, the stack does not."""
+
+    def run_members(solver: Solver, state: Any, problem: Problem, *rest: Any) -> Any:
+        xp = rest[-1]
+        members = [
+            program(solver, _row(state, i), problem._replace(data=problem.data.member(i)), *rest)
+            for i in range(state.W.shape[0])
+        ]
+        if not isinstance(members[0], tuple):
+            return xp.stack(members)
+        stacks = (xp.stack(parts) for parts in zip(*members, strict=True))
+        return type(state)(*stacks) if isinstance(members[0], type(state)) else tuple(stacks)
+
+    return run_members
+
+
+_member_programs = _Programs(_by_member(_steps), _by_member(_objective), _by_member(_report), compact_below=1.0)
 
 
 @functools.cache

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 
 from nmf_xp import _compat
 from nmf_xp.data import as_data, with_weights
+from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.problem import FREE
 from nmf_xp.validation import check_beta, check_problem
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints
 
 
 def beta_divergence(
@@ -80,11 +83,15 @@ def beta_divergence(
 
 def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) over any kind of data."""
-    Y = data.predict(W, H, xp=xp)
-    dtype = _compat.accumulator_dtype(xp, _compat.device(data.values))
-    divergence = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
-    absent = data.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
-    return divergence if absent is None else divergence + absent
+    dtype = _compat.accumulator_dtype(xp, _compat.device(W))
+
+    def block_divergence(block: Data, W: Array, _: Constraints) -> Part:
+        Y = block.predict(W, H, xp=xp)
+        divergence = block.sum(entry_divergence(block.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
+        absent = block.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
+        return Part(None, (divergence if absent is None else divergence + absent,))
+
+    return sweep(block_divergence, data, W, FREE, xp=xp).sums[0]
 
 
 def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nmf_xp import _compat
+from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import data_divergence
 from nmf_xp.updates import slopes
 
@@ -34,24 +35,35 @@ def kkt_residual(
     min(w, dD/dw) = 0 at the lower one. Here w is taken relative to the largest entry of its component and the slope
     relative to its own positive part, which makes the residual independent of the scales of V, W and H.
     """
-    residual = _violation(problem.data, W, H, problem.w, beta=beta, floor=floor, xp=xp)
+    data, w, h = problem
+    Ht = xp.matrix_transpose(H)
+    bounds = {"floor": floor, "xp": xp}
+    size = xp.max(W, axis=-2, keepdims=True)
+
+    def block_residual(block: Data, W: Array, constraints: Constraints) -> Part:
+        violation = _violation(W, slopes(block, W, H, beta=beta, xp=xp), constraints, size=size, **bounds)
+        sums = () if fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), beta=beta, xp=xp)
+        return Part(violation, sums)
+
+    violation, sums = sweep(block_residual, data, W, w, xp=xp)
+    residual = xp.max(violation, axis=(-2, -1))
     if fixed_h:
         return residual
-    Wt, Ht = xp.matrix_transpose(W), xp.matrix_transpose(H)
-    turned = problem.h.transposed(xp=xp)
-    return xp.maximum(residual, _violation(problem.data.T, Ht, Wt, turned, beta=beta, floor=floor, xp=xp))
+    size = xp.max(Ht, axis=-2, keepdims=True)
+    violation = _violation(Ht, sums, h.transposed(xp=xp), size=size, **bounds)
+    return xp.maximum(residual, xp.max(violation, axis=(-2, -1)))
 
 
 def _violation(
-    data: Data, W: Array, H: Array, constraints: Constraints, *, beta: float, floor: float, xp: Namespace
+    W: Array, parts: tuple[Array, ...], constraints: Constraints, *, size: Array, floor: float, xp: Namespace
 ) -> Array:
-    numerator, denominator = slopes(data, W, H, beta=beta, xp=xp)
+    """The violation of each entry's condition, for the two `slopes`."""
+    numerator, denominator = parts
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     slope = 1.0 - numerator / xp.maximum(denominator + constraints.slope(W), tiny)
-    size = xp.max(W, axis=-2, keepdims=True)
     violation = xp.minimum((W - floor) / size, slope)
     if constraints.upper is not None:
         violation = xp.maximum(violation, (W - constraints.upper) / size)
     if constraints.fixed is not None:
         violation = xp.where(constraints.fixed, 0.0, violation)
-    return xp.max(xp.abs(violation), axis=(-2, -1))
+    return xp.abs(violation)

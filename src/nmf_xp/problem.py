@@ -27,6 +27,12 @@ class Constraints(NamedTuple):
         upper = None if self.upper is None else xp.matrix_transpose(self.upper)
         return self._replace(fixed=fixed, upper=upper)
 
+    def rows(self, start: int, stop: int) -> Constraints:
+        """The constraints on a block of rows of the factor."""
+        fixed = None if self.fixed is None else self.fixed[start:stop, :]
+        upper = None if self.upper is None else self.upper[start:stop, :]
+        return self._replace(fixed=fixed, upper=upper)
+
     def penalty(self, W: Array, *, dtype: Any, xp: Namespace) -> Array | float:
         """The penalty on a factor, (...,)."""
         penalty: Array | float = 0.0

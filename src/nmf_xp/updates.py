@@ -108,7 +108,14 @@ def multiplicative_w(
     data: Data, W: Array, H: Array, constraints: Constraints, *, beta: float, floor: float, xp: Namespace
 ) -> Array:
     """The update of W over any kind of data, for factors that respect the floor and the constraints on W."""
-    numerator, denominator = slopes(data, W, H, beta=beta, xp=xp)
+    return mm_step(W, slopes(data, W, H, beta=beta, xp=xp), constraints, beta=beta, floor=floor, xp=xp)
+
+
+def mm_step(
+    W: Array, parts: tuple[Array, ...], constraints: Constraints, *, beta: float, floor: float, xp: Namespace
+) -> Array:
+    """The minimum, within floor and constraints, of the majoriser at W that belongs to the two `slopes`."""
+    numerator, denominator = parts
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     if constraints.l2 is not None and beta == 1:
         new = _ridge_step(W * numerator, denominator + (constraints.l1 or 0.0), constraints.l2, tiny=tiny, xp=xp)

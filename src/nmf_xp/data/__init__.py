@@ -39,6 +39,9 @@ class Data(Protocol):
     def flatten_stack(self, *, xp: Namespace) -> Data:
         """The same matrices with all leading axes as one."""
 
+    def rows(self, start: int, stop: int) -> Data:
+        """A block of rows of one matrix."""
+
     def member(self, i: int) -> Data:
         """One member of a stack; data that all members share as they are."""
 

@@ -27,6 +27,9 @@ class Dense(NamedTuple):
     def flatten_stack(self, *, xp: Namespace) -> Dense:
         return self._replace(values=xp.reshape(self.values, (-1, *self.values.shape[-2:])))
 
+    def rows(self, start: int, stop: int) -> Dense:
+        return self._replace(values=self.values[start:stop, :])
+
     def member(self, i: int) -> Dense:
         return self if self.values.ndim == 2 else self._replace(values=self.values[i, ...])
 
@@ -41,7 +44,7 @@ class Dense(NamedTuple):
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta == 1:
-            return xp.expand_dims(xp.sum(H, axis=-1), axis=-2)
+            return xp.sum(H, axis=-1)[..., None, :]
         if beta == 2:
             return W @ (H @ xp.matrix_transpose(H))
         assert Y is not None

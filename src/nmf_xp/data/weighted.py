@@ -36,6 +36,9 @@ class Weighted(NamedTuple):
         weights = xp.reshape(self.weights, (-1, *self.weights.shape[-2:]))
         return Weighted(self.base.flatten_stack(xp=xp), weights)
 
+    def rows(self, start: int, stop: int) -> Weighted:
+        return Weighted(self.base.rows(start, stop), self.weights[start:stop, :])
+
     def member(self, i: int) -> Weighted:
         weights = self.weights if self.values.ndim < 3 else self.weights[i, ...]
         return Weighted(self.base.member(i), weights)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nmf_xp.updates import multiplicative_h, multiplicative_w
+from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
-    from nmf_xp.problem import Problem
+    from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints, Problem
 
 
 class State(NamedTuple):
@@ -30,10 +32,18 @@ class MultiplicativeUpdate(NamedTuple):
         return State(W, H)
 
     def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
-        """One iteration."""
-        W, H = state
+        """One iteration, in one pass over the data."""
         data, w, h = problem
-        W = multiplicative_w(data, W, H, w, beta=self.beta, floor=self.floor, xp=xp)
-        if not self.fixed_h:
-            H = multiplicative_h(data, W, H, h, beta=self.beta, floor=self.floor, xp=xp)
-        return State(W, H)
+        beta, floor = self.beta, self.floor
+        Ht = xp.matrix_transpose(state.H)
+
+        def half(block: Data, W: Array, constraints: Constraints) -> Part:
+            W = multiplicative_w(block, W, state.H, constraints, beta=beta, floor=floor, xp=xp)
+            return Part(W, () if self.fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), beta=beta, xp=xp))
+
+        # Frobenius needs no temporary of V's size, only two large products, and those gain nothing from blocks.
+        W, sums = half(data, state.W, w) if beta == 2 else sweep(half, data, state.W, w, xp=xp)
+        if self.fixed_h:
+            return State(W, state.H)
+        Ht = mm_step(Ht, sums, h.transposed(xp=xp), beta=beta, floor=floor, xp=xp)
+        return State(W, xp.matrix_transpose(Ht))

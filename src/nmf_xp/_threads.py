@@ -1,0 +1,70 @@
+"""Worker threads for NumPy, with BLAS held to one thread each.
+
+Without threadpoolctl, or where the user allows BLAS one thread, everything runs in the calling thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_workers: contextvars.ContextVar[ThreadPoolExecutor | None] = contextvars.ContextVar("_workers", default=None)
+_count: contextvars.ContextVar[int] = contextvars.ContextVar("_count", default=1)
+
+
+@contextlib.contextmanager
+def held_blas() -> Iterator[None]:
+    """Within it `run` has as many threads as BLAS had, and BLAS has one."""
+    controller = _controller()
+    count = _blas_threads(controller)
+    if count == 1 or _workers.get() is not None:
+        yield
+        return
+    with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(count) as pool:
+        tokens = _workers.set(pool), _count.set(count)
+        try:
+            yield
+        finally:
+            _workers.reset(tokens[0])
+            _count.reset(tokens[1])
+
+
+def shares(items: list[T]) -> list[list[T]]:
+    """The items in as many runs of neighbours as there are threads."""
+    count = min(_count.get(), len(items))
+    bounds = [i * len(items) // count for i in range(count + 1)]
+    return [items[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def run(function: Callable[[T], R], items: list[T]) -> list[R]:
+    """`function` of every item, in the threads where there are several."""
+    pool = _workers.get()
+    return list(map(function, items)) if pool is None or len(items) == 1 else list(pool.map(function, items))
+
+
+@functools.cache
+def _controller() -> Any:
+    try:
+        import threadpoolctl
+    except ImportError:
+        return None
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+def _blas_threads(controller: Any) -> int:
+    """How many threads BLAS may use now: the user's own limit, within the processors of this process."""
+    libraries = [] if controller is None else controller.lib_controllers
+    count = max((library.num_threads for library in libraries), default=1)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, processors)

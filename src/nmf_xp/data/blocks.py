@@ -1,0 +1,68 @@
+"""Row blocks that fit the cache: one pass over V with no temporary of V's size.
+
+The rows of W need only their own rows of V, and what H needs of them is a sum over the rows. So a whole iteration
+reads V once, block by block, and the blocks can be shared among threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat, _threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints
+
+
+class Part(NamedTuple):
+    """What a block contributes: its rows of a result, and terms of sums over all rows."""
+
+    rows: Any  # an array, or None where there is no such result
+    sums: tuple[Array, ...]
+
+
+def sweep(
+    function: Callable[[Data, Array, Constraints], Part],
+    data: Data,
+    W: Array,
+    constraints: Constraints,
+    *,
+    xp: Namespace,
+) -> Part:
+    """`function` over the row blocks of data, W and the constraints on W: rows concatenated, sums added up.
+
+    Which blocks a thread gets, and so the order of the sums, depends on the number of threads but not on their timing.
+    """
+    starts = _row_starts(data, W)
+    if len(starts) < 3:
+        return function(data, W, constraints)
+    shares = _threads.shares(list(itertools.pairwise(starts)))
+
+    def work(share: list[tuple[int, int]]) -> Part:
+        rows, sums = [], None
+        for start, stop in share:
+            part = function(data.rows(start, stop), W[start:stop, :], constraints.rows(start, stop))
+            rows.append(part.rows)
+            sums = part.sums if sums is None else tuple(a + b for a, b in zip(sums, part.sums, strict=True))
+        return Part(rows, sums or ())
+
+    parts = _threads.run(work, shares)
+    rows: list[Any] = [block for part in parts for block in part.rows]
+    totals = tuple(sum(terms[1:], terms[0]) for terms in zip(*(part.sums for part in parts), strict=True))
+    return Part(None if rows[0] is None else xp.concat(rows, axis=0), totals)
+
+
+def _row_starts(data: Data, W: Array) -> list[int]:
+    """First row of each block, and the end; one block for what is small, stacked, or blocked by its compiler."""
+    m, n = data.shape[-2:]
+    if W.ndim > 2 or not (_compat.is_numpy(W) and _compat.is_numpy(data.values)) or data.values.ndim != 2:
+        return [0, m]
+    # A tile of V and one of WH share the cache with the factors; a larger rank needs taller tiles to feed the products.
+    tile = 2**20 * (1 + W.shape[-1] / 32)
+    height = max(16, int(tile / (n * data.values.itemsize)))
+    return [*range(0, m, height), m]
