@@ -10,11 +10,11 @@ import contextvars
 import functools
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +31,8 @@ def held_blas() -> Iterator[None]:
     if count == 1 or _workers.get() is not None:
         yield
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(count) as pool:
         tokens = _workers.set(pool), _count.set(count)
         try:

@@ -45,12 +45,12 @@ def update_w(V: Matrix, W: Matrix, H: Matrix, beta: float, floor: float = 0.0) -
     """W_ik <- W_ik [sum_j V_ij Y_ij^(beta-2) H_kj / sum_j Y_ij^(beta-1) H_kj]^gamma, [FI] eq. 4.1."""
     W, H = np.maximum(W, floor), np.maximum(H, floor)
     if beta == 1:  # [LS] eq. 5
-        ratio = np.einsum("kj,ij->ik", H, V / (W @ H)) / np.einsum("kj->k", H)[None, :]
+        ratio = _ratio(np.einsum("kj,ij->ik", H, V / (W @ H)), np.einsum("kj->k", H)[None, :])
     elif beta == 2:  # [LS] eq. 4
-        ratio = np.einsum("ij,kj->ik", V, H) / np.einsum("il,lj,kj->ik", W, H, H)
+        ratio = _ratio(np.einsum("ij,kj->ik", V, H), np.einsum("il,lj,kj->ik", W, H, H))
     else:
         Y = W @ H
-        ratio = np.einsum("ij,kj->ik", V * Y ** (beta - 2), H) / np.einsum("ij,kj->ik", Y ** (beta - 1), H)
+        ratio = _ratio(np.einsum("ij,kj->ik", V * Y ** (beta - 2), H), np.einsum("ij,kj->ik", Y ** (beta - 1), H))
     return np.maximum(W * ratio ** exponent(beta), floor)
 
 
@@ -58,13 +58,19 @@ def update_h(V: Matrix, W: Matrix, H: Matrix, beta: float, floor: float = 0.0) -
     """H_kj <- H_kj [sum_i W_ik V_ij Y_ij^(beta-2) / sum_i W_ik Y_ij^(beta-1)]^gamma, [FI] eq. 4.1."""
     W, H = np.maximum(W, floor), np.maximum(H, floor)
     if beta == 1:  # [LS] eq. 5
-        ratio = np.einsum("ik,ij->kj", W, V / (W @ H)) / np.einsum("ik->k", W)[:, None]
+        ratio = _ratio(np.einsum("ik,ij->kj", W, V / (W @ H)), np.einsum("ik->k", W)[:, None])
     elif beta == 2:  # [LS] eq. 4
-        ratio = np.einsum("ik,ij->kj", W, V) / np.einsum("ik,il,lj->kj", W, W, H)
+        ratio = _ratio(np.einsum("ik,ij->kj", W, V), np.einsum("ik,il,lj->kj", W, W, H))
     else:
         Y = W @ H
-        ratio = np.einsum("ik,ij->kj", W, V * Y ** (beta - 2)) / np.einsum("ik,ij->kj", W, Y ** (beta - 1))
+        ratio = _ratio(np.einsum("ik,ij->kj", W, V * Y ** (beta - 2)), np.einsum("ik,ij->kj", W, Y ** (beta - 1)))
     return np.maximum(H * ratio ** exponent(beta), floor)
+
+
+def _ratio(numerator: Matrix, denominator: Matrix) -> Matrix:
+    """Their quotient; 0 where the denominator underflows, which it does only where the data are zero."""
+    out = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
+    return np.divide(numerator, denominator, out=out, where=np.broadcast_to(denominator > 0, out.shape))
 
 
 def exponent(beta: float) -> float:
@@ -93,32 +99,38 @@ def gradient(V: Matrix, W: Matrix, H: Matrix, beta: float) -> tuple[Matrix, Matr
 
 
 def rounding_bound(V: Matrix, W: Matrix, H: Matrix, beta: float, eps: float) -> Matrix:
-    """How much D may seem to rise over one update of W or H done in a dtype of that `eps`: shape (...).
+    """How much D may seem to rise when W or H was updated in a dtype of that `eps`: (...), for the result (W, H).
 
-    Every entry of a computed update is the exact one times 1 + delta. Its numerator and denominator are sums of
-    positive terms, so |delta| is at most eps/2 times the roundings on the longest path, N = 2 max(m, n) + (|beta - 2| +
-    |beta - 1|) (r + 1) + 12 of them: two sums of at most max(m, n) products; Y, a sum of r products, under the powers
-    beta - 2 and beta - 1; three powers of at most two units in the last place each, a quotient and four products. (For
-    beta 2 the denominator is W (H H^T), whose r terms are in N as well.) To first order, an update that is off by
-    delta moves Y by at most |delta| Y, and D by at most |delta| sum |y d'(v | y)|. D itself is measured in float64
-    before and after, each with an error below float64's eps times its terms and the r + 4 roundings in each of them.
+    1. Every entry of a computed update is the exact one times 1 + delta, |delta| <= u = N eps/2, with N the roundings
+       on the longest path, as numerator and denominator are sums of positive terms. N = 2 max(m, n) + (|beta - 2| +
+       |beta - 1|) (r + 1) + 12: two sums of at most max(m, n) products; Y, a sum of r products, under the powers
+       beta - 2 and beta - 1; three powers of at most two units in the last place, a quotient, and four products.
+       (For beta 2 the denominator is W (H H^T), whose r terms take the place of Y's.)
+    2. It moves each entry of Y by at most u y, and D by at most u sum |y d'| + u^2 / 2 sum |y^2 d''|, with
+       y d' = y^beta - v y^(beta-1) and y^2 d'' = (beta - 1) y^beta - (beta - 2) v y^(beta-1). Twice the last term
+       covers what is beyond second order.
+    3. D is measured before and after in float64, each time with the error of its terms (`_measuring_error`).
     """
     Y = W @ H
     m, n, r = V.shape[-2], V.shape[-1], W.shape[-1]
-    roundings = 2 * max(m, n) + (abs(beta - 2) + abs(beta - 1)) * (r + 1) + 12
-    terms = np.sum(V * Y ** (beta - 1) + Y**beta, axis=(-2, -1))
-    measure = 2 * (r + 4) * float(np.finfo(np.float64).eps) * np.sum(_term_magnitudes(V, Y, beta), axis=(-2, -1))
-    return roundings * eps / 2 * terms + measure
+    u = (2 * max(m, n) + (abs(beta - 2) + abs(beta - 1)) * (r + 1) + 12) * eps / 2
+    data, model = V * Y ** (beta - 1), Y**beta
+    first = np.sum(np.abs(model - data), axis=(-2, -1))
+    second = np.sum(abs(beta - 1) * model + abs(beta - 2) * data, axis=(-2, -1))
+    return u * first + u**2 * second + 2 * _measuring_error(V, Y, beta, r)
 
 
-def _term_magnitudes(V: Matrix, Y: Matrix, beta: float) -> Matrix:
-    """The terms of d(v | y) with no sign, so that nothing cancels."""
-    if beta == 2:
-        return (V + Y) ** 2 / 2
+def _measuring_error(V: Matrix, Y: Matrix, beta: float, r: int) -> Matrix:
+    """Error of `divergence`: roundings of Y's r products, of the powers and terms, and of the sum over the entries."""
     with np.errstate(divide="ignore", invalid="ignore"):
         log = np.where(V == 0, 0.0, np.abs(np.log(V / Y)))
-    if beta == 1:
-        return V * log + V + Y
-    if beta == 0:
-        return V / Y + log + 1
-    return (V**beta + abs(beta - 1) * Y**beta + abs(beta) * V * Y ** (beta - 1)) / abs(beta * (beta - 1))
+    if beta == 2:
+        terms = (V + Y) ** 2 / 2
+    elif beta == 1:
+        terms = V * (log + 1) + Y
+    elif beta == 0:
+        terms = V / Y + log + 1
+    else:
+        terms = (V**beta + abs(beta - 1) * Y**beta + abs(beta) * V * Y ** (beta - 1)) / abs(beta * (beta - 1))
+    roundings = (r + 2) * max(1.0, abs(beta), abs(beta - 1)) + 4 + np.log2(V.shape[-2] * V.shape[-1])
+    return roundings * float(np.finfo(np.float64).eps) / 2 * np.sum(terms, axis=(-2, -1))
