@@ -107,51 +107,50 @@ def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array
 
 
 def _kullback_leibler(V: Array, Y: Array, *, xp: Namespace) -> Array:
-    """y - v - v log(y/v), with 0 log 0 = 0."""
-    far = _negligible(V, Y, power=2, xp=xp)
-    return Y - V - V * _log_ratio(xp.where(far, 1.0, V), Y, xp=xp)
+    """y - v - v log(y/v), with 0 log 0 = 0; infinite where y alone is zero."""
+    _, v, y = _where_positive(V, Y, xp=xp)
+    d = Y - V - V * _log_ratio(v, y, xp=xp)
+    return xp.where(xp.logical_and(V > 0, Y == 0), float("inf"), d)
 
 
 def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:
     """t + expm1(-t) with t = log(y/v); infinite where v or y is zero."""
-    far = _negligible(V, Y, power=2, xp=xp)
-    t = _log_ratio(xp.where(far, 1.0, V), Y, xp=xp)
-    smallest = float(xp.finfo(V.dtype).smallest_normal)
-    distant = xp.log(xp.maximum(Y, smallest)) - xp.log(xp.maximum(V, smallest)) - 1.0
-    return xp.where(_positive(V, Y, xp=xp), xp.where(far, distant, t + xp.expm1(-t)), float("inf"))
+    positive, v, y = _where_positive(V, Y, xp=xp)
+    t = _log_ratio(v, y, xp=xp)
+    return xp.where(positive, t + xp.expm1(-t), float("inf"))
 
 
 def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
-    """v^beta [expm1(beta t)/beta - expm1((beta-1) t)/(beta-1)] with t = log(y/v).
+    """(y^beta - v^beta) / beta - (v y^(beta-1) - v^beta) / (beta-1), with its limits at zeros.
 
-    The bracket is the published numerator over v^beta, without its cancellation at v = y. Where v is negligible
-    beside y nothing cancels, and the terms are taken one by one. For beta <= 0 it is infinite at zeros.
+    The same as the published form, but it stays exact as beta tends to 0 or 1 and as y tends to v.
     """
-    far = _negligible(V, Y, power=1, xp=xp)
-    v = xp.where(far, 1.0, V)
-    t = _log_ratio(v, Y, xp=xp)
-    near = v**beta * (xp.expm1(beta * t) / beta - xp.expm1((beta - 1.0) * t) / (beta - 1.0))
-    smallest = float(xp.finfo(V.dtype).smallest_normal)
-    y = xp.maximum(Y, smallest)
-    v = V if beta > 0 else xp.maximum(V, smallest)
+    positive, v, y = _where_positive(V, Y, xp=xp)
+    t = _log_ratio(v, y, xp=xp)
     power = v**beta
-    distant = (y**beta - power) / beta - (v * y ** (beta - 1.0) - power) / (beta - 1.0)
-    d = xp.where(far, distant, near)
-    return d if beta > 0 else xp.where(_positive(V, Y, xp=xp), d, float("inf"))
+    d = _growth(power, y**beta, t, rate=beta, xp=xp) - _growth(power, v * y ** (beta - 1.0), t, rate=beta - 1.0, xp=xp)
+    if beta <= 0:
+        return xp.where(positive, d, float("inf"))
+    model_is_zero = V**beta / (beta * (beta - 1.0)) if beta > 1 else float("inf")
+    return xp.where(positive, d, xp.where(V == 0, Y**beta / beta, model_is_zero))
 
 
-def _log_ratio(V: Array, Y: Array, *, xp: Namespace) -> Array:
-    """log(y/v) to full relative precision, for y close to v and for y far from it."""
-    rising = Y >= V
-    delta = Y - V
-    log = xp.log1p(xp.where(rising, delta, -delta) / xp.where(rising, V, Y))
+def _growth(start: Array, end: Array, t: Array, *, rate: float, xp: Namespace) -> Array:
+    """(end - start) / rate for end = start e^(rate t), without cancellation where they are close."""
+    close = xp.abs(rate * t) <= 1.0
+    return xp.where(close, start * xp.expm1(rate * xp.where(close, t, 0.0)), end - start) / rate
+
+
+def _log_ratio(v: Array, y: Array, *, xp: Namespace) -> Array:
+    """log(y/v) of positive numbers to full relative precision, for y close to v and for y far from it."""
+    rising = y >= v
+    low, high = xp.where(rising, v, y), xp.where(rising, y, v)  # minimum would spoil the derivative at y = v
+    far = low <= float(xp.finfo(v.dtype).eps) ** 2 * high  # the quotient could overflow
+    log = xp.where(far, xp.log(high) - xp.log(low), xp.log1p((high - low) / xp.where(far, 1.0, low)))
     return xp.where(rising, log, -log)
 
 
-def _negligible(V: Array, Y: Array, *, power: int, xp: Namespace) -> Array:
-    """Whether v is so small beside y that y/v is not needed, and could overflow."""
-    return V <= float(xp.finfo(V.dtype).eps) ** power * Y
-
-
-def _positive(V: Array, Y: Array, *, xp: Namespace) -> Array:
-    return xp.logical_and(V > 0, Y > 0)
+def _where_positive(V: Array, Y: Array, *, xp: Namespace) -> tuple[Array, Array, Array]:
+    """Where both are positive, and both with 1 where one of them is not."""
+    positive = xp.logical_and(V > 0, Y > 0)
+    return positive, xp.where(positive, V, 1.0), xp.where(positive, Y, 1.0)
