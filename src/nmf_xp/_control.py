@@ -144,7 +144,7 @@ def _run_checked(
     while None in ends:
         n = min(schedule.check_every, schedule.max_iter - n_iter)
         state = programs.steps(solver, state, problem, n, xp)
-        n_iter += n
+        n_iter += n  # lint: a Python int
         current = _read(programs.objective(solver, state, problem, xp))
         running = [row for row, member in enumerate(rows) if ends[member] is None]
         for row in running:
@@ -156,7 +156,7 @@ def _run_checked(
             if status is Status.RUNNING:
                 status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
             if status is not Status.RUNNING:
-                ends[rows[row]] = _End(tuple(past), n_iter, status, _row(state, row))
+                ends[rows[row]] = _End(tuple(past), n_iter, status, _row(state, row))  # lint: a list
         running = [row for row in running if ends[rows[row]] is None]
         if 0 < len(running) <= programs.compact_below * len(rows) and len(running) < len(rows):
             state, problem = _select(state, problem, running, xp=xp)

@@ -1,0 +1,75 @@
+"""Every backend as a fixture, and the settings under which all tests run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from nmf_xp.testing import Backend, Target
+from tests.known_failures import KNOWN_FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+with contextlib.suppress(ImportError):
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+
+CI = bool(os.environ.get("CI"))
+NEEDS_A_GPU = {Backend.JAX_GPU, Backend.TORCH_CUDA, Backend.CUPY}
+WITH_VALUES = [backend for backend in Backend if backend is not Backend.TORCH_META]
+
+hypothesis.settings.register_profile(
+    "nmf_xp",
+    deadline=None,
+    derandomize=CI,
+    max_examples=25,
+    # A target is the same for every example of a test.
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("nmf_xp")
+
+
+def pytest_report_header() -> list[str]:
+    missing = {backend.value: reason for backend in Backend if (reason := backend.missing()) is not None}
+    covered = ", ".join(backend.value for backend in Backend if backend.value not in missing)
+    skipped = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
+    return [f"backends covered: {covered}", f"backends not covered: {skipped or 'none'}"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        for backend in item.callspec.params.values():
+            known = KNOWN_FAILURES.get((backend, item.originalname)) if isinstance(backend, Backend) else None
+            if known is not None:
+                item.add_marker(pytest.mark.xfail(reason=f"{known.reason}: {known.link}", strict=True))
+
+
+@pytest.fixture(params=WITH_VALUES, ids=lambda backend: backend.value)
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Each backend whose arrays have values."""
+    yield from _active_target(request.param)
+
+
+@pytest.fixture(params=list(Backend), ids=lambda backend: backend.value)
+def any_target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Each backend, with torch's meta device, whose arrays have a shape and a dtype but no values to read."""
+    yield from _active_target(request.param)
+
+
+def _active_target(backend: Backend) -> Iterator[Target]:
+    reason = backend.missing()
+    if reason is not None and CI and backend not in NEEDS_A_GPU:
+        pytest.fail(f"{backend.value}: {reason}, and CI must cover every backend that runs on a CPU")
+    if reason is not None:
+        pytest.skip(f"{backend.value}: {reason}")
+    target = backend.target()
+    with target.active():
+        yield target

@@ -1,0 +1,78 @@
+"""The examples run and show what they say; the classic mistake beside the first is caught."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from nmf_xp import beta_divergence, update_h, update_w
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def largest_rise(divergences: list[float]) -> float:
+    """The monotone check: the largest relative rise from one iteration to the next."""
+    d = np.asarray(divergences)
+    return float(np.max(np.diff(d) / d[:-1]))
+
+
+@pytest.mark.parametrize("library", ["numpy", "jax", "torch"])
+def test_lee_seung_kl_falls_on_every_array_type(library: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    divergences = load("lee_seung_kl").main(library)
+    assert largest_rise(divergences) <= 0
+    assert divergences[-1] < 0.01 * divergences[0]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 51
+    assert lines[-1].startswith("iteration  50")
+
+
+def test_the_stale_product_alternates_and_the_monotone_check_catches_it() -> None:
+    """The classic mistake: W is updated with the WH from before H's update."""
+    V, W, H = load("lee_seung_kl").problem()
+
+    def divergence(W: Any, H: Any) -> float:
+        return float(beta_divergence(V, W, H, beta_loss="kullback-leibler"))
+
+    stale, fresh = [divergence(W, H)], [divergence(W, H)]
+    W1: Any = W
+    H1: Any = H
+    W2, H2 = W1, H1
+    for _ in range(20):
+        quotient = V / (W1 @ H1)
+        H1 = H1 * (W1.T @ quotient) / W1.sum(axis=0)[:, None]
+        W1 = W1 * (quotient @ H1.T) / H1.sum(axis=1)  # the quotient is one half-step old
+        stale.append(divergence(W1, H1))
+        H2 = update_h(V, W2, H2, beta_loss="kullback-leibler")
+        W2 = update_w(V, W2, H2, beta_loss="kullback-leibler")
+        fresh.append(divergence(W2, H2))
+    signs = np.sign(np.diff(stale))
+    assert np.count_nonzero(signs[1:] != signs[:-1]) >= 10, "it goes up and down, again and again"
+    assert largest_rise(stale) > 0.1
+    assert largest_rise(fresh) <= 0
+
+
+def test_frobenius_overcomplete_fits_to_many_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    path = tmp_path / "error.png"
+    errors = load("frobenius_overcomplete").main(str(path))
+    assert largest_rise(errors) <= 0
+    assert errors[-1] < 1e-3 * errors[0]
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "iteration     0" in capsys.readouterr().out

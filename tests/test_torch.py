@@ -1,0 +1,109 @@
+"""What torch promises and we must keep: autograd, default dtypes, no hidden synchronisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nmf_xp
+from nmf_xp import Status
+from nmf_xp.testing import oracle
+from tests.problems import BETAS, DTYPES, noisy
+
+torch = pytest.importorskip("torch")
+
+
+def arrays(beta: float, dtype: str = "float64") -> list[Any]:
+    return [torch.asarray(x, dtype=getattr(torch, dtype)) for x in noisy(7, 5, 3, zeros=beta > 0)]
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_gradient_is_the_analytic_one(beta: float, dtype: str) -> None:
+    V, W, H = arrays(beta, dtype)
+    W.requires_grad_()
+    H.requires_grad_()
+    nmf_xp.beta_divergence(V, W, H, beta_loss=beta).backward()  # type: ignore[attr-defined]
+    exact = [x.detach().numpy().astype(np.float64) for x in (V, W, H)]
+    Y = exact[1] @ exact[2]
+    size = np.abs(Y ** (beta - 1)).max() + np.abs(exact[0] * Y ** (beta - 2)).max()
+    for got, expected in zip((W.grad, H.grad), oracle.gradient(exact[0], exact[1], exact[2], beta), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-10 if dtype == "float64" else 1e-4, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_the_gradient_is_the_limit_of_differences(beta: float) -> None:
+    V, W, H = (torch.asarray(x, dtype=torch.float64).requires_grad_() for x in noisy(4, 3, 2))
+    torch.autograd.gradcheck(lambda *args: nmf_xp.beta_divergence(*args, beta_loss=beta), (V, W, H))
+
+
+@pytest.mark.parametrize("beta", [beta for beta in BETAS if beta > 0])
+def test_the_gradient_is_finite_where_the_data_are_zero(beta: float) -> None:
+    V = np.asarray([[0.0, 1.0, 1e-30], [0.0, 0.0, 1e30]])
+    W, H = np.asarray([[0.5], [2.0]]), np.asarray([[1.0, 3.0, 1e-3]])
+    factors = [torch.asarray(x).requires_grad_() for x in (W, H)]
+    nmf_xp.beta_divergence(torch.asarray(V), *factors, beta_loss=beta).backward()  # type: ignore[attr-defined]
+    for factor, expected in zip(factors, oracle.gradient(V, W, H, beta), strict=True):
+        np.testing.assert_allclose(factor.grad, expected, rtol=1e-10)
+
+
+def test_gradients_flow_through_the_updates() -> None:
+    """An unrolled loop can be differentiated, as meta-learning of a start needs."""
+    V, W, H = arrays(1.0)
+    W.requires_grad_()
+    new = nmf_xp.update_h(V, nmf_xp.update_w(V, W, H, beta_loss=1), H, beta_loss=1)
+    new.sum().backward()  # type: ignore[attr-defined]
+    assert torch.all(torch.isfinite(W.grad))
+    assert torch.any(W.grad != 0)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_whole_run_needs_no_value(beta: float, dtype: str) -> None:
+    """On torch's meta device, where reading one is an error, as on a GPU it is a wait."""
+    V, W, H = (x.to("meta") for x in arrays(beta, dtype))
+    result: Any = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=beta, tol=0, max_iter=5)
+    loadings: Any = nmf_xp.transform(V, result.H, beta_loss=beta, tol=0, max_iter=5)
+    for x, shape in ((result.W, (7, 3)), (result.H, (3, 5)), (loadings.W, (7, 3))):
+        assert (tuple(x.shape), x.dtype, x.device.type) == (shape, V.dtype, "meta")
+    assert (result.n_iter, result.status) == (5, Status.MAX_ITER)
+    assert "divergence" not in repr(result)
+    with pytest.raises(RuntimeError, match="meta"):
+        _ = result.divergence
+
+
+def test_a_random_start_needs_no_value() -> None:
+    V = arrays(1.0)[0].to("meta")
+    result: Any = nmf_xp.nmf(V, 3, beta_loss=1, tol=0, max_iter=5, random_state=0)
+    assert result.W.device.type == "meta"
+
+
+def test_integers_take_the_default_dtype_of_the_moment() -> None:
+    V = torch.asarray(np.random.default_rng(0).poisson(3.0, size=(7, 5)))
+    before = torch.get_default_dtype()
+    try:
+        for dtype in (torch.float32, torch.float64, torch.float32):
+            torch.set_default_dtype(dtype)
+            result: Any = nmf_xp.nmf(V, 2, random_state=0, max_iter=5)
+            assert result.W.dtype == dtype
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_the_layout_of_a_tensor_does_not_matter() -> None:
+    V, W, H = arrays(1.0)
+    expected: Any = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1, max_iter=30)
+    got: Any = nmf_xp.nmf(V.T.contiguous().T, 3, init=(W.T.contiguous().T, H), beta_loss=1, max_iter=30)
+    np.testing.assert_allclose(got.W, expected.W, rtol=1e-11)
+
+
+def test_data_that_require_a_gradient_are_factorized_like_others() -> None:
+    V, W, H = arrays(1.0)
+    expected: Any = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1)
+    got: Any = nmf_xp.nmf(V.clone().requires_grad_(), 3, init=(W, H), beta_loss=1)
+    assert torch.equal(got.W.detach(), expected.W)
+    assert (got.n_iter, got.status) == (expected.n_iter, expected.status)
+    by_svd: Any = nmf_xp.nmf(V.clone().requires_grad_(), 3, init="nndsvda", beta_loss=1, random_state=0)
+    assert torch.all(torch.isfinite(by_svd.W))
