@@ -64,6 +64,12 @@ def any_target(request: pytest.FixtureRequest) -> Iterator[Target]:
     yield from _active_target(request.param)
 
 
+@pytest.fixture(params=[b for b in WITH_VALUES if b is not Backend.JAX_JIT], ids=lambda backend: backend.value)
+def eager_target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Each backend whose arrays have values that can be read on the way: all but the inside of a compiled function."""
+    yield from _active_target(request.param)
+
+
 def _active_target(backend: Backend) -> Iterator[Target]:
     reason = backend.missing()
     if reason is not None and CI and backend not in NEEDS_A_GPU:

@@ -22,6 +22,7 @@ is_array = array_api_compat.is_array_api_obj
 is_jax = array_api_compat.is_jax_array
 is_dask = array_api_compat.is_dask_array
 is_numpy = array_api_compat.is_numpy_array
+is_torch = array_api_compat.is_torch_array
 
 
 def array_namespace(*arrays: Any) -> Namespace:
@@ -54,8 +55,19 @@ def unsupported_kind(x: Any) -> str | None:
         return "a numpy.matrix, whose `*` is a matrix product; pass `numpy.asarray` of it"
     if numpy is not None and isinstance(x, numpy.ma.MaskedArray):
         return "a masked array, whose mask would be ignored; pass its `.filled(...)`"
-    if array_api_compat.is_torch_array(x) and str(x.layout) != "torch.strided":
-        return f"a torch tensor of layout {x.layout}; pass its `.to_dense()`"
+    if sparse_library(x) is not None:
+        return f"a sparse array ({type(x).__name__}); make it dense"
+    return None
+
+
+def sparse_library(x: Any) -> str | None:
+    """The library of a sparse array; None for all else."""
+    if is_torch(x):
+        return None if str(x.layout) == "torch.strided" else "torch"
+    module = type(x).__module__
+    for prefix in ("scipy.sparse", "cupyx.scipy.sparse", "jax.experimental.sparse", "sparse."):
+        if module.startswith(prefix):
+            return prefix.partition(".")[0]
     return None
 
 
@@ -65,7 +77,7 @@ def to_host(x: Any) -> np.ndarray[Any, Any]:
 
     if array_api_compat.is_cupy_array(x):
         return x.get()
-    if array_api_compat.is_torch_array(x):
+    if is_torch(x):
         return x.detach().cpu().numpy()
     if type(x).__module__.startswith("array_api_strict"):
         import array_api_strict

@@ -11,6 +11,7 @@ Lazy arrays (dask) need a third body; until it is here, `nmf` refuses them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,10 +78,14 @@ def run(
         programs = _compiled_programs()
         if any(_compat.is_traced(x) for x in (problem.data.values, W, H)):
             return _run_traced_stack(solver, problem, W, H, schedule=schedule, xp=xp)
-    if not _compat.is_numpy(W):
-        return _run_eager(solver, problem, W, H, schedule, observe, programs, xp)
-    with _threads.held_blas():
-        programs = programs if W.ndim == 2 else _member_programs
+    one_by_one = (
+        _compat.is_numpy(W) or problem.data.values.ndim < 2
+    )  # a member fits the cache; sparse data know no stack
+    if W.ndim > 2 and one_by_one:
+        programs = _Programs(
+            _by_member(programs.steps), _by_member(programs.objective), _by_member(programs.report), compact_below=1.0
+        )
+    with _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext():
         return _run_eager(solver, problem, W, H, schedule, observe, programs, xp)
 
 
@@ -279,7 +284,7 @@ _python_programs = _Programs(_steps, _objective, _report, compact_below=1.0)
 
 
 def _by_member(program: Callable[..., Any]) -> Callable[..., Any]:
-    """A program for a stack that runs its members one by one: on a CPU a member fits the cache, the stack does not."""
+    """A program for a stack that runs its members one by one."""
 
     def run_members(solver: Solver, state: Any, problem: Problem, *rest: Any) -> Any:
         xp = rest[-1]
@@ -293,9 +298,6 @@ def _by_member(program: Callable[..., Any]) -> Callable[..., Any]:
         return type(state)(*stacks) if isinstance(members[0], type(state)) else tuple(stacks)
 
     return run_members
-
-
-_member_programs = _Programs(_by_member(_steps), _by_member(_objective), _by_member(_report), compact_below=1.0)
 
 
 @functools.cache

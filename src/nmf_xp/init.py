@@ -55,6 +55,10 @@ def random_start(
     """Uniform factors in [0.1, 1.1) times one number that makes sum(WH) = sum(V)."""
     import numpy as np
 
+    if members and data.values.ndim < 2:  # sparse data take one pair of factors at a time
+        pairs = [random_start(data, n_components, rng=rng, xp=xp) for _ in range(members)]
+        W, H = (xp.stack(factors) for factors in zip(*pairs, strict=True))
+        return W, H
     m, n = data.shape[-2:]
     shapes = (m, n_components), (n_components, n)
     draws = [[rng.uniform(0.1, 1.1, size=shape) for shape in shapes] for _ in range(members or 1)]

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
-from nmf_xp.data import as_data, with_weights
+from nmf_xp.data import as_data, observed_only, with_weights
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
@@ -129,15 +129,17 @@ def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str)
     stack = data.shape[:-2]
     data = data.with_values(as_working_dtype("V", data.values, xp=xp))
     if weights is not None:
-        check_weights(weights, data.values)
-    data = with_weights(data, _weights(data, weights, missing, xp=xp), beta=beta, xp=xp)
+        check_weights(weights, data.values, data.shape)
+    weights = _weights(data, weights, missing, xp=xp)
+    weigh = with_weights if absent == "zero" else observed_only
+    data = weigh(data, weights, beta=beta, xp=xp)
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
     exponent = 0
     V = data.values
     if _compat.is_readable(V):
         low, high = check_values("V", V, xp=xp)
-        check_zeros(low, beta)
+        check_zeros(0.0 if data.has_absent else low, beta)
         exponent = _exponent(high, V.dtype, beta, xp=xp)
     if exponent:
         data = data.with_values(V * 2.0**-exponent * 2.0**-exponent)
@@ -149,6 +151,11 @@ def _weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) ->
     V = data.values
     if missing is not None:
         check_option("missing", missing, ("nan",))
+        if V.ndim < 2:
+            msg = (
+                "`missing` must be None for a sparse V: store no entry where none is observed, and say absent='missing'"
+            )
+            raise ValueError(msg)
         observed = xp.astype(xp.logical_not(xp.isnan(V)), V.dtype)
         weights = observed if weights is None else observed * xp.astype(weights, V.dtype)
     if weights is None:

@@ -51,15 +51,15 @@ def check_problem(data: Data, W: Any, H: Any, weights: Any = None) -> Namespace:
         )
         raise ValueError(msg)
     if weights is not None:
-        check_weights(weights, V)
+        check_weights(weights, V, data.shape)
     return _compat.array_namespace(V)
 
 
-def check_weights(weights: Any, V: Array) -> None:
+def check_weights(weights: Any, V: Array, shape: tuple[int, ...]) -> None:
     """Refuse weights that do not go with V; their values are checked elsewhere."""
     xp = check_array("weights", weights, min_ndim=0)
     check_namespace("weights", weights, V)
-    check_broadcast("weights", weights.shape, V.shape)
+    check_broadcast("weights", weights.shape, shape)
     if not xp.isdtype(weights.dtype, ("bool", "integral", "real floating")):
         msg = f"`weights` must be real or boolean, got dtype {_compat.dtype_name(weights.dtype)}"
         raise TypeError(msg)
@@ -67,13 +67,13 @@ def check_weights(weights: Any, V: Array) -> None:
 
 def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None) -> Namespace:
     """The namespace of one array, whose number of axes is checked and none of which may be empty."""
-    if not _compat.is_array(x):
-        rule = "an array of a namespace that follows the array API standard"
-        msg = f"`{name}` must be {rule}, got {_kind(x)}{_remedy(x)}"
-        raise TypeError(msg)
     kind = _compat.unsupported_kind(x)
     if kind is not None:
         msg = f"`{name}` must be a plain dense array, got {kind}"
+        raise TypeError(msg)
+    if not _compat.is_array(x):
+        rule = "an array of a namespace that follows the array API standard"
+        msg = f"`{name}` must be {rule}, got {_kind(x)}{_remedy(x)}"
         raise TypeError(msg)
     ndim = len(x.shape)
     if ndim < min_ndim or (max_ndim is not None and ndim > max_ndim):
@@ -85,6 +85,13 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
         msg = f"`{name}` must have no empty axis, got shape {tuple(x.shape)}"
         raise ValueError(msg)
     return _compat.array_namespace(x)
+
+
+def check_sparse(name: str, x: Any) -> None:
+    """Refuse a sparse array that is no matrix."""
+    if len(x.shape) != 2 or 0 in x.shape:
+        msg = f"`{name}` must have two axes, none of them empty, where it is sparse, got shape {tuple(x.shape)}"
+        raise ValueError(msg)
 
 
 def check_floating(name: str, x: Array) -> None:
@@ -153,11 +160,11 @@ def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
     if math.isnan(low) or math.isinf(high) or math.isinf(low):
         what, rule = ("NaN", xp.isnan(x)) if math.isnan(low) else ("an infinity", xp.isinf(x))
         remedy = "; if NaN means unobserved, say missing='nan'" if what == "NaN" and name == "V" else ""
-        msg = f"`{name}` must be finite, got {what} at index {_first(rule, xp=xp)}{remedy}"
+        msg = f"`{name}` must be finite, got {what} at {_first(rule, xp=xp)}{remedy}"
         raise ValueError(msg)
     if low < 0:
         msg = (
-            f"`{name}` must be non-negative, got {low:g} as its least entry and a negative one at index "
+            f"`{name}` must be non-negative, got {low:g} as its least entry and a negative one at "
             f"{_first(x < 0, xp=xp)}; shift or clip the data if negative values have no meaning"
         )
         raise ValueError(msg)
@@ -277,16 +284,16 @@ def _remedy(x: Any) -> str:
         return "; pass `numpy.asarray(...)` of it"
     if hasattr(x, "to_numpy"):
         return "; pass its `.to_numpy()`"
-    if hasattr(x, "toarray"):
-        return "; sparse data is not supported yet, pass its `.toarray()`"
     return ""
 
 
-def _first(mask: Array, *, xp: Namespace) -> tuple[int, ...]:
-    """Index of the first true entry."""
+def _first(mask: Array, *, xp: Namespace) -> str:
+    """Where the first true entry is."""
     flat = int(_compat.scalar(xp.argmax(xp.astype(xp.reshape(mask, (-1,)), xp.int32))))
-    index = []
+    if mask.ndim == 1:
+        return f"stored entry {flat}"
+    index: list[int] = []
     for length in reversed(mask.shape):
         flat, i = divmod(flat, length)
-        index.append(i)
-    return tuple(reversed(index))
+        index.insert(0, i)
+    return f"index {tuple(index)}"

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nmf_xp import _compat
 from nmf_xp.data.dense import Dense
+from nmf_xp.data.sparse import Sparse
+from nmf_xp.data.sparse_formats import from_sparse
 from nmf_xp.data.weighted import Weighted
-from nmf_xp.validation import check_array
+from nmf_xp.validation import check_array, check_sparse
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-__all__ = ["Data", "Dense", "Weighted", "as_data", "with_weights"]
+__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "observed_only", "with_weights"]
 
 
 class Data(Protocol):
@@ -33,11 +36,18 @@ class Data(Protocol):
     def T(self) -> Data:
         """The transposed problem, V^T = H^T W^T, on the same entries in the same order."""
 
+    @property
+    def has_absent(self) -> bool:
+        """Whether the domain has entries that are not stored, which are zeros."""
+
     def with_values(self, values: Array) -> Data:
         """The same kind of data with other values at the stored entries."""
 
     def flatten_stack(self, *, xp: Namespace) -> Data:
         """The same matrices with all leading axes as one."""
+
+    def block_starts(self, n_components: int) -> list[int]:
+        """First row of each block that fits the cache, and the end."""
 
     def rows(self, start: int, stop: int) -> Data:
         """A block of rows of one matrix."""
@@ -69,16 +79,39 @@ class Data(Protocol):
 
 def as_data(V: Any) -> Data:
     """The Data that holds V, of the kind that its type calls for; V's type and shape are checked, not its values."""
-    check_array("V", V, min_ndim=2)
-    return Dense(V)
+    if _compat.sparse_library(V) is None:
+        check_array("V", V, min_ndim=2)
+        return Dense(V)
+    check_sparse("V", V)
+    return from_sparse(V)
 
 
 def with_weights(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:
-    """The data with weights on its entries.
+    """Dense data with weights on its entries.
 
     What stands in V behind a weight of 0 is never read: it is replaced by a value at which the divergence is finite.
     """
     if weights is None:
         return data
+    if isinstance(data, Sparse):
+        msg = (
+            "`weights` of a sparse V need its absent entries to be unobserved, not zeros: "
+            "say absent='missing' in nmf() or transform(), or pass `V.toarray()`"
+        )
+        raise ValueError(msg)
     weights = xp.broadcast_to(xp.astype(weights, data.values.dtype, copy=False), data.values.shape)
     return Weighted(data.with_values(xp.where(weights > 0, data.values, 0.0 if beta > 0 else 1.0)), weights)
+
+
+def observed_only(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:
+    """Sparse data whose absent entries are unobserved, with weights (m, n), or broadcasting to it, on the others."""
+    if not isinstance(data, Sparse):
+        msg = "`absent` must be left at 'zero' for a dense V, got 'missing'; say missing='nan', or give `weights`"
+        raise ValueError(msg)
+    values = data.values
+    if weights is None:
+        return Weighted(data, xp.ones_like(values))
+    m, n = data.shape
+    weights = xp.astype(xp.broadcast_to(weights, (m, n)), values.dtype)
+    sampled = xp.take(xp.reshape(weights, (-1,)), xp.astype(data.i, xp.int64) * n + xp.astype(data.j, xp.int64))
+    return Weighted(data.with_values(xp.where(sampled > 0, values, 0.0 if beta > 0 else 1.0)), sampled)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, _threads
+from nmf_xp import _threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,8 @@ def sweep(
 
     Which blocks a thread gets, and so the order of the sums, depends on the number of threads but not on their timing.
     """
-    starts = _row_starts(data, W)
-    if len(starts) < 3:
+    starts = data.block_starts(W.shape[-1])
+    if len(starts) < 3 or W.ndim > 2:
         return function(data, W, constraints)
     shares = _threads.shares(list(itertools.pairwise(starts)))
 
@@ -55,14 +55,3 @@ def sweep(
     rows: list[Any] = [block for part in parts for block in part.rows]
     totals = tuple(sum(terms[1:], terms[0]) for terms in zip(*(part.sums for part in parts), strict=True))
     return Part(None if rows[0] is None else xp.concat(rows, axis=0), totals)
-
-
-def _row_starts(data: Data, W: Array) -> list[int]:
-    """First row of each block, and the end; one block for what is small, stacked, or blocked by its compiler."""
-    m, n = data.shape[-2:]
-    if W.ndim > 2 or not (_compat.is_numpy(W) and _compat.is_numpy(data.values)) or data.values.ndim != 2:
-        return [0, m]
-    # A tile of V and one of WH share the cache with the factors; a larger rank needs taller tiles to feed the products.
-    tile = 2**20 * (1 + W.shape[-1] / 32)
-    height = max(16, int(tile / (n * data.values.itemsize)))
-    return [*range(0, m, height), m]

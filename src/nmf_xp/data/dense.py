@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp import _compat
+
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
@@ -24,8 +26,21 @@ class Dense(NamedTuple):
     def with_values(self, values: Array) -> Dense:
         return self._replace(values=values)
 
+    @property
+    def has_absent(self) -> bool:
+        return False
+
     def flatten_stack(self, *, xp: Namespace) -> Dense:
         return self._replace(values=xp.reshape(self.values, (-1, *self.values.shape[-2:])))
+
+    def block_starts(self, n_components: int) -> list[int]:
+        """Tiles of V and WH that share the cache with the factors; a larger rank needs taller ones to feed products."""
+        m, n = self.shape[-2:]
+        if self.values.ndim > 2 or not _compat.is_numpy(self.values):
+            return [0, m]
+        tile = 2**20 * (1 + n_components / 32)
+        height = max(16, int(tile / (n * self.values.itemsize)))
+        return [*range(0, m, height), m]
 
     def rows(self, start: int, stop: int) -> Dense:
         return self._replace(values=self.values[start:stop, :])
@@ -43,10 +58,8 @@ class Dense(NamedTuple):
         return Z @ xp.matrix_transpose(H)
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
-        if beta == 1:
-            return xp.sum(H, axis=-1)[..., None, :]
-        if beta == 2:
-            return W @ (H @ xp.matrix_transpose(H))
+        if beta in (1, 2):
+            return full_domain_slope(W, H, beta=beta, xp=xp)
         assert Y is not None
         return self.contract(Y ** (beta - 1.0), H, xp=xp)
 
@@ -54,7 +67,7 @@ class Dense(NamedTuple):
         return xp.sum(Z, axis=(-2, -1), dtype=dtype)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
-        return xp.sum(xp.sum(W, axis=-2, dtype=dtype) * xp.sum(H, axis=-1, dtype=dtype), axis=-1)
+        return full_domain_total(W, H, dtype=dtype, xp=xp)
 
     def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> None:
         return None
@@ -80,3 +93,15 @@ class DenseTransposed(Dense):
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return xp.matrix_transpose(Z) @ xp.matrix_transpose(H)
+
+
+def full_domain_slope(W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
+    """(WH)^(beta-1) H^T over all entries of the matrix, without WH, for beta 1 and 2."""
+    if beta == 1:
+        return xp.sum(H, axis=-1)[..., None, :]
+    return W @ (H @ xp.matrix_transpose(H))
+
+
+def full_domain_total(W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
+    """Sum of all entries of WH, without WH."""
+    return xp.sum(xp.sum(W, axis=-2, dtype=dtype) * xp.sum(H, axis=-1, dtype=dtype), axis=-1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp._typing import Array, Namespace
 
 
@@ -29,23 +31,31 @@ class Weighted(NamedTuple):
     def T(self) -> Weighted:
         return Weighted(self.base.T, self.weights)
 
+    @property
+    def has_absent(self) -> bool:
+        return False
+
     def with_values(self, values: Array) -> Weighted:
         return self._replace(base=self.base.with_values(values))
 
     def flatten_stack(self, *, xp: Namespace) -> Weighted:
-        weights = xp.reshape(self.weights, (-1, *self.weights.shape[-2:]))
-        return Weighted(self.base.flatten_stack(xp=xp), weights)
+        return self._both(lambda base: base.flatten_stack(xp=xp))
+
+    def block_starts(self, n_components: int) -> list[int]:
+        return self.base.block_starts(n_components)
 
     def rows(self, start: int, stop: int) -> Weighted:
-        return Weighted(self.base.rows(start, stop), self.weights[start:stop, :])
+        return self._both(lambda base: base.rows(start, stop))
 
     def member(self, i: int) -> Weighted:
-        weights = self.weights if self.values.ndim < 3 else self.weights[i, ...]
-        return Weighted(self.base.member(i), weights)
+        return self._both(lambda base: base.member(i))
 
     def select(self, indices: Array, *, xp: Namespace) -> Weighted:
-        weights = self.weights if self.values.ndim < 3 else xp.take(self.weights, indices, axis=0)
-        return Weighted(self.base.select(indices, xp=xp), weights)
+        return self._both(lambda base: base.select(indices, xp=xp))
+
+    def _both(self, part: Callable[[Any], Any]) -> Weighted:
+        """The same part of the data and of the weights."""
+        return Weighted(part(self.base), part(self.base.with_values(self.weights)).values)
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.predict(W, H, xp=xp)

@@ -1,0 +1,118 @@
+"""A sparse V: the entries that are not stored are zeros.
+
+Kullback-Leibler and Frobenius touch only the stored entries: the model is needed there alone, since its sums over the
+whole domain are sums of the factors. Other losses visit the whole domain, a few rows at a time. The temporaries are one
+number for each stored entry (of a block of rows on NumPy), and `CHUNK` more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat
+from nmf_xp.data.dense import full_domain_slope, full_domain_total
+from nmf_xp.data.sparse_products import CHUNK, View, product, sampled_product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nmf_xp._typing import Array, Namespace
+
+
+class Sparse(NamedTuple):
+    """The stored entries of a sparse matrix in one order, and how to multiply by them along both axes.
+
+    The transposed problem exchanges the two index arrays and the two views; the entries stay as they stand.
+    """
+
+    values: Array  # (nnz,)
+    i: Array  # (nnz,): row of each entry
+    j: Array  # (nnz,): its column
+    along: View  # the entries row by row
+    across: View  # the entries column by column
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.along.starts.shape[0] - 1, self.across.starts.shape[0] - 1
+
+    @property
+    def T(self) -> Sparse:
+        return Sparse(self.values, self.j, self.i, self.across, self.along)
+
+    @property
+    def has_absent(self) -> bool:
+        m, n = self.shape
+        return self.values.shape[0] < m * n
+
+    def with_values(self, values: Array) -> Sparse:
+        return self._replace(values=values)
+
+    def flatten_stack(self, *, xp: Namespace) -> Sparse:
+        return self
+
+    def block_starts(self, n_components: int) -> list[int]:
+        """Blocks of rows with about the same number of entries, enough of them to outweigh a sum of H's size."""
+        m, n = self.shape
+        nnz = self.values.shape[0]
+        count = min(m, nnz // max(2**16, 2 * n)) if _compat.is_numpy(self.values) else 1
+        if count < 2:
+            return [0, m]
+        import numpy as np
+
+        targets = np.arange(1, count) * (nnz // count)
+        return [0, *np.unique(np.searchsorted(np.asarray(self.along.starts), targets)).tolist(), m]
+
+    def rows(self, start: int, stop: int) -> Sparse:
+        starts = self.along.starts[start : stop + 1]
+        first, last = int(_compat.scalar(starts[0])), int(_compat.scalar(starts[-1]))
+        stored = slice(first, last)
+        return Sparse(
+            self.values[stored],
+            self.i[stored] - start,
+            self.j[stored],
+            View(starts - first, self.j[stored], None),
+            View(self.across.starts, None, None),
+        )
+
+    def member(self, i: int) -> Sparse:
+        return self
+
+    def select(self, indices: Array, *, xp: Namespace) -> Sparse:
+        return self
+
+    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        return sampled_product(self.i, self.j, W, xp.matrix_transpose(H), xp=xp)
+
+    def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
+        return product(self.along, self.across, Z, xp.matrix_transpose(H), xp=xp)
+
+    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+        if beta in (1, 2):
+            return full_domain_slope(W, H, beta=beta, xp=xp)
+        return xp.concat([Y ** (beta - 1.0) @ xp.matrix_transpose(H) for Y in _model_blocks(W, H)], axis=0)
+
+    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
+        return xp.sum(Z, dtype=dtype)
+
+    def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
+        return full_domain_total(W, H, dtype=dtype, xp=xp)
+
+    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> Array | None:
+        """(sum of y^beta over the domain - the sum over the stored entries) / beta."""
+        if not self.has_absent:
+            return None
+        if beta <= 0:
+            return xp.asarray(float("inf"), dtype=dtype, device=_compat.device(W))
+        if beta == 1:
+            everywhere = self.total(W, H, dtype=dtype, xp=xp)
+        elif beta == 2:
+            everywhere = xp.sum((xp.matrix_transpose(W) @ W) * (H @ xp.matrix_transpose(H)), dtype=dtype)
+        else:
+            everywhere = sum(xp.sum(Y**beta, dtype=dtype) for Y in _model_blocks(W, H))
+        return (everywhere - xp.sum(Y if beta == 1 else Y**beta, dtype=dtype)) / beta
+
+
+def _model_blocks(W: Array, H: Array) -> Iterator[Array]:
+    """WH, a few rows at a time."""
+    height = max(1, CHUNK // H.shape[-1])
+    return (W[start : start + height, :] @ H for start in range(0, W.shape[0], height))

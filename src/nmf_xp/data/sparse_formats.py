@@ -1,0 +1,79 @@
+"""Sparse arrays of each library as `Sparse`: canonical (ordered, without duplicates), and never changed.
+
+Factors are dense arrays of the matching namespace: NumPy for SciPy and pydata, CuPy, torch and JAX for their own.
+Explicit zeros stay stored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp import _compat
+from nmf_xp.data.sparse import Sparse
+from nmf_xp.data.sparse_products import View
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+
+
+def from_sparse(V: Any) -> Sparse:
+    """The entries of a sparse array of any library; `_compat.sparse_library` has recognised it."""
+    match _compat.sparse_library(V):
+        case "scipy" | "cupyx":
+            return _from_scipy(V)
+        case "torch":
+            return _from_torch(V)
+        case "jax":
+            return _from_jax(V)
+        case _:
+            return _from_scipy(V.to_scipy_sparse())
+
+
+def _from_scipy(V: Any) -> Sparse:
+    """SciPy and CuPy: compressed rows; the transpose is multiplied as it stands."""
+    V = V.tocsr()
+    if not V.has_canonical_format:
+        V = V.copy()
+        V.sum_duplicates()
+    xp = _compat.array_namespace(V.data)
+    device = _compat.device(V.data)
+    values, starts, columns = V.data, V.indptr, V.indices
+    if V.nnz == 0:  # one explicit zero spares everything else the case of no entries
+        values = xp.zeros(1, dtype=values.dtype, device=device)
+        columns = xp.zeros(1, dtype=columns.dtype, device=device)
+        starts = xp.minimum(xp.arange(V.shape[0] + 1, dtype=starts.dtype, device=device), 1)
+    i = xp.repeat(xp.arange(V.shape[0], dtype=columns.dtype, device=device), starts[1:] - starts[:-1])
+    nothing = xp.zeros(V.shape[1] + 1, dtype=starts.dtype, device=device)
+    return Sparse(values, i, columns, View(starts, columns, None), View(nothing, None, None))
+
+
+def _from_torch(V: Any) -> Sparse:
+    V = V.detach().to_sparse_coo().coalesce()
+    i, j = V.indices()
+    return _from_entries(V.values(), i, j, V.shape)
+
+
+def _from_jax(V: Any) -> Sparse:
+    V = V.to_bcoo() if hasattr(V, "to_bcoo") else V
+    if V.n_batch or V.n_dense:
+        msg = f"`V` must be a BCOO array without batch and dense axes, got n_batch={V.n_batch} and n_dense={V.n_dense}"
+        raise TypeError(msg)
+    V = V.sum_duplicates()
+    return _from_entries(V.data, V.indices[:, 0], V.indices[:, 1], V.shape)
+
+
+def _from_entries(values: Array, i: Array, j: Array, shape: tuple[int, ...]) -> Sparse:
+    """Entries in order of rows, with a second order by columns."""
+    xp: Namespace = _compat.array_namespace(values)
+    device = _compat.device(values)
+    if values.shape[0] == 0:
+        values = xp.zeros(1, dtype=values.dtype, device=device)
+        i = j = xp.zeros(1, dtype=i.dtype, device=device)
+    order = xp.argsort(j, stable=True)
+    by_column = xp.take(j, order)
+    m, n = shape
+    starts = [
+        xp.searchsorted(index, xp.arange(length + 1, dtype=index.dtype, device=device))
+        for index, length in ((i, m), (by_column, n))
+    ]
+    return Sparse(values, i, j, View(starts[0], j, None), View(starts[1], xp.take(i, order), order))

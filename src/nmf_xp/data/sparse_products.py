@@ -1,0 +1,90 @@
+"""The two products of sparse factorization, for each library that has sparse arrays.
+
+The standard has no sparse array, so what multiplies one is each library's own: compressed rows in SciPy, CuPy and
+torch, sums over segments in JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+
+CHUNK = 2**18  # numbers gathered at a time, which fit the cache
+
+
+class View(NamedTuple):
+    """The entries as compressed rows (or columns).
+
+    Where `others` is None this order is not stored, and the library multiplies by the transpose of the other one.
+    """
+
+    starts: Array  # first entry of each row, and the end
+    others: Array | None  # index of each entry along the other axis
+    order: Array | None  # which stored entry stands where; None for the order in which they are stored
+
+
+def sampled_product(i: Array, j: Array, left: Array, right: Array, *, xp: Namespace) -> Array:
+    """Row i of `left` times row j of `right`, for each entry (i, j)."""
+    step = max(1, CHUNK // left.shape[1])
+    if _compat.is_jax(left):
+        return _sampled_product_jax(i, j, left, right, step)
+    parts = [
+        xp.sum(xp.take(left, i[k : k + step], axis=0) * xp.take(right, j[k : k + step], axis=0), axis=-1)
+        for k in range(0, i.shape[0], step)
+    ]
+    return parts[0] if len(parts) == 1 else xp.concat(parts)
+
+
+def product(along: View, across: View, Z: Array, B: Array, *, xp: Namespace) -> Array:
+    """The sparse matrix with the entries Z, as `along` orders them, times the dense B."""
+    if along.order is not None:
+        Z = xp.take(Z, along.order)
+    if _compat.is_jax(Z):
+        assert along.others is not None
+        return _product_jax(along.starts, along.others, Z, B)
+    shape = (along.starts.shape[0] - 1, across.starts.shape[0] - 1)
+    if _compat.is_torch(Z):
+        torch = importlib.import_module("torch")
+        with warnings.catch_warnings():  # torch calls its compressed rows a beta feature, once a process
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+            return torch.sparse_csr_tensor(along.starts, along.others, Z, size=shape, check_invariants=False) @ B
+    sparse = importlib.import_module("scipy.sparse" if _compat.is_numpy(Z) else "cupyx.scipy.sparse")
+    if along.others is not None:
+        return sparse.csr_matrix((Z, along.others, along.starts), shape=shape) @ B
+    return sparse.csr_matrix((Z, across.others, across.starts), shape=shape[::-1]).T @ B
+
+
+def _chunks_jax(step: int, *arrays: Array) -> tuple[Any, ...]:
+    """Arrays cut into chunks of equal length, padded with zeros."""
+    jnp = importlib.import_module("jax.numpy")
+    length = arrays[0].shape[0]
+    padding = -length % min(step, length)
+    return tuple(jnp.reshape(jnp.pad(x, (0, padding)), (-1, min(step, length))) for x in arrays)
+
+
+def _sampled_product_jax(i: Array, j: Array, left: Array, right: Array, step: int) -> Array:
+    jax = importlib.import_module("jax")
+    chunks = _chunks_jax(step, i, j)
+    products = jax.lax.map(lambda ij: jax.numpy.sum(left[ij[0], :] * right[ij[1], :], axis=-1), chunks)
+    return jax.numpy.ravel(products)[: i.shape[0]]
+
+
+def _product_jax(starts: Array, others: Array, Z: Array, B: Array) -> Array:
+    """Sums over segments, a chunk of entries at a time; padded entries are zeros."""
+    jax = importlib.import_module("jax")
+    jnp = jax.numpy
+    m = starts.shape[0] - 1
+    i = jnp.repeat(jnp.arange(m), jnp.diff(starts), total_repeat_length=Z.shape[0])
+    chunks = _chunks_jax(max(1, CHUNK // B.shape[1]), i, others, Z)
+
+    def add(result: Any, chunk: Any) -> tuple[Any, None]:
+        i, j, z = chunk
+        return result.at[i, :].add(z[:, None] * B[j, :]), None
+
+    return jax.lax.scan(add, jnp.zeros((m, B.shape[1]), dtype=Z.dtype), chunks)[0]

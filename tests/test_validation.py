@@ -1,0 +1,262 @@
+"""Bad and extreme input: a walk through the table in docs/bad-input.md."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import nmf_xp
+from nmf_xp.testing import Backend, Target
+from tests.problems import DTYPES, Matrix, noisy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TABLE = Path(__file__).parent.parent / "docs" / "bad-input.md"
+MODULES = {"np": "numpy", "torch": "torch", "jnp": "jax.numpy", "da": "dask.array", "strict": "array_api_strict"}
+
+
+def rows(heading: str | None = None) -> list[tuple[str, str, str]]:
+    """The rows (id, input, what happens) below one heading of the table, or below all of them."""
+    found: list[tuple[str, str, str]] = []
+    section = ""
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif line.startswith("| ") and line != "| id | input | what happens |" and heading in (None, section):
+            id_, input_, outcome = line.removeprefix("| ").removesuffix(" |").split(" | ")
+            found.append((id_, input_, outcome))
+    return found
+
+
+EXTREME = rows("Extreme input")
+BAD = [row for row in rows() if row not in EXTREME]
+
+
+def test_every_row_has_a_name_of_its_own_and_a_case() -> None:
+    ids = [id_ for id_, _, _ in BAD + EXTREME]
+    assert len(ids) == len(set(ids))
+    assert len(BAD) > 80
+    assert {id_ for id_, _, _ in EXTREME} == set(CASES)
+
+
+@pytest.mark.parametrize(("input_", "outcome"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_bad_input_raises_the_error_of_its_row(input_: str, outcome: str) -> None:
+    V, W, H = 1.0 + np.arange(12.0).reshape(4, 3), np.ones((4, 2)), np.ones((2, 3))
+    names: dict[str, Any] = {name: getattr(nmf_xp, name) for name in nmf_xp.__all__}
+    names |= {short: pytest.importorskip(module) for short, module in MODULES.items() if f"{short}." in input_}
+    names |= {"V": V.copy(), "W": W.copy(), "H": H.copy()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # of numpy.matrix, in making the input
+        with pytest.raises((TypeError, ValueError)) as caught:
+            eval(input_.strip("`"), names)
+    error = caught.value
+    assert outcome == f"`` {type(error).__name__}: {error} ``"
+    assert re.search(r"`\w+(\[\d\])?`", str(error)), "the argument is not named"
+    assert ", got " in str(error), "what was got is not said"
+    assert error.__cause__ is None
+    assert error.__context__ is None or error.__suppress_context__, "one error, not two"
+    for name, x in (("V", V), ("W", W), ("H", H)):
+        np.testing.assert_array_equal(names[name], x)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_bad_values_are_found_and_placed_on_every_backend(target: Target, value: float) -> None:
+    V = noisy(7, 5, 3).V
+    V[4, 2] = value
+    with pytest.raises(ValueError, match=r"^`V` must be .* at index \(4, 2\)"):
+        nmf_xp.nmf(target.asarray(V), 3)
+    _, W, H = noisy(7, 5, 3)
+    H[1, 3] = value
+    given = [target.asarray(x) for x in (np.abs(np.nan_to_num(V, posinf=1.0)), W, H)]
+    with pytest.raises(ValueError, match=r"^`init\[1\]` must be .* at index \(1, 3\)"):
+        nmf_xp.nmf(given[0], 3, init=(given[1], given[2]))
+    with pytest.raises(ValueError, match=r"^`H` must be .* at index \(1, 3\)"):
+        nmf_xp.transform(given[0], given[2])
+
+
+@pytest.mark.parametrize("backend", [Backend.STRICT_DEVICE, Backend.TORCH, Backend.JAX])
+def test_arrays_of_different_namespaces_are_refused(backend: Backend) -> None:
+    importlib.import_module(backend.library)
+    target = backend.target()
+    V, W, H = noisy(7, 5, 3)
+    with pytest.raises(
+        TypeError, match=r"^`init\[0\]` must be of `V`'s namespace, .*, got numpy; convert one of them$"
+    ):
+        nmf_xp.nmf(target.asarray(V), 3, init=(W, target.asarray(H)))
+    with pytest.raises(TypeError, match=r"^`H` must be of `V`'s namespace, "):
+        nmf_xp.beta_divergence(target.asarray(V), target.asarray(W), H)
+
+
+def test_a_shape_is_refused_inside_jit_as_outside() -> None:
+    jax = pytest.importorskip("jax")
+    V, W, H = noisy(7, 5, 3)
+    with pytest.raises(ValueError, match=r"^`init\[0\]` must have shape \(7, 3\), got \(5, 3\)"):
+        jax.jit(lambda V, W, H: nmf_xp.nmf(V, 3, init=(W, H)))(V, W[:5], H)
+
+
+def fit(target: Target, V: Any, r: int, dtype: str, beta: float, **options: Any) -> tuple[Any, nmf_xp.Result]:
+    """WH in float64 and the result, of which this checks what holds for every extreme input."""
+    options = {"init": "random", "random_state": 0, "max_iter": 300, **options}
+    result = nmf_xp.nmf(target.asarray(V, dtype), r, beta_loss=beta, **options)
+    W, H = (target.to_numpy(x) for x in (result.W, result.H))
+    for factor in (W, H):
+        assert factor.dtype == dtype
+        assert np.all(np.isfinite(factor))
+        assert np.all(factor >= 0)
+    assert not np.isnan(result.divergence)
+    assert 0 <= result.kkt_residual < 0.2
+    return W.astype(np.float64) @ H.astype(np.float64), result
+
+
+ALWAYS = (-1.0, 0.5, 1.0, 2.0)
+WITH_ZEROS = (0.5, 1.0, 2.0)
+FLOOR = {"float32": 1e-14, "float64": 1e-80}  # of WH, for beta >= 0.5
+
+
+def all_zero(target: Target, dtype: str) -> None:
+    for beta in WITH_ZEROS:
+        for init in ("random", "nndsvda"):
+            Y, result = fit(target, np.zeros((4, 3)), 2, dtype, beta, init=init)
+            assert Y.max() <= FLOOR[dtype]
+            assert result.divergence <= 100 * FLOOR[dtype] ** min(1.0, beta)
+            assert (result.status, result.n_iter) == (nmf_xp.Status.CONVERGED, 10)
+
+
+def zero_row(target: Target, dtype: str) -> None:
+    fit_with_zeros(target, dtype, (2, slice(None)))
+
+
+def zero_column(target: Target, dtype: str) -> None:
+    fit_with_zeros(target, dtype, (slice(None), 3))
+
+
+def fit_with_zeros(target: Target, dtype: str, where: tuple[Any, Any]) -> None:
+    V = noisy(7, 5, 3).V
+    V[where] = 0
+    others = np.delete(V, where[0], axis=0) if isinstance(where[0], int) else np.delete(V, where[1], axis=1)
+    for beta in WITH_ZEROS:
+        Y, result = fit(target, V, 3, dtype, beta)
+        assert Y[where].max() <= FLOOR[dtype] ** 0.5
+        alone = fit(target, others, 3, dtype, beta)[1]
+        assert result.divergence < 1.5 * alone.divergence
+
+
+def one_positive_entry(target: Target, dtype: str) -> None:
+    V = np.zeros((4, 3))
+    V[2, 1] = 5.0
+    for beta in WITH_ZEROS:
+        Y, _ = fit(target, V, 2, dtype, beta)
+        np.testing.assert_allclose(Y, V, rtol=1e-4, atol=FLOOR[dtype] ** 0.5)
+
+
+def constant(target: Target, dtype: str) -> None:
+    reproduced(target, np.full((4, 3), 3.7), dtype, ranks=(1, 2), rtol=5e-3)
+
+
+def one_by_one(target: Target, dtype: str) -> None:
+    reproduced(target, np.asarray([[3.7]]), dtype, ranks=(1, 2))
+
+
+def single_row(target: Target, dtype: str) -> None:
+    reproduced(target, noisy(4, 3, 2).V[:1], dtype, ranks=(1, 2))
+
+
+def single_column(target: Target, dtype: str) -> None:
+    reproduced(target, noisy(4, 3, 2).V[:, :1], dtype, ranks=(1, 2))
+
+
+def reproduced(target: Target, V: Matrix, dtype: str, *, ranks: tuple[int, ...], rtol: float = 1e-5) -> None:
+    for beta in ALWAYS:
+        for r in ranks:
+            Y, _ = fit(target, V, r, dtype, beta, tol=1e-9, max_iter=500)
+            np.testing.assert_allclose(Y, V, rtol=rtol)
+
+
+def rank_above_both(target: Target, dtype: str) -> None:
+    V = noisy(4, 3, 2).V
+    for beta in ALWAYS:
+        small = fit(target, V, 2, dtype, beta)[1]
+        for r in (4, 7):
+            assert fit(target, V, r, dtype, beta)[1].divergence < small.divergence
+
+
+def tiny(target: Target, dtype: str) -> None:
+    scaled_from_order_one(target, dtype, {"float32": 1e-36, "float64": 1e-300}[dtype])
+
+
+def huge(target: Target, dtype: str) -> None:
+    scaled_from_order_one(target, dtype, {"float32": 1e37, "float64": 1e300}[dtype])
+
+
+def scaled_from_order_one(target: Target, dtype: str, scale: float) -> None:
+    V = noisy(4, 3, 2).V
+    for beta in ALWAYS:
+        plain, result = fit(target, V, 2, dtype, beta, tol=0, max_iter=50)
+        Y, scaled = fit(target, scale * V, 2, dtype, beta, tol=0, max_iter=50)
+        np.testing.assert_allclose(Y / scale, plain, rtol=1e-3 if dtype == "float32" else 1e-9)
+        with np.errstate(over="ignore", under="ignore"):
+            expected = float(np.float64(scale) ** beta * result.divergence)
+        assert scaled.divergence == pytest.approx(expected, rel=1e-2)
+
+
+def subnormal(target: Target, dtype: str) -> None:
+    scale = {"float32": 1e-41, "float64": 1e-310}[dtype]
+    V = noisy(4, 3, 2).V
+    x = target.asarray(np.full((1, 1), scale), dtype)
+    flushed = not bool(target.to_numpy(target.xp.astype(x > 0, target.xp.int32)))
+    for beta in WITH_ZEROS if flushed else ALWAYS:
+        Y, _ = fit(target, scale * V, 2, dtype, beta, tol=0, max_iter=50)
+        if flushed:
+            assert Y.max() <= FLOOR[dtype]
+        else:
+            expected = fit(target, V, 2, dtype, beta, tol=0, max_iter=50)[0]
+            np.testing.assert_allclose(Y / scale, expected, rtol=1e-2 if dtype == "float32" else 1e-9)
+
+
+def full_range(target: Target, dtype: str) -> None:
+    decades = {"float32": 37, "float64": 300}[dtype]
+    V = 10.0 ** np.random.default_rng(0).uniform(-decades, decades, size=(7, 5))
+    for beta in (1.0, 2.0):
+        Y, _ = fit(target, V, 3, dtype, beta)
+        assert Y.flat[V.argmax()] == pytest.approx(V.max(), rel=1e-3)
+
+
+def large_integers(target: Target, _: str) -> None:
+    integers = 2**62 - np.arange(12).reshape(4, 3) * 2**55
+    result = nmf_xp.nmf(target.asarray(integers), 2, beta_loss=1, random_state=0)
+    V = target.xp.astype(target.asarray(integers), result.W.dtype)
+    expected = nmf_xp.nmf(V, 2, beta_loss=1, random_state=0)
+    np.testing.assert_array_equal(target.to_numpy(result.W), target.to_numpy(expected.W))
+    model = target.to_numpy(result.W) @ target.to_numpy(result.H)
+    np.testing.assert_allclose(model, integers, rtol=1e-2)
+
+
+CASES: dict[str, Callable[[Target, str], None]] = {
+    "all-zero": all_zero,
+    "zero-row": zero_row,
+    "zero-column": zero_column,
+    "one-positive-entry": one_positive_entry,
+    "constant": constant,
+    "one-by-one": one_by_one,
+    "single-row": single_row,
+    "single-column": single_column,
+    "rank-above-both": rank_above_both,
+    "tiny": tiny,
+    "huge": huge,
+    "subnormal": subnormal,
+    "full-range": full_range,
+    "large-integers": large_integers,
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("id_", [row[0] for row in EXTREME])
+def test_extreme_input_has_the_outcome_of_its_row(eager_target: Target, id_: str, dtype: str) -> None:
+    CASES[id_](eager_target, dtype)
