@@ -5,12 +5,23 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import nmf_xp
+from nmf_xp.testing import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.testing import Target
+
+eagerly = pytest.mark.parametrize(
+    "target",
+    [backend for backend in Backend if backend not in (Backend.TORCH_META, Backend.JAX_JIT)],
+    ids=lambda backend: backend.value,
+    indirect=True,
+)
+"""For tests that call the library as it is, not as the target compiles it: there jax:jit would repeat jax."""
 
 
 @functools.cache

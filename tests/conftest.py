@@ -22,7 +22,6 @@ with contextlib.suppress(ImportError):
 
 CI = bool(os.environ.get("CI"))
 NEEDS_A_GPU = {Backend.JAX_GPU, Backend.TORCH_CUDA, Backend.CUPY}
-WITH_VALUES = [backend for backend in Backend if backend is not Backend.TORCH_META]
 
 hypothesis.settings.register_profile(
     "nmf_xp",
@@ -52,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xfail(reason=f"{known.reason}: {known.link}", strict=True))
 
 
-@pytest.fixture(params=WITH_VALUES, ids=lambda backend: backend.value)
+@pytest.fixture(params=[b for b in Backend if b is not Backend.TORCH_META], ids=lambda backend: backend.value)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Each backend whose arrays have values."""
     yield from _active_target(request.param)
@@ -61,12 +60,6 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
 @pytest.fixture(params=list(Backend), ids=lambda backend: backend.value)
 def any_target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Each backend, with torch's meta device, whose arrays have a shape and a dtype but no values to read."""
-    yield from _active_target(request.param)
-
-
-@pytest.fixture(params=[b for b in WITH_VALUES if b is not Backend.JAX_JIT], ids=lambda backend: backend.value)
-def eager_target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    """Each backend whose arrays have values that can be read on the way: all but the inside of a compiled function."""
     yield from _active_target(request.param)
 
 

@@ -14,6 +14,7 @@ from nmf_xp import Progress, Status, _compat
 from nmf_xp.solvers import SOLVERS
 from nmf_xp.testing import Backend, Target, oracle
 from tests import compiled
+from tests.compiled import eagerly
 from tests.problems import noisy
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def test_the_history_has_the_start_and_each_check(target: Target, max_iter: int,
     assert result.divergence == pytest.approx(expected[-1], rel=1e-10)
 
 
+@eagerly
 def test_without_a_tolerance_every_iteration_runs(target: Target) -> None:
     """Even where nothing changes any more: 1 x 1 data are reproduced in the first iteration."""
     V = target.asarray(np.asarray([[3.0]]))
@@ -99,6 +101,7 @@ def test_the_stop_test_does_not_depend_on_how_bad_the_start_is() -> None:
     assert bad.divergence < 1.2 * good.divergence
 
 
+@eagerly
 def test_a_callback_sees_each_check(target: Target) -> None:
     seen: list[Progress] = []
     result = observed(target, tol=1e-12, max_iter=12, check_every=5, callback=seen.append)
@@ -112,6 +115,7 @@ def test_a_callback_sees_each_check(target: Target) -> None:
     np.testing.assert_array_equal(target.to_numpy(plain.W), target.to_numpy(result.W))
 
 
+@eagerly
 def test_a_callback_may_stop_the_run(target: Target) -> None:
     result = observed(target, tol=0, max_iter=100, check_every=3, callback=lambda progress: progress.iteration >= 6)
     assert (result.n_iter, result.status) == (6, Status.STOPPED)
@@ -126,6 +130,7 @@ def test_the_factors_that_a_callback_keeps_stay_as_they_were() -> None:
     assert divergences == pytest.approx([p.divergence for p in kept], rel=1e-12)
 
 
+@eagerly
 @pytest.mark.parametrize("transforms", [False, True], ids=["nmf", "transform"])
 def test_an_interrupt_returns_control_and_corrupts_nothing(target: Target, transforms: bool) -> None:
     """Ctrl-C, sent as the signal that it is."""

@@ -12,6 +12,7 @@ from nmf_xp import Status
 from nmf_xp.testing import Backend, Target, oracle
 from nmf_xp.updates import factor_floor
 from tests import compiled
+from tests.compiled import eagerly
 from tests.problems import BETAS, DTYPES, Matrix, noisy
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
@@ -112,6 +113,7 @@ def test_the_order_and_strides_of_the_data_do_not_matter() -> None:
         np.testing.assert_allclose(result.H, expected.H, rtol=1e-11)
 
 
+@eagerly
 @pytest.mark.parametrize("beta", BETAS)
 def test_it_is_scale_equivariant(target: Target, beta: float) -> None:
     """V -> sV gives sqrt(s) W and sqrt(s) H, s^beta D, and the same iterations, status and residual."""
@@ -138,6 +140,7 @@ def test_names_of_losses_stand_for_their_beta(name: str) -> None:
     assert by_name.beta == beta
 
 
+@eagerly
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
 def test_an_exact_model_is_found(target: Target, beta: float) -> None:
     rng = np.random.default_rng(5)
@@ -173,6 +176,7 @@ def residual(V: Any, W: Any, H: Any, beta: float, floor: float) -> float:
     return float(max(violations))
 
 
+@eagerly
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -11,6 +11,7 @@ import nmf_xp
 from nmf_xp.data import Dense
 from nmf_xp.init import INITS, start
 from nmf_xp.testing import Backend, Target
+from tests.compiled import eagerly
 from tests.problems import DTYPES, noisy
 
 
@@ -20,6 +21,7 @@ def start_of(target: Target, V: Any, r: int, init: str, seed: Any = 0, dtype: st
     return target.to_numpy(W), target.to_numpy(H)
 
 
+@eagerly
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
 def test_a_random_start_has_the_sum_of_the_data(target: Target, scale: float, dtype: str) -> None:
@@ -31,6 +33,7 @@ def test_a_random_start_has_the_sum_of_the_data(target: Target, scale: float, dt
     assert len(np.unique(W)) == W.size
 
 
+@eagerly
 @pytest.mark.parametrize("init", INITS)
 def test_a_seed_gives_the_same_start_on_every_backend(target: Target, init: str) -> None:
     V = noisy(9, 7, 3).V
@@ -39,6 +42,7 @@ def test_a_seed_gives_the_same_start_on_every_backend(target: Target, init: str)
         np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
 
 
+@eagerly
 def test_the_start_in_float32_is_that_in_float64_rounded(target: Target) -> None:
     V = noisy(9, 7, 3).V
     single, double = (start_of(target, V, 3, "random", dtype=dtype) for dtype in DTYPES)
@@ -65,6 +69,7 @@ def test_what_a_random_state_may_be(init: str) -> None:
     assert not np.array_equal(run(None), run(None))
 
 
+@eagerly
 @pytest.mark.parametrize("init", INITS)
 def test_a_run_from_each_start_decreases_the_divergence(target: Target, init: str) -> None:
     result = nmf_xp.nmf(target.asarray(noisy(9, 7, 3, zeros=True).V), 3, beta_loss=1, init=init, random_state=0)
@@ -93,6 +98,7 @@ def test_nndsvd_is_that_of_scikit_learn(digits: Any, init: str, rank: int) -> No
         np.testing.assert_allclose(x[kept], y[kept], rtol=1e-3, atol=1e-3)
 
 
+@eagerly
 def test_nndsvd_of_a_matrix_of_low_rank_is_close_to_it(target: Target) -> None:
     """A non-negative matrix of rank 1 is its own start."""
     rng = np.random.default_rng(0)
@@ -101,6 +107,7 @@ def test_nndsvd_of_a_matrix_of_low_rank_is_close_to_it(target: Target) -> None:
     np.testing.assert_allclose(W @ H, V, rtol=1e-12)
 
 
+@eagerly
 @pytest.mark.parametrize("init", ["nndsvd", "nndsvda", "nndsvdar"])
 def test_nndsvd_fills_its_zeros_as_its_name_says(target: Target, init: str) -> None:
     V = noisy(9, 7, 3).V
@@ -123,6 +130,7 @@ def test_a_start_given_as_a_list_is_that_given_as_a_tuple() -> None:
     np.testing.assert_array_equal(as_list.W, as_tuple.W)
 
 
+@eagerly
 def test_zeros_of_a_given_start_are_raised_to_the_floor(target: Target) -> None:
     V, W, H = noisy(7, 5, 3)
     W[2], H[:, 1] = 0.0, 0.0

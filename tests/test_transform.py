@@ -11,6 +11,7 @@ import nmf_xp
 from nmf_xp import Status
 from nmf_xp.testing import Target, oracle
 from nmf_xp.updates import factor_floor
+from tests.compiled import eagerly
 from tests.problems import BETAS, DTYPES, noisy
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
@@ -43,6 +44,7 @@ def test_it_keeps_the_kind_of_the_data(any_target: Target) -> None:
     assert str(getattr(result.W, "device", None)) == str(getattr(V, "device", None))
 
 
+@eagerly
 def test_components_are_returned_as_they_were_given(target: Target) -> None:
     before = noisy(7, 5, 3, zeros=True)
     before.H[0, 1] = 0.0
@@ -53,6 +55,7 @@ def test_components_are_returned_as_they_were_given(target: Target) -> None:
         np.testing.assert_array_equal(target.to_numpy(x), expected)
 
 
+@eagerly
 @pytest.mark.parametrize("beta", BETAS)
 def test_by_default_each_row_starts_at_its_own_sum(target: Target, beta: float) -> None:
     V, _, H = noisy(7, 5, 3, zeros=beta > 0)
@@ -64,6 +67,7 @@ def test_by_default_each_row_starts_at_its_own_sum(target: Target, beta: float) 
     np.testing.assert_allclose(target.to_numpy(result.W), oracle.update_w(V, W, H, beta, floor), rtol=1e-10)
 
 
+@eagerly
 def test_a_row_depends_on_no_other_row(target: Target) -> None:
     V, _, H = (target.asarray(x) for x in noisy(7, 5, 3, zeros=True))
     options: dict[str, Any] = {"beta_loss": 1, "max_iter": 40, "tol": 0}
@@ -93,6 +97,7 @@ def test_its_limit_does_not_depend_on_the_start(beta: float) -> None:
         np.testing.assert_allclose(np.asarray(limit.W), np.asarray(limits[0].W), atol=1e-5)
 
 
+@eagerly
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])
 def test_loadings_are_recovered(target: Target, beta: float) -> None:
     rng = np.random.default_rng(0)
@@ -102,6 +107,7 @@ def test_loadings_are_recovered(target: Target, beta: float) -> None:
     assert result.kkt_residual < 1e-6
 
 
+@eagerly
 @pytest.mark.parametrize("scale", [1e-6, 1e5])
 @pytest.mark.parametrize("beta", BETAS)
 def test_it_is_scale_equivariant(target: Target, beta: float, scale: float) -> None:
@@ -115,6 +121,7 @@ def test_it_is_scale_equivariant(target: Target, beta: float, scale: float) -> N
     assert (scaled.n_iter, scaled.status) == (plain.n_iter, plain.status)
 
 
+@eagerly
 def test_the_components_of_a_factorization_give_its_loadings_back(target: Target) -> None:
     V = target.asarray(noisy(12, 8, 3, zeros=True).V)
     fitted = nmf_xp.nmf(V, 3, beta_loss=1, random_state=0, tol=0, max_iter=3000)

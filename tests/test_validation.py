@@ -13,6 +13,7 @@ import pytest
 
 import nmf_xp
 from nmf_xp.testing import Backend, Target
+from tests.compiled import eagerly
 from tests.problems import DTYPES, Matrix, noisy
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def test_bad_input_raises_the_error_of_its_row(input_: str, outcome: str) -> Non
         np.testing.assert_array_equal(names[name], x)
 
 
+@eagerly
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_bad_values_are_found_and_placed_on_every_backend(target: Target, value: float) -> None:
     V = noisy(7, 5, 3).V
@@ -115,7 +117,7 @@ def fit(target: Target, V: Any, r: int, dtype: str, beta: float, **options: Any)
     return W.astype(np.float64) @ H.astype(np.float64), result
 
 
-ALWAYS = (-1.0, 0.5, 1.0, 2.0)
+ALWAYS = (-1.0, 1.0, 2.0)
 WITH_ZEROS = (0.5, 1.0, 2.0)
 FLOOR = {"float32": 1e-14, "float64": 1e-80}  # of WH, for beta >= 0.5
 
@@ -256,7 +258,8 @@ CASES: dict[str, Callable[[Target, str], None]] = {
 }
 
 
+@eagerly
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("id_", [row[0] for row in EXTREME])
-def test_extreme_input_has_the_outcome_of_its_row(eager_target: Target, id_: str, dtype: str) -> None:
-    CASES[id_](eager_target, dtype)
+def test_extreme_input_has_the_outcome_of_its_row(target: Target, id_: str, dtype: str) -> None:
+    CASES[id_](target, dtype)

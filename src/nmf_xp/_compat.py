@@ -99,7 +99,7 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
 
 def scalar(x: Array) -> float:
     """Read a 0-d array as a Python float: the one place where the loop waits for a device."""
-    return float(x)
+    return float(x.detach() if is_torch(x) else x)
 
 
 def dtype_name(dtype: Any) -> str:
@@ -107,26 +107,25 @@ def dtype_name(dtype: Any) -> str:
     return getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
 
 
+def default_dtype(xp: Namespace, device: Any) -> Any:
+    """The namespace's default floating dtype on the device."""
+    return xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
+
+
+def accumulator_dtype(xp: Namespace, device: Any) -> Any:
+    """The dtype in which sums accumulate: float64 where the device has it, else float32."""
+    return _widest_dtype(xp, device, _jax_x64())
+
+
 @functools.lru_cache(maxsize=64)
-def _real_dtypes(xp: Namespace, device: Any, _x64: bool) -> tuple[Any, Any]:
-    info = xp.__array_namespace_info__()
-    widest = info.dtypes(kind="real floating", device=device)
-    return info.default_dtypes(device=device)["real floating"], widest.get("float64", widest["float32"])
+def _widest_dtype(xp: Namespace, device: Any, _x64: bool) -> Any:
+    dtypes = xp.__array_namespace_info__().dtypes(kind="real floating", device=device)
+    return dtypes.get("float64", dtypes["float32"])
 
 
 def _jax_x64() -> bool:
     jax = sys.modules.get("jax")
     return jax is not None and bool(jax.config.jax_enable_x64)
-
-
-def default_dtype(xp: Namespace, device: Any) -> Any:
-    """The namespace's default floating dtype on the device."""
-    return _real_dtypes(xp, device, _jax_x64())[0]
-
-
-def accumulator_dtype(xp: Namespace, device: Any) -> Any:
-    """The dtype in which sums accumulate: float64 where the device has it, else float32."""
-    return _real_dtypes(xp, device, _jax_x64())[1]
 
 
 def dtype_named(xp: Namespace, name: str, *, device: Any = None) -> Any:

@@ -248,7 +248,7 @@ def _verdict(start: Any, previous: Any, current: Any, *, tol: float, eps: float)
     """
     finite = (current - current) == 0
     rose = (current - previous > eps**0.5 * current) & (current - previous > eps * start)
-    converged = previous - current <= tol * current
+    converged = (tol > 0) & (previous - current <= tol * current)
     running_or_ended = rose * Status.INCREASED.value + (1 - rose) * converged * Status.CONVERGED.value
     return (1 - finite) * Status.NOT_FINITE.value + finite * running_or_ended
 

@@ -184,7 +184,9 @@ def nmf(
     if normalize is not None:
         check_option("normalize", normalize, ("W", "H"))
         if any(c.fixed is not None or c.upper is not None for c in constraints):
-            msg = "`normalize` must be None with fixed entries or upper bounds, which it would break"
+            msg = (
+                f"`normalize` must be None with fixed entries or upper bounds, which it would break, got {normalize!r}"
+            )
             raise ValueError(msg)
     result = _solve(posed, W, H, settings, schedule, callback=callback, progress=progress)
     if normalize is not None:

@@ -156,8 +156,10 @@ STATIC_FIELDS = ("solver", "beta")
 
 def _number(x: Any) -> Any:
     """A 0-d array as a Python number, a stack of them as a NumPy array; traced values as they are."""
-    if _compat.is_traced(x) or isinstance(x, int | float):
+    if _compat.is_traced(x):
         return x
+    if isinstance(x, int | float):
+        return int(x) if isinstance(x, int) else float(x)
     import numpy as np
 
     host = np.asarray(x) if isinstance(x, tuple) else _compat.to_host(x)
