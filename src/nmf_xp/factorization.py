@@ -164,14 +164,6 @@ def nmf(
             "give a stack of starts `init=(W, H)` instead"
         )
         raise ValueError(msg)
-    if not isinstance(init, str):
-        W, H = posed.factor("init[0]", init[0], (m, r)), posed.factor("init[1]", init[1], (r, n))
-    elif init == "random" or _compat.is_readable(posed.values):
-        members = posed.members if n_restarts == 1 else n_restarts
-        W, H = start(posed.problem.data, r, init=init, random_state=random_state, members=members, xp=posed.xp)
-    else:
-        msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
-        raise ValueError(msg)
     if isinstance(init, str) and not (fixed_w is None and fixed_h is None):
         msg = f"`fixed_w` and `fixed_h` need the values to keep: give `init=(W, H)`, got init={init!r}"
         raise ValueError(msg)
@@ -180,7 +172,6 @@ def nmf(
         posed.constraints("W", (m, r), alpha=n * alphas[0], l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w),
         posed.constraints("H", (r, n), alpha=m * alphas[1], l1_ratio=l1_ratio, fixed=fixed_h, upper=upper_h),
     )
-    posed = posed._replace(problem=posed.problem._replace(w=constraints[0], h=constraints[1]))
     if normalize is not None:
         check_option("normalize", normalize, ("W", "H"))
         if any(c.fixed is not None or c.upper is not None for c in constraints):
@@ -188,10 +179,19 @@ def nmf(
                 f"`normalize` must be None with fixed entries or upper bounds, which it would break, got {normalize!r}"
             )
             raise ValueError(msg)
-    result = _solve(posed, W, H, settings, schedule, callback=callback, progress=progress)
+    posed = posed._replace(problem=posed.problem._replace(w=constraints[0], h=constraints[1]))
+    if not isinstance(init, str):
+        given = [posed.factor("init[0]", init[0], (m, r)), posed.factor("init[1]", init[1], (r, n))]
+    elif init == "random" or _compat.is_readable(posed.values):
+        members = posed.members if n_restarts == 1 else n_restarts
+        given = start(posed.problem.data, r, init=init, random_state=random_state, members=members, xp=posed.xp)
+    else:
+        msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
+        raise ValueError(msg)
+    restarted = not posed.stack and any(x.ndim > 2 for x in given)
+    result = _solve(posed, given, settings, schedule, callback=callback, progress=progress)
     if normalize is not None:
         result = _normalized(result, normalize, xp=posed.xp)
-    restarted = W.ndim > 2 and not posed.stack
     return _best(result, keep_factors=keep_restarts) if restarted else result
 
 
@@ -278,7 +278,7 @@ def transform(
     w = posed.constraints("W", (m, r), alpha=n * alpha, l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w)
     posed = posed._replace(problem=posed.problem._replace(w=w))
     settings = settings._replace(fixed_h=True)
-    result = _solve(posed, W, components, settings, schedule, callback=callback, progress=progress)
+    result = _solve(posed, [W, components], settings, schedule, callback=callback, progress=progress)
     if result.W.ndim > 2:
         H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))
     return dataclasses.replace(result, H=H)
@@ -307,29 +307,28 @@ class _Settings(NamedTuple):
 
 def _solve(
     posed: Posed,
-    W: Array,
-    H: Array,
+    start: list[Array],
     settings: _Settings,
     schedule: _control.Schedule,
     *,
     callback: Callback | None,
     progress: bool,
 ) -> Result:
-    """Iterate, and put the outcome into V's own units."""
+    """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
     xp, problem = posed.xp, posed.problem
-    W, H = _same_stack(W, H, xp=xp)
     solver = SOLVERS[settings.method](beta=posed.beta, floor=posed.floor, fixed_h=settings.fixed_h)
-    starts = (
-        constraints.enforce(xp.maximum(x, posed.floor), xp.maximum(x, posed.floor), xp=xp)
-        for x, constraints in ((W, problem.w), (H, problem.h))
-    )
+    constraints = (problem.w, problem.h)
+    start[:] = _same_stack(*start, xp=xp)
+    given = [None if c.fixed is None else x for x, c in zip(start, constraints, strict=True)]
+    start[:] = [xp.maximum(x, posed.floor) for x in start]
+    start[:] = [c.enforce(x, x, xp=xp) for x, c in zip(start, constraints, strict=True)]
     with _observer(posed, schedule, callback, progress) as observe:
-        outcome = _control.run(solver, problem, *starts, schedule=schedule, observe=observe, xp=xp)
-    factors = (
-        x if constraints.fixed is None else xp.where(constraints.fixed, given, x)  # the given zeros, not the floor
-        for x, given, constraints in ((outcome.W, W, problem.w), (outcome.H, H, problem.h))
+        outcome = _control.run(solver, problem, start, schedule=schedule, observe=observe, xp=xp)
+    W, H = (
+        # What is fixed comes back as it was given, zeros included.
+        posed.restore_factor(x if before is None else xp.where(c.fixed, before, x))
+        for x, before, c in zip((outcome.W, outcome.H), given, constraints, strict=True)
     )
-    W, H = (posed.restore_factor(x) for x in factors)
     if len(posed.stack) > 1:
         W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
     history = outcome.history

@@ -37,7 +37,7 @@ def random_generator(random_state: Any) -> np.random.Generator | np.random.Rando
 
 def start(
     data: Data, n_components: int, *, init: str, random_state: Any, members: int | None, xp: Namespace
-) -> tuple[Array, Array]:
+) -> list[Array]:
     """W and H for the named method; a stack of `members` of them, drawn one after the other, unless it is None."""
     rng = random_generator(random_state)
     if init == "random":
@@ -45,20 +45,16 @@ def start(
     if members is None:
         return nndsvd_start(data, n_components, fill=init, rng=rng, xp=xp)
     pairs = [nndsvd_start(data.member(i), n_components, fill=init, rng=rng, xp=xp) for i in range(members)]
-    W, H = (xp.stack(factors) for factors in zip(*pairs, strict=True))
-    return W, H
+    return [xp.stack(factors) for factors in zip(*pairs, strict=True)]
 
 
-def random_start(
-    data: Data, n_components: int, *, rng: Any, members: int | None = None, xp: Namespace
-) -> tuple[Array, Array]:
+def random_start(data: Data, n_components: int, *, rng: Any, members: int | None = None, xp: Namespace) -> list[Array]:
     """Uniform factors in [0.1, 1.1) times one number that makes sum(WH) = sum(V)."""
     import numpy as np
 
     if members and data.values.ndim < 2:  # sparse data take one pair of factors at a time
         pairs = [random_start(data, n_components, rng=rng, xp=xp) for _ in range(members)]
-        W, H = (xp.stack(factors) for factors in zip(*pairs, strict=True))
-        return W, H
+        return [xp.stack(factors) for factors in zip(*pairs, strict=True)]
     m, n = data.shape[-2:]
     shapes = (m, n_components), (n_components, n)
     draws = [[rng.uniform(0.1, 1.1, size=shape) for shape in shapes] for _ in range(members or 1)]
@@ -71,7 +67,7 @@ def random_start(
     scale = xp.astype(xp.sqrt(total), V.dtype)
     if members:
         scale = xp.reshape(scale, (members, 1, 1))
-    return W * scale, H * scale
+    return [W * scale, H * scale]
 
 
 def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
@@ -86,7 +82,7 @@ def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
     return row_sums / xp.maximum(model_sums, tiny) * xp.ones_like(components)
 
 
-def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Namespace) -> tuple[Array, Array]:
+def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Namespace) -> list[Array]:
     """Non-negative double singular value decomposition (Boutsidis & Gallopoulos 2008).
 
     `nndsvd` leaves zeros, `nndsvda` replaces them by the mean of V, `nndsvdar` by small random numbers.
@@ -116,10 +112,7 @@ def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Name
             factor[zeros] = np.abs(mean * rng.standard_normal(size=int(zeros.sum())) / 100)
     V = data.values
     device = _compat.device(V)
-    return (
-        _compat.from_host(W, xp=xp, dtype=V.dtype, device=device),
-        _compat.from_host(H, xp=xp, dtype=V.dtype, device=device),
-    )
+    return [_compat.from_host(factor, xp=xp, dtype=V.dtype, device=device) for factor in (W, H)]
 
 
 def _mean(data: Data, *, xp: Namespace) -> float:

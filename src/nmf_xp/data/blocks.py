@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Part(NamedTuple):
     """What a block contributes: its rows of a result, and terms of sums over all rows."""
 
-    rows: Any  # an array, or None where there is no such result
+    rows: Any  # an array of the shape of W's rows, or None where there is no such result
     sums: tuple[Array, ...]
 
 
@@ -41,17 +41,19 @@ def sweep(
     starts = data.block_starts(W.shape[-1])
     if len(starts) < 3 or W.ndim > 2:
         return function(data, W, constraints)
-    shares = _threads.shares(list(itertools.pairwise(starts)))
+    rows = xp.empty(W.shape, dtype=W.dtype, device="cpu")
 
-    def work(share: list[tuple[int, int]]) -> Part:
-        rows, sums = [], None
+    def work(share: list[tuple[int, int]]) -> tuple[bool, list[Array]]:
+        totals: list[Array] = []
         for start, stop in share:
             part = function(data.rows(start, stop), W[start:stop, :], constraints.rows(start, stop))
-            rows.append(part.rows)
-            sums = part.sums if sums is None else tuple(a + b for a, b in zip(sums, part.sums, strict=True))
-        return Part(rows, sums or ())
+            if part.rows is not None:
+                rows[start:stop, :] = part.rows  # lint: made here
+            for total, term in zip(totals, part.sums, strict=False):
+                total += term  # lint: made here
+            totals = totals or [xp.asarray(term, device="cpu") for term in part.sums]
+        return part.rows is not None, totals
 
-    parts = _threads.run(work, shares)
-    rows: list[Any] = [block for part in parts for block in part.rows]
-    totals = tuple(sum(terms[1:], terms[0]) for terms in zip(*(part.sums for part in parts), strict=True))
-    return Part(None if rows[0] is None else xp.concat(rows, axis=0), totals)
+    shares = _threads.run(work, _threads.shares(list(itertools.pairwise(starts))))
+    totals = zip(*(totals for _, totals in shares), strict=True)
+    return Part(rows if shares[0][0] else None, tuple(sum(terms[1:], terms[0]) for terms in totals))

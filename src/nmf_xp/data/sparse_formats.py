@@ -42,7 +42,8 @@ def _from_scipy(V: Any) -> Sparse:
         values = xp.zeros(1, dtype=values.dtype, device=device)
         columns = xp.zeros(1, dtype=columns.dtype, device=device)
         starts = xp.minimum(xp.arange(V.shape[0] + 1, dtype=starts.dtype, device=device), 1)
-    i = xp.repeat(xp.arange(V.shape[0], dtype=columns.dtype, device=device), starts[1:] - starts[:-1])
+    narrow = xp.int32 if max(V.shape) < 2**31 else xp.int64
+    i = xp.repeat(xp.arange(V.shape[0], dtype=narrow, device=device), starts[1:] - starts[:-1])
     nothing = xp.zeros(V.shape[1] + 1, dtype=starts.dtype, device=device)
     return Sparse(values, i, columns, View(starts, columns, None), View(nothing, None, None))
 

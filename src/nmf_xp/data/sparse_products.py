@@ -15,7 +15,7 @@ from nmf_xp import _compat
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-CHUNK = 2**18  # numbers gathered at a time, which fit the cache
+CHUNK = 2**17  # numbers gathered at a time, which fit the cache
 
 
 class View(NamedTuple):
@@ -36,7 +36,7 @@ def sampled_product(i: Array, j: Array, left: Array, right: Array, *, xp: Namesp
         return _sampled_product_jax(i, j, left, right, step)
     parts = [
         xp.sum(xp.take(left, i[k : k + step], axis=0) * xp.take(right, j[k : k + step], axis=0), axis=-1)
-        for k in range(0, i.shape[0], step)
+        for k in range(0, max(1, i.shape[0]), step)
     ]
     return parts[0] if len(parts) == 1 else xp.concat(parts)
 

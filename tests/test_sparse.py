@@ -1,0 +1,228 @@
+"""Sparse V equals dense V, in every format that is installed, and stays as it was."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from nmf_xp import beta_divergence, nmf, transform, update_h, update_w
+from nmf_xp._compat import to_host
+from nmf_xp.data import as_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+scipy_sparse = pytest.importorskip("scipy.sparse")
+
+BETAS = (0.5, 1, 1.5, 2, 3)
+
+
+def counts() -> np.ndarray[Any, Any]:
+    """Sparse counts with an empty row and an empty column."""
+    rng = np.random.default_rng(0)
+    V = rng.poisson(2.0, (24, 15)) * (rng.random((24, 15)) < 0.4).astype(float)
+    V[3], V[:, 5] = 0, 0
+    return V  # type: ignore[no-any-return]
+
+
+def _unsorted_with_duplicates(V: np.ndarray[Any, Any]) -> Any:
+    """Every entry twice at half its value, in no order, with some explicit zeros and 64-bit indices."""
+    i, j = np.nonzero(V)
+    i, j, v = (
+        np.concatenate([i, i, [0, 7]]),
+        np.concatenate([j, j, [0, 7]]),
+        np.concatenate([V[i, j] / 2] * 2 + [[0, 0]]),
+    )
+    order = np.random.default_rng(1).permutation(len(i))
+    return scipy_sparse.coo_array((v[order], (i[order].astype(np.int64), j[order].astype(np.int64))), shape=V.shape)
+
+
+def _explicit_zeros(V: np.ndarray[Any, Any]) -> Any:
+    stored = scipy_sparse.csr_array(V + 1)
+    stored.data -= 1
+    return stored
+
+
+def _torch(layout: str) -> Callable[[Any], Any]:
+    return lambda V: getattr(importlib.import_module("torch").asarray(V), layout)()
+
+
+def _jax(name: str) -> Callable[[Any], Any]:
+    def convert(V: np.ndarray[Any, Any]) -> Any:
+        sparse = importlib.import_module("jax.experimental.sparse")
+        return getattr(sparse, name).fromdense(importlib.import_module("jax.numpy").asarray(V))
+
+    return convert
+
+
+def _pydata(name: str) -> Callable[[Any], Any]:
+    return lambda V: getattr(importlib.import_module("sparse"), name).from_numpy(V)
+
+
+FORMATS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "csr_array": ("scipy", scipy_sparse.csr_array),
+    "csr_matrix": ("scipy", scipy_sparse.csr_matrix),
+    "csc_array": ("scipy", scipy_sparse.csc_array),
+    "csc_matrix": ("scipy", scipy_sparse.csc_matrix),
+    "coo_array": ("scipy", scipy_sparse.coo_array),
+    "lil_array": ("scipy", scipy_sparse.lil_array),
+    "unsorted": ("scipy", _unsorted_with_duplicates),
+    "explicit zeros": ("scipy", _explicit_zeros),
+    "torch coo": ("torch", _torch("to_sparse_coo")),
+    "torch csr": ("torch", _torch("to_sparse_csr")),
+    "jax BCOO": ("jax", _jax("BCOO")),
+    "jax BCSR": ("jax", _jax("BCSR")),
+    "pydata COO": ("sparse", _pydata("COO")),
+    "pydata GCXS": ("sparse", _pydata("GCXS")),
+}
+
+
+@pytest.fixture(params=list(FORMATS))
+def convert(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    library, function = FORMATS[request.param]
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    return function
+
+
+def assert_equal(sparse: Any, dense: Any) -> None:
+    for x, y in ((sparse.W, dense.W), (sparse.H, dense.H)):
+        assert np.linalg.norm(to_host(x) - y) <= 1e-10 * np.linalg.norm(y)
+    assert sparse.divergence == pytest.approx(dense.divergence, rel=1e-10)
+    assert sparse.kkt_residual == pytest.approx(dense.kkt_residual, rel=1e-6)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_sparse_equals_dense(convert: Callable[[Any], Any], beta: float) -> None:
+    V = counts()
+    options = {"beta_loss": beta, "random_state": 0, "max_iter": 25, "tol": 0}
+    assert_equal(nmf(convert(V), 3, **options), nmf(V, 3, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_the_divergence_never_rises(beta: float) -> None:
+    history = nmf(scipy_sparse.csr_array(counts()), 3, beta_loss=beta, random_state=0, check_every=1, tol=1e-12).history
+    assert np.max(np.diff(history)) <= 1e-13 * history[0]
+
+
+@pytest.mark.parametrize("init", ["nndsvd", "nndsvda", "nndsvdar"])
+def test_svd_starts_equal_the_dense_ones(convert: Callable[[Any], Any], init: str) -> None:
+    V = counts()
+    options = {"init": init, "random_state": 0, "max_iter": 1, "tol": 0, "beta_loss": 1}
+    assert_equal(nmf(convert(V), 3, **options), nmf(V, 3, **options))  # type: ignore[arg-type]
+
+
+def test_restarts_and_transform(convert: Callable[[Any], Any]) -> None:
+    V = counts()
+    options = {"beta_loss": 1, "random_state": 0, "max_iter": 60, "n_restarts": 3}
+    sparse, dense = nmf(convert(V), 3, **options), nmf(V, 3, **options)  # type: ignore[arg-type]
+    assert sparse.restarts is not None
+    assert dense.restarts is not None
+    np.testing.assert_allclose(sparse.restarts.divergence, dense.restarts.divergence, rtol=1e-10)
+    assert sparse.status is dense.status
+    options = {"beta_loss": 1, "max_iter": 30, "tol": 0}
+    assert_equal(transform(convert(V), sparse.H, **options), transform(V, dense.H, **options))  # type: ignore[arg-type]
+
+
+def test_absent_entries_can_be_unobserved(convert: Callable[[Any], Any]) -> None:
+    V = counts()
+    rng = np.random.default_rng(2)
+    weights = rng.random(V.shape)
+    stored = as_data(convert(V))
+    holes = np.full(V.shape, np.nan)
+    holes[to_host(stored.i), to_host(stored.j)] = V[to_host(stored.i), to_host(stored.j)]  # type: ignore[attr-defined]
+    options = {"beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0}
+    dense = nmf(holes, 3, missing="nan", weights=weights, **options)  # type: ignore[arg-type]
+    device_weights = importlib.import_module("nmf_xp._compat").array_namespace(stored.values).asarray(weights)
+    assert_equal(nmf(convert(V), 3, absent="missing", weights=device_weights, **options), dense)  # type: ignore[arg-type]
+
+
+def test_the_pure_functions_take_sparse_arrays() -> None:
+    V = counts()
+    W, H = np.random.default_rng(1).random((24, 3)), np.random.default_rng(2).random((3, 15))
+    sparse = scipy_sparse.csr_array(V)
+    for beta in BETAS:
+        np.testing.assert_allclose(
+            update_w(sparse, W, H, beta_loss=beta), update_w(V, W, H, beta_loss=beta), rtol=1e-12
+        )
+        np.testing.assert_allclose(
+            update_h(sparse, W, H, beta_loss=beta), update_h(V, W, H, beta_loss=beta), rtol=1e-12
+        )
+        dense = beta_divergence(V, W, H, beta_loss=beta)
+        np.testing.assert_allclose(beta_divergence(sparse, W, H, beta_loss=beta), dense, rtol=1e-12)
+    assert beta_divergence(sparse, W, H, beta_loss=0) == np.inf
+
+
+def test_blocks_of_rows_equal_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nmf_xp.data.sparse import Sparse
+
+    V = scipy_sparse.csr_array(counts())
+    options = {"beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0}
+    whole = nmf(V, 3, **options)  # type: ignore[arg-type]
+    monkeypatch.setattr(Sparse, "block_starts", lambda self, r: [0, 3, 4, 11, 20, 24])
+    assert_equal(nmf(V, 3, **options), whole)  # type: ignore[arg-type]
+    weighted = nmf(V, 3, absent="missing", **options)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    assert_equal(weighted, nmf(V, 3, absent="missing", **options))  # type: ignore[arg-type]
+
+
+def test_the_users_array_is_never_changed() -> None:
+    for make in (_unsorted_with_duplicates, _explicit_zeros):
+        V = make(counts())
+        before = [part.copy() for part in (V.data, *(getattr(V, "coords", None) or (V.indices, V.indptr)))]
+        nmf(V, 3, beta_loss=1, random_state=0, max_iter=3)
+        after = (V.data, *(getattr(V, "coords", None) or (V.indices, V.indptr)))
+        for x, y in zip(before, after, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_integers_and_single_precision() -> None:
+    V = counts()
+    assert nmf(scipy_sparse.csr_array(V.astype(int)), 3, random_state=0).W.dtype == np.float64
+    assert nmf(scipy_sparse.csr_array(V.astype(np.float32)), 3, random_state=0).W.dtype == np.float32
+
+
+def test_a_second_call_on_jax_compiles_nothing() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    V = _jax("BCOO")(counts())
+    nmf(V, 3, beta_loss=1, random_state=0)
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    nmf(V, 3, beta_loss=1, random_state=1)
+    assert compiled == []
+
+
+def test_nothing_stored_is_all_zero() -> None:
+    result = nmf(scipy_sparse.csr_array((4, 3)), 2, beta_loss=1, random_state=0)
+    assert result.divergence == pytest.approx(0, abs=1e-100)
+    assert np.isfinite(result.W).all()
+
+
+@pytest.mark.parametrize(
+    ("V", "options", "message"),
+    [
+        (-counts(), {}, "`V` must be non-negative, got -"),
+        (counts() * np.nan, {}, "`V` must be finite, got NaN at stored entry 0"),
+        (counts(), {"beta_loss": 0}, "`V` must be positive for `beta_loss` 0"),
+        (counts(), {"weights": np.ones((24, 15))}, "`weights` of a sparse V need its absent entries to be unobserved"),
+        (counts(), {"weights": np.ones((2, 15)), "absent": "missing"}, "`weights` must have shape (24, 15)"),
+        (counts(), {"missing": "nan"}, "`missing` must be None for a sparse V"),
+        (counts(), {"absent": "nought"}, "`absent` must be one of"),
+    ],
+)
+def test_bad_sparse_input(V: np.ndarray[Any, Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message.replace("(", r"\(").replace(")", r"\)")):
+        nmf(scipy_sparse.csr_array(V), 2, **options)
+
+
+def test_bad_shapes_and_dense_data_that_are_called_sparse() -> None:
+    with pytest.raises(ValueError, match="`V` must have two axes, none of them empty, where it is sparse"):
+        nmf(scipy_sparse.coo_array(counts()[0]), 2)
+    with pytest.raises(ValueError, match="`V` must have two axes, none of them empty, where it is sparse"):
+        nmf(scipy_sparse.csr_array((0, 3)), 2)
+    with pytest.raises(ValueError, match="`absent` must be left at 'zero' for a dense V"):
+        nmf(counts(), 2, absent="missing")
