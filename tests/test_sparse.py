@@ -25,7 +25,7 @@ def counts() -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(0)
     V = rng.poisson(2.0, (24, 15)) * (rng.random((24, 15)) < 0.4).astype(float)
     V[3], V[:, 5] = 0, 0
-    return V  # type: ignore[no-any-return]
+    return V
 
 
 def _unsorted_with_duplicates(V: np.ndarray[Any, Any]) -> Any:

@@ -14,7 +14,7 @@ import nmf_xp
 from nmf_xp.testing import Target, oracle
 from nmf_xp.updates import factor_floor
 from tests import compiled
-from tests.problems import BETAS, DTYPES, Factorization, Matrix, noisy, various
+from tests.problems import BETAS, BRANCHES, DTYPES, Factorization, Matrix, noisy, various
 
 SHAPES = ((1, 1, 1), (5, 3, 2), (3, 4, 6))  # (m, n, r): a number; ordinary; more components than the data have
 STACKS = ((1, 6, 1), (5, 4, 2), (3, 3, 3), (4, 3, 7))
@@ -57,11 +57,8 @@ def distance(x: Matrix, y: Matrix) -> float:
 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(7, 5, 3), (4, 9, 2)])
-def test_fifty_iterations_agree_with_the_oracle(
-    target: Target, beta: float, dtype: str, shape: tuple[int, int, int]
-) -> None:
-    (V, W, H), expected = on(target, noisy(*shape, zeros=beta > 0), dtype)
+def test_fifty_iterations_agree_with_the_oracle(target: Target, beta: float, dtype: str) -> None:
+    (V, W, H), expected = on(target, noisy(4, 9, 2, zeros=beta > 0), dtype)
     for _ in range(50):
         W = compiled.update_w(target, beta)(V, W, H)
         H = compiled.update_h(target, beta)(V, W, H)
@@ -162,7 +159,7 @@ def test_the_update_of_h_is_that_of_w_transposed(target: Target, case: tuple[Fac
     )
 
 
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 def test_a_member_of_a_stack_is_updated_as_if_alone(target: Target, beta: float) -> None:
     problem = various(5, 4, 2, count=6, seed=3, zeros=beta > 0)
     (V, W, H), _ = on(target, Factorization(*(x.reshape(2, 3, *x.shape[1:]) for x in problem)), "float64")
@@ -187,7 +184,7 @@ def test_an_exact_model_is_a_fixed_point(target: Target, beta: float, dtype: str
 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nothing_is_read_back(any_target: Target, beta: float, dtype: str) -> None:
+def test_an_update_needs_no_values(any_target: Target, beta: float, dtype: str) -> None:
     problem = noisy(7, 5, 3, zeros=beta > 0)
     V, W, H = (any_target.asarray(x, dtype) for x in problem)
     assert_same_kind(compiled.update_w(any_target, beta)(V, W, H), W)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nmf_xp import _compat
-
-if TYPE_CHECKING:
-    from nmf_xp._typing import Array
 
 
 class Status(enum.Enum):
@@ -30,8 +27,8 @@ class Status(enum.Enum):
         return next(status for status in cls if status.value == int(code))
 
     RUNNING = 0, "the iteration has not ended"
-    CONVERGED = 1, "the relative decrease of the objective between two checks fell to tol"
-    MAX_ITER = 2, "max_iter iterations ran; raise max_iter or tol if they were to converge"
+    CONVERGED = 1, "between two checks the objective fell by no more than tol times itself"
+    MAX_ITER = 2, "max_iter iterations ran; raise max_iter if that is too few"
     STOPPED = 3, "the callback stopped the run"
     INCREASED = 4, "the objective rose by more than rounding explains: the dtype's precision is spent; use a wider one"
     NOT_FINITE = 5, "the objective is not finite; scale V to order one, or use another beta_loss or start"
@@ -77,8 +74,8 @@ class Result:
     A Result is a JAX pytree, so that a compiled function may return it. Inside that function the numbers are traced.
     """
 
-    W: Array
-    H: Array
+    W: Any
+    H: Any
     solver: str
     beta: float
     _divergence: Any
