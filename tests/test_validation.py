@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import nmf_xp
+from nmf_xp import cli
 from nmf_xp.testing import Backend, Target
 from tests.compiled import eagerly
 from tests.problems import Matrix, noisy
@@ -37,13 +39,15 @@ def rows(heading: str | None = None) -> list[tuple[str, str, str]]:
 
 
 EXTREME = rows("Extreme input")
-BAD = [row for row in rows() if row not in EXTREME]
+COMMANDS = [row for row in rows() if row[1].startswith("`nmf-xp ")]
+BAD = [row for row in rows() if row not in EXTREME + COMMANDS]
 
 
 def test_every_row_has_a_name_of_its_own_and_a_case() -> None:
-    ids = [id_ for id_, _, _ in BAD + EXTREME]
+    ids = [id_ for id_, _, _ in BAD + COMMANDS + EXTREME]
     assert len(ids) == len(set(ids))
     assert len(BAD) > 80
+    assert len(COMMANDS) > 15
     assert {id_ for id_, _, _ in EXTREME} == set(CASES)
 
 
@@ -65,6 +69,56 @@ def test_bad_input_raises_the_error_of_its_row(input_: str, outcome: str) -> Non
     assert error.__context__ is None or error.__suppress_context__, "one error, not two"
     for name, x in (("V", V), ("W", W), ("H", H)):
         np.testing.assert_array_equal(names[name], x)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory that docs/bad-input.md describes."""
+    pickled = np.asarray([[1, "one"], [2, None]], dtype=object)
+    np.save(tmp_path / "V.npy", 1.0 + np.arange(12.0).reshape(4, 3))
+    np.save(tmp_path / "negative.npy", -np.ones((4, 3)))
+    np.save(tmp_path / "pickled.npy", pickled, allow_pickle=True)
+    np.savez(tmp_path / "pickled.npz", V=pickled, allow_pickle=True)
+    np.savez(tmp_path / "two.npz", A=np.ones((4, 3)), B=np.ones((4, 3)))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "V.npy").read_bytes()[:-8])
+    for name, text in TEXTS.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "results.npz").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TEXTS = {
+    "text.npy": "1 2 3",
+    "text.npz": "1 2 3",
+    "text.mtx": "1 2 3",
+    "text.png": "1 2 3",
+    "empty.csv": "",
+    "words.csv": "a,b\n1,2\n3,four\n",
+    "ragged.csv": "1,2\n3,4,5\n",
+    "names.csv": "a,b\n",
+    "V.xyz": "1 2 3",
+    "done.npz": "an earlier result",
+}
+
+
+@pytest.mark.parametrize(("input_", "outcome"), [row[1:] for row in COMMANDS], ids=[row[0] for row in COMMANDS])
+def test_a_bad_command_ends_in_one_line_and_writes_nothing(
+    input_: str, outcome: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("scipy", "PIL"):
+        pytest.importorskip(module)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    try:
+        status = cli.main(shlex.split(input_.strip("`"))[1:])
+    except SystemExit as exit_:  # of argparse
+        status = exit_.code  # type: ignore[assignment]
+    error = capsys.readouterr().err.splitlines()
+    assert status == 2
+    assert re.fullmatch(re.escape(outcome).replace(re.escape("..."), ".+"), f"`` {error[-1]} ``")
+    assert len(error) == 1 or error[0].startswith("usage: ")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 @eagerly

@@ -1,4 +1,4 @@
-"""The command line: `nmf-xp fit`, `nmf-xp demo`.
+"""The command line: `nmf-xp fit`, `nmf-xp demo`, `nmf-xp conformance`.
 
 Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written.
 """
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nmf-xp", description="Non-negative matrix factorization on any array type.")
     parser.add_argument("--version", action="version", version=f"nmf-xp {nmf_xp.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in (_add_fit, _add_demo):
+    for add_command in (_add_fit, _add_demo, _add_conformance):
         add_command(commands)
     return parser
 
@@ -213,6 +213,18 @@ def _summary(result: Result, V: Any, where: str, out: Path, seconds: float) -> N
     }
     for name, value in rows.items():
         say(f"{name:<13} {value}")
+
+
+def _add_conformance(commands: Any) -> None:
+    text = "Run all conformance checks on every installed backend and device, and print a table."
+    command = commands.add_parser("conformance", help="prove the backends that are installed", description=text)
+    command.set_defaults(run=_conformance)
+    command.add_argument("--backend", action="append", metavar="NAME", help="only this one; may be given several times")
+    command.add_argument("--json", metavar="FILE", help="write the report as JSON as well")
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    return int(importlib.import_module("nmf_xp.testing.command").run(options))
 
 
 def _add_demo(commands: Any) -> None:

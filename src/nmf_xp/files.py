@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib
+import json
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
 
@@ -23,6 +25,7 @@ IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 TABLES = {".csv": ",", ".tsv": "\t"}
 INPUTS = (".npy", ".npz", *TABLES, ".mtx", *sorted(IMAGES))
 OUTPUTS = (".npz", ".safetensors")
+MISSING = {"", "NA"}  # cells that are read as NaN: what spreadsheets and R write
 
 
 class FileError(Exception):
@@ -35,6 +38,7 @@ class Matrix(NamedTuple):
     values: Any
     row_names: list[str] | None = None
     column_names: list[str] | None = None
+    note: str | None = None  # what the reader made of the file, where the file leaves a choice
 
 
 def read_matrix(path: Path, *, key: str | None = None, header: bool | None = None, index: bool | None = None) -> Matrix:
@@ -43,67 +47,92 @@ def read_matrix(path: Path, *, key: str | None = None, header: bool | None = Non
     `key` names the array in an .npz of several. `header` and `index` say whether a table begins with a row of column
     names and a column of row names; None finds out.
     """
-    suffix = path.suffix.lower()
-    if suffix not in INPUTS:
-        msg = f"{path}: the suffix {suffix!r} is none of {', '.join(INPUTS)}"
-        raise FileError(msg)
-    if path.is_dir():
-        msg = f"{path}: is a directory, not a file"
-        raise FileError(msg)
-    if not path.exists():
-        msg = f"{path}: no such file"
-        raise FileError(msg)
-    if path.stat().st_size == 0:
-        msg = f"{path}: the file is empty"
-        raise FileError(msg)
-    with _explained(path):
+    with _opened(path, INPUTS) as suffix:
         if suffix in TABLES:
-            return _read_table(path, TABLES[suffix], header=header, index=index)
-        if suffix in IMAGES:
-            return Matrix(_read_image(path))
-        if suffix == ".mtx":
-            return Matrix(_module("scipy.io", "files").mmread(path))
-        if suffix == ".npz":
-            return Matrix(_read_npz(path, key))
-        import numpy as np
+            matrix = _read_table(path, TABLES[suffix], header=header, index=index)
+        elif suffix in IMAGES:
+            matrix = _read_image(path)
+        elif suffix == ".mtx":
+            matrix = Matrix(_module("scipy.io", "files").mmread(path))
+        elif suffix == ".npz":
+            matrix = Matrix(_read_npz(path, key))
+        else:
+            import numpy as np
 
-        return Matrix(np.load(path, allow_pickle=False))
+            matrix = Matrix(np.load(path, allow_pickle=False))
+    if len(matrix.values.shape) != 2:
+        msg = f"{path}: must hold a matrix, which has 2 axes, got shape {matrix.values.shape}"
+        raise FileError(msg)
+    if matrix.values.dtype.kind not in "biuf":
+        msg = f"{path}: must hold real numbers, got dtype {matrix.values.dtype}"
+        raise FileError(msg)
+    return matrix
+
+
+def read_factors(path: Path) -> tuple[HostArray, HostArray]:
+    """The arrays W and H of a file that `write_factors` wrote, or of another .npz or .safetensors file."""
+    with _opened(path, OUTPUTS) as suffix:
+        if suffix == ".npz":
+            return _read_npz(path, "W"), _read_npz(path, "H")
+        found = _module("safetensors.numpy", "files").load_file(path)
+        for name in ("W", "H"):
+            if name not in found:
+                msg = f"{path}: holds no array {name!r}, only {', '.join(found)}"
+                raise FileError(msg)
+        return found["W"], found["H"]
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what a reader raises into one sentence."""
+def _opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
+    """The suffix of a file that is to be read; what its reader raises becomes one sentence."""
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        msg = f"{path}: the suffix {suffix!r} is none of {', '.join(suffixes)}"
+        raise FileError(msg)
     try:
-        yield
-    except FileError:
+        if path.is_dir():
+            msg = f"{path}: is a directory, not a file"
+            raise FileError(msg)
+        if path.stat().st_size == 0 and path.is_file():
+            msg = f"{path}: the file is empty"
+            raise FileError(msg)
+        yield suffix
+    except (FileError, ImportError):
         raise
-    except ImportError:
-        raise
-    except Exception as error:  # readers raise whatever their format leads them to
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if "pickle" in reason.lower():
-            reason = "it holds pickled Python objects, which could run any code; save plain numbers instead"
-        msg = f"{path}: cannot be read: {reason}"
+    except FileNotFoundError as error:
+        msg = f"{path}: no such file"
         raise FileError(msg) from error
+    except Exception as error:  # readers raise whatever their format leads them to
+        msg = f"{path}: cannot be read: {_reason(error)}"
+        raise FileError(msg) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, on one line."""
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    if isinstance(error, ValueError) and "pickle" in reason.lower():
+        return "it holds pickled Python objects, which could run any code; save plain numbers instead"
+    return reason
 
 
 def _module(name: str, extra: str) -> Any:
     """A module from an optional package."""
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        msg = f'this needs {name.partition(".")[0]}: pip install "nmf_xp[{extra}]"'
+        package = {"PIL": "pillow"}.get(name.partition(".")[0], name.partition(".")[0])
+        msg = f'this needs {package}: pip install "nmf_xp[{extra}]"'
         raise ImportError(msg) from error
 
 
-def _read_image(path: Path) -> HostArray:
+def _read_image(path: Path) -> Matrix:
     """Grey values of an image."""
     import numpy as np
 
     with _module("PIL.Image", "files").open(path) as image:
-        return np.asarray(image if image.mode in ("I;16", "I", "F", "L") else image.convert("L"))
+        if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
+            return Matrix(np.asarray(image), note="an image, read as its grey values")
+        return Matrix(np.asarray(image.convert("L")), note=f"an image of mode {image.mode}, read as greyscale")
 
 
 def _read_npz(path: Path, key: str | None) -> Any:
@@ -123,62 +152,81 @@ def _read_npz(path: Path, key: str | None) -> Any:
 
 
 def _read_table(path: Path, separator: str, *, header: bool | None, index: bool | None) -> Matrix:
-    import numpy as np
-
+    """A table, in which names are found unless it is said where they are."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [(n, row) for n, row in enumerate(csv.reader(file, delimiter=separator), 1) if row]
+        reader = csv.reader(file, delimiter=separator)
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     if not lines:
         msg = f"{path}: the file is empty"
         raise FileError(msg)
+    first = lines[0][1]
+    # With an empty corner spreadsheets, pandas and R begin a table that has both kinds of names, which may be numbers.
+    corner = len(first) > 1 and first[0] == "" and header is None and index is None
     if header is None:
-        header = not all(_is_number(cell) for cell in lines[0][1][1:] or lines[0][1])
-    names = [cell.strip() for cell in lines.pop(0)[1]] if header else None
+        header = corner or not all(_is_number(cell) for cell in first[1:] or first)
+    names = lines.pop(0)[1] if header else None
     if not lines:
         msg = f"{path}: holds a row of names and nothing below it"
         raise FileError(msg)
-    if index is None:
-        index = not all(_is_number(row[0]) for _, row in lines)
     width = len(lines[0][1])
-    values = np.empty((len(lines), width - index))
+    if index is None:
+        one_short = names is not None and len(names) == width - 1  # names of the columns that hold numbers
+        index = corner or one_short or not all(_is_number(row[0]) for _, row in lines)
+    if width == index:
+        msg = (
+            f"{path}: holds one column, of names; cells must be separated by {'commas' if separator == ',' else 'tabs'}"
+        )
+        raise FileError(msg)
+    if names is not None and len(names) == width:
+        names = names[index:]
+    elif names is not None and len(names) != width - index:
+        msg = f"{path}: the first line has {len(names)} names for {width - index} columns"
+        raise FileError(msg)
+    found = [name for name, there in (("column names", header), ("row names", index)) if there]
+    note = f"a table with {' and '.join(found)}" if found else "a table without names"
+    row_names = [row[0] for _, row in lines] if index else None
+    return Matrix(_numbers(path, lines, width, skip=int(index)), row_names, names, note)
+
+
+def _numbers(path: Path, lines: list[tuple[int, list[str]]], width: int, *, skip: int) -> HostArray:
+    """The numbers of numbered lines of cells, of which `skip` at the left hold none."""
+    import numpy as np
+
+    values = np.empty((len(lines), width - skip))
     for i, (n, row) in enumerate(lines):
         if len(row) != width:
             msg = f"{path}: line {n} has {len(row)} cells, the lines above it have {width}"
             raise FileError(msg)
-        for j, cell in enumerate(row[index:]):
+        for j, cell in enumerate(row[skip:]):
             if not _is_number(cell):
-                msg = f"{path}: line {n}, column {j + index + 1}: {cell!r} is not a number"
+                msg = f"{path}: line {n}, column {j + skip + 1}: {cell!r} is not a number"
                 raise FileError(msg)
-            values[i, j] = float(cell) if cell.strip() else float("nan")
-    if names is not None and len(names) - index == values.shape[1]:
-        names = names[index:]
-    if names is not None and len(names) != values.shape[1]:
-        msg = f"{path}: the first line has {len(names)} names for {values.shape[1]} columns"
-        raise FileError(msg)
-    return Matrix(values, [row[0].strip() for _, row in lines] if index else None, names)
+            values[i, j] = float("nan") if cell in MISSING else float(cell)
+    return values
 
 
 def _is_number(cell: str) -> bool:
-    """Whether a cell holds a number, or nothing, which is read as NaN."""
+    """Whether a cell holds a number, or is one that is missing."""
     try:
-        float(cell.strip() or "nan")
+        float(cell)
     except ValueError:
-        return False
-    return True
+        return cell in MISSING
+    return "_" not in cell  # 1_2 is a number for Python only
 
 
-def check_output(path: Path, *, force: bool) -> None:
+def check_output(path: Path, *, suffixes: Sequence[str] = OUTPUTS, force: bool) -> None:
     """Find out before the work that a file can be written after it."""
-    if path.suffix.lower() not in OUTPUTS:
-        msg = f"{path}: the suffix {path.suffix!r} is none of {', '.join(OUTPUTS)}"
-        raise FileError(msg)
-    if path.is_dir():
-        msg = f"{path}: is a directory, not a file"
-        raise FileError(msg)
-    if path.exists() and not force:
-        msg = f"{path}: exists already; say --force to replace it"
+    if path.suffix.lower() not in suffixes:
+        msg = f"{path}: the suffix {path.suffix!r} is none of {', '.join(suffixes)}"
         raise FileError(msg)
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        if path.is_dir():
+            msg = f"{path}: is a directory, not a file"
+            raise FileError(msg)
+        if path.exists() and not force:
+            msg = f"{path}: exists already; say --force to replace it"
+            raise FileError(msg)
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror or error}"
@@ -188,14 +236,17 @@ def check_output(path: Path, *, force: bool) -> None:
 
 
 def write_factors(path: Path, arrays: dict[str, HostArray], settings: dict[str, str]) -> None:
-    """Write arrays and settings to .npz or .safetensors: wholly, or not at all."""
+    """Write arrays and settings to .npz or .safetensors: wholly, or not at all.
+
+    In .safetensors, which knows no text, names are JSON in the metadata, beside the settings.
+    """
     import numpy as np
 
     # safetensors writes the memory of an array as it lies, whatever its strides say.
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     if path.suffix.lower() == ".safetensors":
         numbers = {name: array for name, array in arrays.items() if array.dtype.kind != "U"}
-        texts = {name: "\n".join(array.tolist()) for name, array in arrays.items() if array.dtype.kind == "U"}
+        texts = {name: json.dumps(array.tolist()) for name, array in arrays.items() if array.dtype.kind == "U"}
         data = _module("safetensors.numpy", "files").save(numbers, metadata={**settings, **texts})
         write_atomically(path, lambda file: file.write(data))
     else:
@@ -204,21 +255,22 @@ def write_factors(path: Path, arrays: dict[str, HostArray], settings: dict[str, 
 
 
 def write_atomically(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write beside `path`, flush to the disk, and only then take the name of `path`."""
+    """Write beside `path`, flush to the disk, and only then take the name of `path`; a link stays a link."""
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target = path.resolve()
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".nmf-xp-")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
+            Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
         if os.name == "posix":
-            directory = os.open(path.parent, os.O_RDONLY)
+            directory = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(directory)
             finally:

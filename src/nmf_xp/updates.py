@@ -118,7 +118,8 @@ def mm_step(
     numerator, denominator = parts
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     if constraints.l2 is not None and beta == 1:
-        new = _ridge_step(W * numerator, denominator + (constraints.l1 or 0.0), constraints.l2, tiny=tiny, xp=xp)
+        slope = denominator if constraints.l1 is None else denominator + constraints.l1
+        new = _ridge_step(W * numerator, slope, constraints.l2, tiny=tiny, xp=xp)
     else:
         ratio = numerator / xp.maximum(denominator + constraints.slope(W), tiny)
         gamma = mm_exponent(beta, quadratic=constraints.l2 is not None)

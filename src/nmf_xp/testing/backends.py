@@ -86,6 +86,11 @@ class Target:
     strictest: bool = False
     has_values: bool = True
 
+    @property
+    def is_jax(self) -> bool:
+        """Whether its arrays are JAX's."""
+        return bool(self.xp.__name__ == "jax.numpy")
+
     def asarray(self, x: np.ndarray[Any, Any], dtype: str | None = None) -> Array:
         """A new array of this target with the values of a NumPy array, in the named dtype or in its own."""
         import numpy as np

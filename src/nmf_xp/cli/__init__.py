@@ -1,0 +1,58 @@
+"""The command line: `nmf-xp fit`, `nmf-xp demo`, `nmf-xp conformance`.
+
+Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import nmf_xp
+from nmf_xp.cli import demo, fit
+from nmf_xp.cli.terminal import complain, plain_warnings
+from nmf_xp.files import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        with plain_warnings():
+            return int(options.run(options))
+    except KeyboardInterrupt:
+        complain("\ninterrupted; nothing was written")
+        return 130
+    except BrokenPipeError:  # who read the output, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (FileError, ImportError, TypeError, ValueError, MemoryError) as error:
+        complain(f"nmf-xp: error: {' '.join(str(error).split()) or 'out of memory'}")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nmf-xp", description="Non-negative matrix factorization on any array type.")
+    parser.add_argument("--version", action="version", version=f"nmf-xp {nmf_xp.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add_command in (fit.add_parser, demo.add_parser, _add_conformance):
+        add_command(commands)
+    return parser
+
+
+def _add_conformance(commands: Any) -> None:
+    text = "Run all conformance checks on every installed backend and device, and print a table."
+    command = commands.add_parser("conformance", help="prove the backends that are installed", description=text)
+    command.set_defaults(run=_conformance)
+    command.add_argument("--backend", action="append", metavar="NAME", help="only this one; may be given several times")
+    command.add_argument("--json", metavar="FILE", help="write the report as JSON as well")
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    return int(importlib.import_module("nmf_xp.testing.command").run(options))
