@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from nmf_xp import beta_divergence
 from nmf_xp.testing import Backend, Target, oracle
 from tests import compiled
 from tests.problems import BETAS, DTYPES, Matrix, noisy
@@ -194,3 +195,11 @@ def test_the_oracle_has_the_right_gradient(beta: float) -> None:
                 ends.append(oracle.divergence(V, W, H, beta))
             factor[index] = value
             assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(analytic[index], rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_a_quotient_that_overflows_does_no_harm(beta: float) -> None:
+    v, y = 1e-10, 1e300
+    found = float(beta_divergence(np.full((1, 1), v), np.full((1, 1), y), np.ones((1, 1)), beta_loss=beta))
+    expected = {0.0: np.log(y) - np.log(v) - 1, 0.5: y**0.5 / 0.5, 1.0: y}[beta]
+    assert found == pytest.approx(expected, rel=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from nmf_xp import files
-from nmf_xp.files import FileError, check_output, read_matrix, write_factors
+from nmf_xp.files import FileError, check_output, read_factors, read_matrix, write_factors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +49,23 @@ def test_images_are_grey_values(tmp_path: Path, suffix: str) -> None:
     image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
     grey = (V * 20).astype(np.uint8)
     image.fromarray(grey).save(tmp_path / f"V{suffix}")
-    np.testing.assert_array_equal(read_matrix(tmp_path / f"V{suffix}").values, grey)
+    found = read_matrix(tmp_path / f"V{suffix}")
+    np.testing.assert_array_equal(found.values, grey)
+    assert found.note == "an image, read as its grey values"
     image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / f"colour{suffix}")
-    np.testing.assert_array_equal(read_matrix(tmp_path / f"colour{suffix}").values, grey)
+    found = read_matrix(tmp_path / f"colour{suffix}")
+    np.testing.assert_array_equal(found.values, grey)
+    assert found.note == "an image of mode RGB, read as greyscale"
+
+
+def test_images_of_16_bits_keep_them_and_jpegs_are_read(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+    deep = (V * 5000).astype(np.uint16)
+    for suffix in (".png", ".tif"):
+        image.fromarray(deep).save(tmp_path / f"deep{suffix}")
+        np.testing.assert_array_equal(read_matrix(tmp_path / f"deep{suffix}").values, deep)
+    image.fromarray(np.full((8, 8), 100, np.uint8)).save(tmp_path / "V.JPG")
+    np.testing.assert_allclose(read_matrix(tmp_path / "V.JPG").values, np.full((8, 8), 100), atol=2)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +78,21 @@ def test_images_are_grey_values(tmp_path: Path, suffix: str) -> None:
         ("a.csv", "x,y\np,1,2\nq,3,4\n", ["p", "q"], ["x", "y"]),
         ("a.csv", "p,1,2\nq,3,4\n", ["p", "q"], None),
         ("a.csv", '\ufeff"x, first",y\n1,2\n\n3,4\n', None, ["x, first", "y"]),
+        ("a.csv", ",0,1\n0,1,2\n1,3,4\n", ["0", "1"], ["0", "1"]),  # pandas
+        ("a.csv", '"","V1","V2"\n"1",1,2\n"2",3,4\n', ["1", "2"], ["V1", "V2"]),  # R
+        ("a.csv", "x,y\n1,1,2\n2,3,4\n", ["1", "2"], ["x", "y"]),
+        ("a.csv", "p_1,x,y\n1_1,1,2\n1_2,3,4\n", ["1_1", "1_2"], ["x", "y"]),
+        ("a.csv", "x\r\n1\r\n2\r\n", None, ["x"]),
     ],
 )
 def test_tables_with_and_without_names(
     tmp_path: Path, name: str, text: str, rows: list[str] | None, columns: list[str] | None
 ) -> None:
     matrix = read_matrix(table(tmp_path / name, text))
-    np.testing.assert_array_equal(matrix.values, [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(matrix.values, [[1], [2]] if columns == ["x"] else [[1, 2], [3, 4]])
     assert (matrix.row_names, matrix.column_names) == (rows, columns)
+    assert matrix.note is not None
+    assert ("row names" in matrix.note, "column names" in matrix.note) == (rows is not None, columns is not None)
 
 
 def test_tables_as_they_are_said_to_be(tmp_path: Path) -> None:
@@ -79,10 +102,23 @@ def test_tables_as_they_are_said_to_be(tmp_path: Path) -> None:
     assert matrix.column_names == ["2001", "2002"]
     assert matrix.values.shape == (2, 2)
     assert read_matrix(path, header=True, index=True).row_names == ["1", "3"]
+    path = table(tmp_path / "pandas.csv", ",0,1\n0,1,2\n1,3,4\n")
+    for header, index, shape in (
+        (None, None, (2, 2)),
+        (True, None, (2, 2)),
+        (None, True, (2, 2)),
+        (True, False, (2, 3)),
+        (False, True, (3, 2)),
+        (False, None, (3, 3)),
+        (None, False, (3, 3)),
+    ):
+        assert read_matrix(path, header=header, index=index).values.shape == shape
 
 
 def test_an_empty_cell_is_nan(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_matrix(table(tmp_path / "a.csv", "1,\n3,4\n")).values, [[1, np.nan], [3, 4]])
+    for cell in ("", " ", "NA", "nan"):
+        found = read_matrix(table(tmp_path / "a.csv", f"1,{cell}\n3,4\n")).values
+        np.testing.assert_array_equal(found, [[1, np.nan], [3, 4]])
 
 
 @pytest.mark.parametrize(
@@ -100,6 +136,9 @@ def test_an_empty_cell_is_nan(tmp_path: Path) -> None:
         ("V.csv", b"x,y,z,w\n1,2\n", "the first line has 4 names for 2 columns"),
         ("V.csv", b"\xff\xfe1,2", "cannot be read: "),
         ("V.csv", b"\n\n", "the file is empty"),
+        ("V.csv", b"1;2\n3;4\n", "holds one column, of names; cells must be separated by commas"),
+        ("V.tsv", b"1,2\n3,4\n", "holds one column, of names; cells must be separated by tabs"),
+        ("V.csv", b"x,y\n1,2\n3,1_000\n", "line 3, column 2: '1_000' is not a number"),
     ],
 )
 def test_a_bad_file_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -127,20 +166,77 @@ def test_pickles_directories_and_missing_files_are_refused(tmp_path: Path) -> No
         read_matrix(tmp_path / "two.npz", key="c")
 
 
+def test_what_is_no_real_matrix_is_refused(tmp_path: Path) -> None:
+    for array, message in (
+        (np.ones(3), "must hold a matrix, which has 2 axes, got shape (3,)"),
+        (np.ones((2, 2, 2)), "must hold a matrix, which has 2 axes, got shape (2, 2, 2)"),
+        (np.ones((2, 2), complex), "must hold real numbers, got dtype complex128"),
+        (np.asarray([["a"]]), "must hold real numbers, got dtype <U1"),
+    ):
+        np.save(tmp_path / "V.npy", array)
+        with pytest.raises(FileError, match=re.escape(f"V.npy: {message}")):
+            read_matrix(tmp_path / "V.npy")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="paths of another system have other limits")
+def test_a_path_that_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / f"{'V' * 300}.npy"
+    with pytest.raises(FileError, match="cannot be read: File name too long"):
+        read_matrix(path)
+    with pytest.raises(FileError, match="cannot be written: File name too long"):
+        check_output(path.with_suffix(".npz"), force=False)
+    longest = tmp_path / f"{'W' * 251}.npz"
+    check_output(longest, force=False)
+    write_factors(longest, {"W": V}, {})
+    assert [p.name for p in tmp_path.iterdir()] == [longest.name]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_factors_that_were_written_are_a_start(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"factors{suffix}"
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors", reason="safetensors is not installed")
+    write_factors(path, {"W": V, "H": V.T}, {})
+    W, H = read_factors(path)
+    np.testing.assert_array_equal(W, V)
+    np.testing.assert_array_equal(H, V.T)
+    write_factors(path, {"W": V}, {})
+    with pytest.raises(FileError, match="holds no array 'H', only W"):
+        read_factors(path)
+    path.write_bytes(b"no factors")
+    with pytest.raises(FileError, match="cannot be read: "):
+        read_factors(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on other systems")
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "factors.npz"
+    link.symlink_to(tmp_path / "elsewhere" / "W.npz")
+    write_factors(link, {"W": V}, {})
+    assert link.is_symlink()
+    assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["W.npz"]
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_factors_come_back_whatever_their_memory_order(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"factors{suffix}"
-    arrays = {"W": np.asfortranarray(V), "H": V[:, ::-1], "row_names": np.asarray(["a", "b"])}
+    arrays = {"W": np.asfortranarray(V), "H": V[:, ::-1], "row_names": np.asarray(["a\nb", "c"]), "x": np.asarray(1.5)}
     write_factors(path, arrays, {"beta": "1.0"})
     if suffix == ".npz":
         with np.load(path, allow_pickle=False) as stored:
             found: dict[str, Any] = dict(stored)
-        assert found["row_names"].tolist() == ["a", "b"]
+        assert found["row_names"].tolist() == ["a\nb", "c"]
         assert str(found["beta"]) == "1.0"
     else:
         found = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed").load_file(path)
+        with pytest.importorskip("safetensors").safe_open(path, "numpy") as stored:
+            assert json.loads(stored.metadata()["row_names"]) == ["a\nb", "c"]
+            assert stored.metadata()["beta"] == "1.0"
     np.testing.assert_array_equal(found["W"], V)
     np.testing.assert_array_equal(found["H"], V[:, ::-1])
+    assert found["x"].shape == ()
+    assert found["x"] == 1.5
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 

@@ -27,8 +27,8 @@ def test_links_between_the_documents_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_the_first_page_runs() -> None:
-    for page in ("README.md", "docs/index.md"):
+def test_the_code_of_the_documentation_runs() -> None:
+    for page in ("README.md", "docs/index.md", "docs/data-kinds.md", "docs/conformance.md"):
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
         assert blocks
         exec("\n".join(blocks), {})

@@ -228,3 +228,17 @@ def measured(problem: Factorization, beta: float) -> Matrix:
 
 def float64(target: Target, x: Any) -> Matrix:
     return target.to_numpy(x).astype(np.float64)
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_floor_is_the_least_power_of_two_at_which_no_update_overflows(dtype: str, beta: float) -> None:
+    exponents = {
+        "float32": {-1.0: -14, 0.0: -21, 0.5: -29, 1.0: -43, 3.0: -43},
+        "float64": {-1.0: -145, 0.0: -218, 0.5: -290, 1.0: -436, 3.0: -436},
+    }
+    floor = factor_floor(np.dtype(dtype), beta=beta, xp=np)
+    assert floor == 2.0 ** exponents[dtype][beta]
+    largest_entry, summands = 2.0 ** (np.finfo(dtype).maxexp // 8), 2.0**23
+    numerator = summands * largest_entry * np.asarray(floor, dtype=dtype) ** (2 * min(beta - 2, -1))
+    assert np.isfinite(numerator)

@@ -161,7 +161,7 @@ def _read_table(path: Path, separator: str, *, header: bool | None, index: bool 
         raise FileError(msg)
     first = lines[0][1]
     # With an empty corner spreadsheets, pandas and R begin a table that has both kinds of names, which may be numbers.
-    corner = len(first) > 1 and first[0] == "" and header is None and index is None
+    corner = len(first) > 1 and first[0] == "" and header is not False and index is not False
     if header is None:
         header = corner or not all(_is_number(cell) for cell in first[1:] or first)
     names = lines.pop(0)[1] if header else None

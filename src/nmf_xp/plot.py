@@ -1,4 +1,7 @@
-"""Pictures of a factorization. Each function draws on matplotlib axes and returns them."""
+"""Pictures of a factorization. Each function draws on matplotlib axes and returns them.
+
+Size is shown by lightness, in shades of grey, and lines are told apart by more than their hue.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from nmf_xp import _compat
 if TYPE_CHECKING:
     from nmf_xp import Result
     from nmf_xp._typing import Array
+
+GAP = 0.15  # between two images, as a share of their height and width
 
 
 def convergence(result: Result, *, ax: Any = None) -> Any:
@@ -24,33 +29,48 @@ def convergence(result: Result, *, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+        The vertical axis is logarithmic where the objective fell by a factor of ten or more.
 
     Raises
     ------
     ValueError
-        The result has no history, because nothing was checked (`tol=0`).
+        The result has no history, because nothing was checked (`tol=0`), or it is that of a stack.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import nmf, plot
+    >>> result = nmf(np.arange(1.0, 13.0).reshape(4, 3), 2, random_state=0)
+    >>> axes = plot.convergence(result)  # doctest: +SKIP
     """
     history = result.history
     if not history or not isinstance(history[0], float):
-        msg = "`result` must have the history of one matrix, got none; run with tol > 0 or with a callback"
+        what = "none; run with tol > 0 or with a callback" if not history else "a stack; draw one of its members"
+        msg = f"`result` must have the history of one matrix, got {what}"
         raise ValueError(msg)
     ax = _axes(ax)
-    ax.plot(history, color="#0072B2", marker="o", markersize=3)
-    if min(history) > 0:
+    ax.plot(range(len(history)), history, color="#0072B2", marker="o", markersize=3)
+    if 0 < 10 * min(history) <= max(history):
         ax.set_yscale("log")
-    ax.set(xlabel="check", ylabel="objective")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(
+        xlabel="check (0 is the start)", ylabel="objective", title=f"{result.n_iter} iterations, beta {result.beta:g}"
+    )
     return ax
 
 
-def components(H: Array, shape: tuple[int, int], *, columns: int = 5, ax: Any = None) -> Any:
-    """Draw the components, the rows of H, as images in a grid, dark for large.
+def components(H: Array, shape: tuple[int, int] | None = None, *, columns: int = 5, ax: Any = None) -> Any:
+    """Draw the components, the rows of H, dark for large: as images in a grid, or as the rows of one picture.
 
     Parameters
     ----------
     H : array, shape (r, n)
-        Components; each is scaled to its own largest entry.
-    shape : (int, int)
-        Height and width of an image, whose product is n.
+        Components; each is drawn relative to its own largest entry.
+    shape : (int, int), optional
+        Height and width of an image, whose product is n. By default the components are no images, and each is drawn as
+        a row.
     columns : int, default 5
         Images in a row of the grid.
     ax : matplotlib.axes.Axes, optional
@@ -59,29 +79,57 @@ def components(H: Array, shape: tuple[int, int], *, columns: int = 5, ax: Any = 
     Returns
     -------
     matplotlib.axes.Axes
+        The components are numbered from 0, as the rows of H.
 
     Raises
     ------
     ValueError
-        The product of `shape` is not n.
+        H is no matrix, the product of `shape` is not n, or `columns` is less than 1.
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import plot
+    >>> axes = plot.components(np.eye(6), shape=(2, 3))  # doctest: +SKIP
     """
     import numpy as np
 
-    images = _compat.to_host(H)
-    height, width = shape
-    if height * width != images.shape[1]:
-        msg = f"`shape` must have the product {images.shape[1]}, the columns of `H`, got {shape}"
+    host = _compat.to_host(H)
+    if host.ndim != 2:
+        msg = f"`H` must be a matrix (r, n), got shape {host.shape}; draw the members of a stack one by one"
         raise ValueError(msg)
-    rows = -(-len(images) // columns)
-    grid = np.full((rows * (height + 1) - 1, min(columns, len(images)) * (width + 1) - 1), np.nan)
-    for k, image in enumerate(images):
-        i, j = k // columns * (height + 1), k % columns * (width + 1)
-        grid[i : i + height, j : j + width] = image.reshape(shape) / max(image.max(), 1e-300)
+    if shape is not None and (len(shape) != 2 or shape[0] * shape[1] != host.shape[1]):
+        msg = f"`shape` must be (height, width) with the product {host.shape[1]}, the columns of `H`, got {shape}"
+        raise ValueError(msg)
+    if columns < 1:
+        msg = f"`columns` must be at least 1, got {columns}"
+        raise ValueError(msg)
+    largest = host.max(axis=1, keepdims=True)
+    scaled = host / np.where(largest > 0, largest, 1)
     ax = _axes(ax)
-    import matplotlib as mpl
-
-    shades = mpl.colormaps["Greys"].with_extremes(bad="#9ecae1")  # the lines between the images
-    ax.imshow(grid, cmap=shades, vmin=0, vmax=1, interpolation="nearest")
+    if shape is None:
+        ax.imshow(scaled, cmap="Greys", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        ax.yaxis.get_major_locator().set_params(integer=True)
+        ax.set(xlabel="column of V", ylabel="component")
+        return ax
+    height, width = shape
+    for k, image in enumerate(scaled):
+        i, j = divmod(k, columns)
+        left, top = j * width * (1 + GAP), i * height * (1 + 2 * GAP)  # with room for a number above
+        extent = (left, left + width, top + height, top)
+        ax.imshow(image.reshape(shape), cmap="Greys", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        ax.plot(
+            [left, left + width, left + width, left, left],
+            [top, top, top + height, top + height, top],
+            color="0.6",
+            linewidth=0.8,
+        )
+        ax.text(left, top - height * GAP / 3, f"H[{k}]", fontsize="small", color="0.3")
+    rows = -(-len(scaled) // columns)
+    wide = min(columns, len(scaled)) * width * (1 + GAP)
+    ax.set(xlim=(-width * GAP, wide), ylim=(rows * height * (1 + 2 * GAP), -2 * height * GAP))
     ax.set_axis_off()
     return ax
 

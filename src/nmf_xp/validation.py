@@ -163,9 +163,10 @@ def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
         msg = f"`{name}` must be finite, got {what} at {_first(rule, xp=xp)}{remedy}"
         raise ValueError(msg)
     if low < 0:
+        remedy = "; shift or clip the data if negative values have no meaning" if name == "V" else ""
         msg = (
             f"`{name}` must be non-negative, got {low:g} as its least entry and a negative one at "
-            f"{_first(x < 0, xp=xp)}; shift or clip the data if negative values have no meaning"
+            f"{_first(x < 0, xp=xp)}{remedy}"
         )
         raise ValueError(msg)
     return low, high

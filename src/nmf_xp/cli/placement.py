@@ -14,8 +14,8 @@ BACKENDS = ("numpy", "jax", "torch", "cupy", "array_api_strict")
 class Place(NamedTuple):
     """An array library, by the name under which it is imported, and a device and a dtype of it.
 
-    Without a device it is the library's own choice. Without a dtype floating data keep theirs, and integers become
-    float64, on every backend alike.
+    Without a device it is the library's own choice. Without a dtype it is that of the data, on every backend alike:
+    float32 for floating data of at most 32 bits, and float64 for all else.
     """
 
     backend: str
@@ -44,17 +44,17 @@ class Place(NamedTuple):
             raise ValueError(msg) from error
 
 
-def describe(V: Any, backend: str) -> str:
-    """Library, device, dtype and kind of an array, in words."""
+def describe(V: Any, place: Place) -> str:
+    """Library, kind, device and dtype of an array, in words."""
     sparse = _compat.sparse_library(V) is not None
-    values = getattr(V, "data", V) if sparse and backend != "torch" else V
-    device = str(_compat.device(values)) if hasattr(values, "device") else "cpu"
-    return f"{backend}{' (sparse)' if sparse else ''} on {device}, {_compat.dtype_name(V.dtype)}"
+    values = V.data if sparse and place.backend != "torch" else V  # the stored entries say where they are
+    device = str(getattr(values, "device", "cpu")).removeprefix("array_api_strict.")
+    return f"{place.backend}{' (sparse)' if sparse else ''} on {device}, {_compat.dtype_name(V.dtype)}"
 
 
 def _working_dtype(dtype: Any) -> str:
-    """The dtype for data of this one; in the machine's byte order, without which only NumPy can do."""
-    return dtype.newbyteorder("=").name if dtype.kind == "f" else "float64"
+    """The dtype for data of this one: without rounding, but for what float64 cannot hold."""
+    return "float32" if dtype.kind == "f" and dtype.itemsize <= 4 else "float64"
 
 
 def _dense(values: Any) -> Any:
@@ -103,7 +103,9 @@ def _sparse_torch(values: Any, device: str | None) -> Any:
 
     values = values.tocoo()
     index = torch.from_numpy(np.stack([values.row, values.col]).astype(np.int64))
-    return torch.sparse_coo_tensor(index, torch.from_numpy(values.data), values.shape, device=device)
+    return torch.sparse_coo_tensor(
+        index, torch.from_numpy(values.data), values.shape, device=device, check_invariants=True
+    )
 
 
 def _sparse_jax(values: Any, device: str | None) -> Any:

@@ -25,7 +25,7 @@ def complain(line: str) -> None:
 def plain_warnings() -> Iterator[None]:
     """Show warnings as one line each, without the line of code that they come from."""
 
-    def show(message: Warning | str, *_: Any) -> None:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
         complain(f"nmf-xp: warning: {' '.join(str(message).split())}")
 
     with warnings.catch_warnings():

@@ -1,0 +1,187 @@
+"""`nmf-xp fit`: a matrix from a file, its factors into another."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nmf_xp
+from nmf_xp import _compat
+from nmf_xp.cli.placement import BACKENDS, Place, describe
+from nmf_xp.cli.terminal import say
+from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
+from nmf_xp.init import INITS
+from nmf_xp.solvers import SOLVERS
+from nmf_xp.validation import BETA_LOSSES
+
+if TYPE_CHECKING:
+    from nmf_xp import Result
+
+
+_DEFAULTS: dict[str, Any] = nmf_xp.nmf.__kwdefaults__ or {}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of `nmf-xp`."""
+    text = "Factorize a non-negative matrix V from a file, V ~ W @ H, and write W and H into another."
+    fit = commands.add_parser("fit", help="factorize a matrix from a file", description=text)
+    fit.set_defaults(run=run)
+    plain = [suffix for suffix in INPUTS if suffix not in IMAGES]
+    formats = f"{', '.join(plain)}, or an image, of which the grey values are taken: {', '.join(sorted(IMAGES))}"
+    fit.add_argument("file", type=Path, metavar="FILE", help=f"the matrix: {formats}")
+    fit.add_argument("-k", "--n-components", type=int, required=True, metavar="K", help="number of components")
+    fit.add_argument("--out", type=Path, metavar="FILE", help=".npz or .safetensors (default: NAME.factors.npz, here)")
+    fit.add_argument("--force", action="store_true", help="replace the output if it exists")
+
+    file = fit.add_argument_group("the file")
+    file.add_argument("--key", metavar="NAME", help="the array to take from an .npz that holds several")
+    yes_or_no = argparse.BooleanOptionalAction
+    file.add_argument("--header", action=yes_or_no, help="a table's first line holds column names (default: find out)")
+    file.add_argument("--index", action=yes_or_no, help="a table's first column holds row names (default: find out)")
+
+    model = fit.add_argument_group("the factorization")
+    for name, reading in _NMF_OPTIONS.items():
+        settings = dict(reading)
+        if _DEFAULTS[name] is not None:
+            settings["help"] += f" (default: {_DEFAULTS[name]})"
+        model.add_argument(f"--{name.replace('_', '-')}", **settings)
+    model.add_argument("--start", type=Path, metavar="FILE", help="begin with the W and H of an earlier output")
+    for name, what in _ARRAYS.items():
+        model.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=what)
+
+    where = fit.add_argument_group("where it runs")
+    where.add_argument("--backend", choices=BACKENDS, default="numpy", help="array library (default: numpy)")
+    where.add_argument("--device", metavar="NAME", help="its device, such as cuda:0 (default: the library's)")
+    where.add_argument(
+        "--dtype",
+        choices=["float32", "float64"],
+        help="precision (default: float32 for a file of float32 or less, else float64)",
+    )
+    where.add_argument("--progress", action=yes_or_no, help="a progress bar (default: on a terminal, with tqdm)")
+
+
+def _name_or_number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+# What goes to `nmf` as it is given, and how the command line reads it.
+_NMF_OPTIONS: dict[str, dict[str, Any]] = {
+    "beta_loss": {"type": _name_or_number, "metavar": "LOSS", "help": f"{', '.join(BETA_LOSSES)}, or any number"},
+    "solver": {"metavar": "NAME", "help": f"{', '.join(('auto', *SOLVERS))}"},
+    "init": {"metavar": "NAME", "help": f"start: {', '.join(INITS)}"},
+    "missing": {"choices": ["nan"], "help": "NaN, which empty cells are too, means unobserved"},
+    "absent": {"choices": ["zero", "missing"], "help": "what the entries are that a sparse file does not store"},
+    "alpha_W": {"type": float, "metavar": "X", "help": "penalty on W"},
+    "alpha_H": {"type": _name_or_number, "metavar": "X", "help": "penalty on H"},
+    "l1_ratio": {"type": float, "metavar": "X", "help": "share of L1 in the penalties, the rest is L2"},
+    "upper_w": {"type": float, "metavar": "X", "help": "upper bound on W"},
+    "upper_h": {"type": float, "metavar": "X", "help": "upper bound on H"},
+    "normalize": {"choices": ["W", "H"], "help": "the factor whose components are to sum to 1"},
+    "n_restarts": {"type": int, "metavar": "N", "help": "random starts, of which the best is kept"},
+    "random_state": {"type": int, "metavar": "SEED", "help": "seed of the start"},
+    "max_iter": {"type": int, "metavar": "N", "help": "most iterations"},
+    "tol": {"type": float, "metavar": "X", "help": "relative decrease between two checks at which it ends"},
+    "check_every": {"type": int, "metavar": "N", "help": "iterations between checks"},
+}
+_ARRAYS = {
+    "weights": "weights of the entries, a matrix of V's shape, one row or one column; 0 means unobserved",
+    "fixed_w": "a matrix that is not 0 where W keeps the value that it has in --start",
+    "fixed_h": "likewise for H",
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, factorize, write, and say what happened."""
+    out = options.out or Path(f"{options.file.stem}.factors.npz")
+    check_output(out, force=options.force)
+    if options.start is not None and options.init is not None:
+        msg = "--start and --init exclude each other; give one of them"
+        raise ValueError(msg)
+    matrix = read_matrix(options.file, key=options.key, header=options.header, index=options.index)
+    if matrix.note:
+        say(f"{options.file}: {matrix.note}")
+    place = Place(options.backend, options.device, options.dtype)
+    V = place.asarray(matrix.values)
+    chosen = {name: getattr(options, name) for name in _NMF_OPTIONS if getattr(options, name) is not None}
+    dtype = _compat.dtype_name(V.dtype)
+    if options.start is not None:
+        chosen["init"] = tuple(place.asarray(x, dtype) for x in read_factors(options.start))
+    for name in _ARRAYS:
+        path = getattr(options, name)
+        if path is not None:
+            chosen[name] = place.asarray(read_matrix(path).values, dtype if name == "weights" else "bool")
+    begin = time.perf_counter()
+    try:
+        result = nmf_xp.nmf(V, options.n_components, progress=_wants_progress(options), **chosen)
+    except RuntimeError as error:  # as torch and JAX say it
+        if "out of memory" not in str(error).lower():
+            raise
+        msg = f"not enough memory: {error}"
+        raise MemoryError(msg) from error
+    seconds = time.perf_counter() - begin
+    where = describe(V, place)
+    _write(out, result, matrix, options, where)
+    _summary(result, V.shape, where, out, seconds)
+    return 0
+
+
+def _wants_progress(options: argparse.Namespace) -> bool:
+    """Whether to show a progress bar: as asked for, or on a terminal for a run that has one divergence to show."""
+    if options.progress is not None:
+        return bool(options.progress)
+    one_run = options.n_restarts in (None, 1)
+    return one_run and sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+
+
+def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespace, where: str) -> None:
+    import numpy as np
+
+    arrays = {
+        "W": _compat.to_host(result.W),
+        "H": _compat.to_host(result.H),
+        "history": np.asarray(result.history),
+        "divergence": np.asarray(result.divergence),
+        "n_iter": np.asarray(result.n_iter),
+    }
+    for name in ("row_names", "column_names"):
+        if getattr(matrix, name) is not None:
+            arrays[name] = np.asarray(getattr(matrix, name), dtype=str)
+    settings = {
+        "status": result.status.name,
+        "beta": str(result.beta),
+        "solver": result.solver,
+        "random_state": str(options.random_state),
+        "ran_on": where,
+        "input": options.file.name,
+        "version": nmf_xp.__version__,
+    }
+    write_factors(out, arrays, settings)
+
+
+def _summary(result: Result, shape: tuple[int, ...], where: str, out: Path, seconds: float) -> None:
+    names = {beta: f"{name} (beta {beta:g})" for name, beta in BETA_LOSSES.items()}
+    rows = {
+        "matrix": f"{shape[0]} x {shape[1]}",
+        "components": str(result.H.shape[0]),
+        "loss": names.get(result.beta, f"beta {result.beta:g}"),
+        "ran on": where,
+        "iterations": f"{result.n_iter} in {seconds:.2f} s",
+        "ended": result.status.message,
+        "divergence": f"{result.divergence:.6g}",
+        "objective": f"{result.objective:.6g}",
+        "KKT residual": f"{result.kkt_residual:.2g}",
+        "restarts": "" if result.restarts is None else f"the best of {len(result.restarts.status)}",
+        "written": str(out),
+    }
+    if result.objective == result.divergence:  # no penalty
+        del rows["objective"]
+    for name, value in rows.items():
+        if value:
+            say(f"{name:<13} {value}")

@@ -1,0 +1,182 @@
+"""Penalties, fixed entries, bounds and normalisation, on every backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from nmf_xp import nmf, transform
+from tests.compiled import eagerly
+from tests.problems import BETAS, noisy
+
+if TYPE_CHECKING:
+    from nmf_xp.testing import Target
+
+PENALTIES = [
+    {"alpha_W": 0.05, "l1_ratio": 1.0},
+    {"alpha_W": 0.05, "alpha_H": 0.02, "l1_ratio": 0.0},
+    {"alpha_W": 0.0, "alpha_H": 0.05, "l1_ratio": 0.5},
+]
+
+
+def objective(V: Any, result: Any, alpha_W: float, l1_ratio: float, alpha_H: Any = "same") -> float:
+    """Written out: D + n alpha_W [l1_ratio sum(W) + (1 - l1_ratio)/2 sum(W^2)] and likewise for H."""
+    alpha_H = alpha_W if alpha_H == "same" else alpha_H
+    m, n = V.shape
+    W, H = np.asarray(result.W), np.asarray(result.H)
+    on_w = l1_ratio * W.sum() + (1 - l1_ratio) / 2 * (W**2).sum()
+    on_h = l1_ratio * H.sum() + (1 - l1_ratio) / 2 * (H**2).sum()
+    return float(result.divergence + n * alpha_W * on_w + m * alpha_H * on_h)
+
+
+@eagerly
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("penalty", PENALTIES, ids=["l1", "l2", "both"])
+def test_the_penalised_objective_never_rises(target: Target, beta: float, penalty: dict[str, float]) -> None:
+    V, W, H = (target.asarray(x) for x in noisy(7, 5, 3, zeros=beta > 0))
+    options: dict[str, Any] = {"beta_loss": beta, "check_every": 1, "tol": 1e-14, "max_iter": 40, **penalty}
+    history = nmf(V, 3, init=(W, H), **options).history
+    assert np.max(np.diff(history)) <= 1e-13 * history[0]
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("penalty", PENALTIES, ids=["l1", "l2", "both"])
+def test_the_objective_is_the_one_of_the_documentation(beta: float, penalty: dict[str, Any]) -> None:
+    V, W, H = noisy(7, 5, 3, zeros=beta > 0)
+    result = nmf(V, 3, init=(W, H), beta_loss=beta, **penalty)
+    assert result.objective == pytest.approx(objective(V, result, **penalty), rel=1e-10)
+    assert result.history[-1] == pytest.approx(result.objective, rel=1e-10)
+
+
+def test_the_kl_step_with_both_penalties_is_the_minimum_of_its_majoriser() -> None:
+    V, W, H = noisy(1, 6, 1, zeros=True)
+    alpha, l1_ratio, n = 0.05, 0.4, 6
+    found = float(
+        np.asarray(transform(V, H, init=W, beta_loss=1, alpha_W=alpha, l1_ratio=l1_ratio, max_iter=1, tol=0).W)[0, 0]
+    )
+    numerator = float(np.sum(W[0, 0] * (V / (W @ H)) * H))
+    w = np.linspace(0.2 * found, 5 * found, 400_001)
+    slope = H.sum() + n * alpha * l1_ratio
+    majoriser = -numerator * np.log(w) + slope * w + n * alpha * (1 - l1_ratio) / 2 * w**2
+    assert found == pytest.approx(w[np.argmin(majoriser)], rel=1e-4)
+
+
+@pytest.mark.parametrize("beta", [1, 1.5, 2])
+@pytest.mark.parametrize("alpha", [0.0, 0.01])
+def test_scikit_learn_agrees_without_penalties_and_with_l1(beta: float, alpha: float) -> None:
+    decomposition = pytest.importorskip("sklearn.decomposition", reason="scikit-learn is not installed")
+    V, W, H = noisy(20, 12, 3)
+    V = V + 0.1  # away from zero, where scikit-learn floors WH at 1e-7
+    theirs = decomposition.non_negative_factorization(
+        V, W=W.copy(), H=H.copy(), n_components=3, init="custom", solver="mu", beta_loss=beta, tol=0, max_iter=50,
+        alpha_W=alpha, l1_ratio=1.0,
+    )  # fmt: skip
+    ours = nmf(V, 3, init=(W, H), beta_loss=beta, tol=0, max_iter=50, alpha_W=alpha, l1_ratio=1.0)
+    np.testing.assert_allclose(ours.W, theirs[0], rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(ours.H, theirs[1], rtol=1e-8, atol=1e-10)
+
+
+@eagerly
+@pytest.mark.parametrize("beta", BETAS)
+def test_fixed_entries_keep_their_value_and_the_rest_still_falls(target: Target, beta: float) -> None:
+    V, W, H = noisy(7, 5, 3, zeros=beta > 0)
+    rng = np.random.default_rng(1)
+    fixed_w, fixed_h = np.asarray(rng.random(W.shape) < 0.3), np.zeros((3, 1), dtype=bool)
+    fixed_h[0] = True  # a known component
+    if beta > 0:
+        W[fixed_w] *= rng.random(int(fixed_w.sum())) < 0.5  # some are fixed at zero
+    given = [target.asarray(x) for x in (V, W, H)]
+    masks: dict[str, Any] = {"fixed_w": target.asarray(fixed_w), "fixed_h": target.asarray(fixed_h)}
+    result = nmf(given[0], 3, init=(given[1], given[2]), beta_loss=beta, check_every=1, tol=1e-14, max_iter=60, **masks)
+    np.testing.assert_array_equal(target.to_numpy(result.W)[fixed_w], W[fixed_w])
+    np.testing.assert_array_equal(target.to_numpy(result.H)[0], H[0])
+    assert np.max(np.diff(result.history)) <= 1e-13 * result.history[0]
+    assert result.history[-1] < 0.95 * result.history[0]
+
+
+@eagerly
+@pytest.mark.parametrize("beta", BETAS)
+def test_upper_bounds_hold_and_the_rest_still_falls(target: Target, beta: float) -> None:
+    V, _, _ = noisy(7, 5, 3, zeros=beta > 0)
+    upper_h = np.full((1, 5), 0.9)
+    result = nmf(
+        target.asarray(V), 3, random_state=0, beta_loss=beta, upper_w=1.1, upper_h=target.asarray(upper_h),
+        check_every=1, tol=1e-14, max_iter=60,
+    )  # fmt: skip
+    assert target.to_numpy(result.W).max() <= 1.1
+    assert target.to_numpy(result.H).max() <= 0.9
+    assert np.max(np.diff(result.history)) <= 1e-13 * result.history[0]
+
+
+@pytest.mark.parametrize("beta", [1, 2])
+def test_the_kkt_residual_vanishes_under_every_constraint(beta: float) -> None:
+    V, W, H = noisy(7, 5, 2)
+    options: dict[str, Any] = {"beta_loss": beta, "tol": 1e-16, "max_iter": 20_000, "init": (W, H)}
+    constraints: list[dict[str, Any]] = [
+        {"alpha_W": 0.05, "l1_ratio": 0.5},
+        {"fixed_h": np.asarray([[True], [False]])},
+        {"upper_w": 0.8, "upper_h": 0.8},
+    ]
+    for constraint in constraints:
+        assert nmf(V, 2, **options, **constraint).kkt_residual < 1e-4
+
+
+@eagerly
+@pytest.mark.parametrize("which", ["W", "H"])
+def test_normalisation_leaves_the_product(target: Target, which: str) -> None:
+    V = target.asarray(noisy(7, 5, 3).V)
+    plain, normal = (nmf(V, 3, random_state=0, beta_loss=1, normalize=x) for x in (None, which))
+    product = target.to_numpy(plain.W) @ target.to_numpy(plain.H)
+    np.testing.assert_allclose(target.to_numpy(normal.W) @ target.to_numpy(normal.H), product, rtol=1e-12)
+    sums = target.to_numpy(normal.W).sum(axis=0) if which == "W" else target.to_numpy(normal.H).sum(axis=1)
+    np.testing.assert_allclose(sums, 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("beta", [1, 2])
+def test_penalties_follow_the_units_of_extreme_data(beta: float) -> None:
+    V, W, H = noisy(7, 5, 3)
+    scale = 2.0**600
+    root = 2.0**300
+    plain = nmf(V, 3, init=(W, H), beta_loss=beta, alpha_W=0.05, l1_ratio=1.0, tol=0, max_iter=30)
+    alpha = 0.05 * scale / root if beta == 1 else 0.05 * scale * root
+    scaled = nmf(
+        V * scale, 3, init=(W * root, H * root), beta_loss=beta, alpha_W=alpha, l1_ratio=1.0, tol=0, max_iter=30
+    )
+    np.testing.assert_allclose(scaled.W / root, plain.W, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"alpha_W": -1}, ValueError, "`alpha_W` must be a non-negative number, got -1"),
+        ({"alpha_H": "other"}, ValueError, "`alpha_H` must be one of"),
+        ({"alpha_W": 1, "l1_ratio": 1.5}, ValueError, "`l1_ratio` must be from 0 to 1, got 1.5"),
+        ({"fixed_w": np.ones((7, 3), dtype=bool)}, ValueError, "`fixed_w` and `fixed_h` need the values to keep"),
+        (
+            {"init": "pair", "fixed_w": np.ones((7, 3))},
+            TypeError,
+            "`fixed_w` must be a boolean array, got dtype float64",
+        ),
+        ({"init": "pair", "fixed_h": np.ones((2, 5), dtype=bool)}, ValueError, r"`fixed_h` must have shape \(3, 5\)"),
+        ({"upper_w": -1.0}, ValueError, "`upper_w` must be a non-negative number, got -1"),
+        ({"upper_h": np.ones((2, 5))}, ValueError, r"`upper_h` must have shape \(3, 5\)"),
+        ({"normalize": "V"}, ValueError, "`normalize` must be one of"),
+        ({"normalize": "W", "upper_w": 1.0}, ValueError, "`normalize` must be None with fixed entries or upper bounds"),
+    ],
+)
+def test_bad_constraints(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    V, W, H = noisy(7, 5, 3)
+    if options.get("init") == "pair":
+        options = {**options, "init": (W, H)}
+    with pytest.raises(error, match="^" + message):
+        nmf(V, 3, **options)
+
+
+def test_negative_fixed_factors_are_refused() -> None:
+    V, W, H = noisy(7, 5, 3)
+    with pytest.raises(ValueError, match=r"^`init\[0\]` must be non-negative, got -1"):
+        nmf(V, 3, init=(np.where(W > 0, -1.0, W), H), fixed_w=W > 0)
+    with pytest.raises(ValueError, match=r"^`fixed_w` needs the values to keep: give `init=W`"):
+        transform(V, H, fixed_w=W > 0)
