@@ -126,7 +126,7 @@ def test_an_empty_cell_is_nan(tmp_path: Path) -> None:
     [
         ("V.xls", b"1", "the suffix '.xls' is none of .npy, .npz"),
         ("V.npy", b"", "the file is empty"),
-        ("V.npy", b"no numpy file", "cannot be read: "),
+        ("V.npy", b"no numpy file", "cannot be read: it is no NumPy file"),
         ("V.npz", b"no archive", "cannot be read: "),
         ("V.mtx", b"no matrix", "cannot be read: "),
         ("V.png", b"no image", "cannot be read: "),

@@ -129,6 +129,12 @@ def test_a_callback_sees_every_member_and_stops_those_that_run() -> None:
     assert result.n_iter.tolist() == [30, 30, 30]
 
 
+def test_a_progress_bar_of_restarts_shows_the_least_divergence(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm", reason="tqdm is not installed")
+    result = nmf(noisy(7, 5, 3).V * 1e200, 3, beta_loss=1, random_state=0, n_restarts=3, progress=True, tol=1e-12)
+    assert f"divergence={result.divergence:.6g}" in capsys.readouterr().err
+
+
 def test_stacks_inside_a_compiled_function() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     V = jax.numpy.asarray(stack())

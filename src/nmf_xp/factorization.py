@@ -394,13 +394,15 @@ def _observer(
     bar = _progress_bar(schedule.max_iter) if progress else None
 
     def observe(seen: Progress) -> bool:
-        divergence = posed.restore_divergence(seen.divergence)
+        stacked = isinstance(seen.divergence, tuple)
+        values = [posed.restore_divergence(x) for x in (seen.divergence if stacked else (seen.divergence,))]
         if bar is not None:
             bar.update(seen.iteration - bar.n)
-            bar.set_postfix(divergence=f"{divergence:.6g}")
+            bar.set_postfix(divergence=f"{min(values):.6g}")  # of several, the least so far
         if callback is None:
             return False
         W, H = posed.restore_factor(seen.W), posed.restore_factor(seen.H)
+        divergence = tuple(values) if stacked else values[0]
         return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
 
     try:

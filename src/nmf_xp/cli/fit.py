@@ -133,11 +133,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _wants_progress(options: argparse.Namespace) -> bool:
-    """Whether to show a progress bar: as asked for, or on a terminal for a run that has one divergence to show."""
+    """Whether to show a progress bar: as asked for, or on a terminal."""
     if options.progress is not None:
         return bool(options.progress)
-    one_run = options.n_restarts in (None, 1)
-    return one_run and sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
 
 def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespace, where: str) -> None:
