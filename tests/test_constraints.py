@@ -63,6 +63,18 @@ def test_the_kl_step_with_both_penalties_is_the_minimum_of_its_majoriser() -> No
     assert found == pytest.approx(w[np.argmin(majoriser)], rel=1e-4)
 
 
+@pytest.mark.parametrize("beta", [-1.0, 0.5, 1.5, 2.0, 3.0])
+def test_the_step_with_an_l2_penalty_is_the_published_one(beta: float) -> None:
+    """W [numerator / (denominator + l1 + l2 W)]^gamma, gamma = 1/(3 - beta) for beta < 2 (Tan & Fevotte 2013)."""
+    V, W, H = noisy(7, 5, 3)
+    alpha, l1_ratio, n = 0.05, 0.4, 5
+    found = transform(V, H, init=W, beta_loss=beta, alpha_W=alpha, l1_ratio=l1_ratio, max_iter=1, tol=0).W
+    Y = W @ H
+    denominator = Y ** (beta - 1) @ H.T + n * alpha * (l1_ratio + (1 - l1_ratio) * W)
+    gamma = 1 / (3 - beta) if beta < 2 else 1 / (beta - 1)
+    np.testing.assert_allclose(found, W * ((V * Y ** (beta - 2)) @ H.T / denominator) ** gamma, rtol=1e-12)
+
+
 @pytest.mark.parametrize("beta", [1, 1.5, 2])
 @pytest.mark.parametrize("alpha", [0.0, 0.01])
 def test_scikit_learn_agrees_without_penalties_and_with_l1(beta: float, alpha: float) -> None:

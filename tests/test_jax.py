@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import nmf_xp
-from nmf_xp import Status, _compat
+from nmf_xp import Status
 from nmf_xp.testing import oracle
 from tests.problems import BETAS, BRANCHES, DTYPES, noisy, various
 
@@ -220,15 +219,3 @@ def test_without_x64_everything_is_float32_and_says_nothing() -> None:
             assert {str(x.dtype) for x in (result.W, result.H)} == {"float32"}
             assert np.isfinite(result.divergence)
         assert str(nmf_xp.beta_divergence(V, W, H).dtype) == "float32"
-
-
-def test_float64_without_x64_is_said_once() -> None:
-    xp = _compat.array_namespace(jnp.zeros(1))
-    with jax.enable_x64(False), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert _compat.dtype_named(xp, "float64") == jnp.float32
-    (warning,) = caught
-    assert "jax.config.update('jax_enable_x64', True)" in str(warning.message)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert _compat.dtype_named(xp, "float64") == jnp.float64

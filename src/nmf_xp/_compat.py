@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
@@ -126,17 +125,3 @@ def _widest_dtype(xp: Namespace, device: Any, _x64: bool) -> Any:
 def _jax_x64() -> bool:
     jax = sys.modules.get("jax")
     return jax is not None and bool(jax.config.jax_enable_x64)
-
-
-def dtype_named(xp: Namespace, name: str, *, device: Any = None) -> Any:
-    """The dtype of that name, or float32 with one warning where the device has no float64."""
-    if name == "float64" and dtype_name(accumulator_dtype(xp, device)) != "float64":
-        remedy = (
-            " Enable it with `jax.config.update('jax_enable_x64', True)` before making arrays."
-            if xp.__name__.startswith("jax")
-            else ""
-        )
-        msg = f"float64 is not available on this device ({xp.__name__}); float32 is used.{remedy}"
-        warnings.warn(msg, UserWarning, stacklevel=3)
-        name = "float32"
-    return getattr(xp, name)

@@ -158,7 +158,7 @@ def slopes(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> tup
     return data.contract(weighted, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
 
 
-def mm_exponent(beta: float, *, quadratic: bool = False) -> float:
+def mm_exponent(beta: float, *, quadratic: bool) -> float:
     """The exponent gamma that makes the multiplicative update monotone (Fevotte & Idier 2011, sec. 4.1).
 
     An L1 penalty only adds to the denominator. A `quadratic` one does so under the exponent of the steepest term of the
