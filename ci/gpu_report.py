@@ -32,6 +32,8 @@ def main() -> int:
         reasons = "; ".join(f"{backend.value}: {reason}" for backend, reason in missing.items())
         print(f"no GPU backend can run here ({reasons}); {REPORT.relative_to(ROOT)} is left as it was", file=sys.stderr)
         return 2
+    if Backend.JAX_GPU in backends:
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
     reports = {backend.value: check_backend(backend.target()) for backend in backends}
     tests = run_tests(backends)
     rows = [row for backend in backends for row in benchmark(backend)]

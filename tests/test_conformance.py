@@ -80,6 +80,15 @@ def test_an_exception_of_the_library_is_a_failure_and_keeps_its_name() -> None:
     )
 
 
+def test_a_device_without_float64_is_no_failure() -> None:
+    strict = pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    report = check_backend(strict, device=strict.Device("no_float64"))
+    assert report.ok, report
+    wide = {entry.outcome for entry in report.entries if entry.dtype == "float64"}
+    assert wide == {Outcome.SKIPPED}
+    assert all("has no float64" in entry.detail for entry in report.entries if entry.dtype == "float64")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp import _compat
 from nmf_xp.testing.backends import Target
 from nmf_xp.testing.checks import checks
-from nmf_xp.testing.report import Report, run_check
+from nmf_xp.testing.report import Report, Skip, run_check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from nmf_xp.testing.checks import Check
 
 
 def check_backend(
@@ -63,11 +65,21 @@ def check_backend(
         raise ValueError(msg)
     with target.active():
         entries = tuple(
-            run_check(functools.partial(check, target, dtype), check.__name__, target.name, dtype, expected)
+            run_check(functools.partial(_on_dtype, check, target, dtype), check.__name__, target.name, dtype, expected)
             for check in checks()
             for dtype in dtypes
         )
     return Report(entries)
+
+
+def _on_dtype(check: Check, target: Target, dtype: str) -> str:
+    """The check, where the device has the dtype."""
+    widest = _compat.dtype_name(_compat.accumulator_dtype(target.xp, target.device))
+    if dtype == "float64" and widest != "float64":
+        remedy = "; JAX has it after jax.config.update('jax_enable_x64', True)" if target.is_jax else ""
+        msg = f"the device has no float64{remedy}"
+        raise Skip(msg)
+    return check(target, dtype)
 
 
 def parametrize(*targets: Target, dtypes: Sequence[str] = ("float32", "float64")) -> Any:
