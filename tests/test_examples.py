@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from nmf_xp import beta_divergence, update_h, update_w
+from tests.scripts import load
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    from pathlib import Path
 
 
 def largest_rise(divergences: list[float]) -> float:
@@ -35,7 +23,7 @@ def largest_rise(divergences: list[float]) -> float:
 @pytest.mark.parametrize("library", ["numpy", "jax", "torch"])
 def test_lee_seung_kl_falls_on_every_array_type(library: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(library, reason=f"{library} is not installed")
-    divergences = load("lee_seung_kl").main(library)
+    divergences = load("examples/lee_seung_kl.py").main(library)
     assert largest_rise(divergences) <= 0
     assert divergences[-1] < 0.01 * divergences[0]
     lines = capsys.readouterr().out.splitlines()
@@ -45,7 +33,7 @@ def test_lee_seung_kl_falls_on_every_array_type(library: str, capsys: pytest.Cap
 
 def test_the_stale_product_alternates_and_the_monotone_check_catches_it() -> None:
     """The classic mistake: W is updated with the WH from before H's update."""
-    V, W, H = load("lee_seung_kl").problem()
+    V, W, H = load("examples/lee_seung_kl.py").problem()
 
     def divergence(W: Any, H: Any) -> float:
         return float(beta_divergence(V, W, H, beta_loss="kullback-leibler"))
@@ -71,7 +59,7 @@ def test_the_stale_product_alternates_and_the_monotone_check_catches_it() -> Non
 def test_frobenius_overcomplete_fits_to_many_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     path = tmp_path / "error.png"
-    errors = load("frobenius_overcomplete").main(str(path))
+    errors = load("examples/frobenius_overcomplete.py").main(str(path))
     assert largest_rise(errors) <= 0
     assert errors[-1] < 1e-3 * errors[0]
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from nmf_xp.testing import Backend, check_backend
+from tests.scripts import ROOT, load
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def gpu_report() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_report", ROOT / "ci" / "gpu_report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("ci/gpu_report.py")
 
 
 def test_without_a_gpu_it_says_so_and_writes_nothing(

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.scripts import load
+
 if TYPE_CHECKING:
     from types import ModuleType
-
-LINT = Path(__file__).parents[1] / "ci" / "lint.py"
 
 
 @pytest.fixture(scope="module")
 def lint() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lint", LINT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("ci/lint.py")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from nmf_xp.problem import FREE
 from nmf_xp.validation import check_beta, check_problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from nmf_xp._typing import Array, Namespace
@@ -80,13 +81,7 @@ def update_w(
     >>> (W @ H).round(3).tolist()
     [[1.2, 1.8], [2.8, 4.2]]
     """
-    beta = check_beta(beta_loss)
-    data = as_data(V)
-    xp = check_problem(data, W, H, weights)
-    floor = factor_floor(W.dtype, beta=beta, xp=xp)
-    W, H = xp.maximum(W, floor), xp.maximum(H, floor)
-    data = with_weights(data, weights, beta=beta, xp=xp)
-    return multiplicative_w(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
+    return _checked(multiplicative_w, V, W, H, beta_loss, weights)
 
 
 def update_h(
@@ -96,13 +91,20 @@ def update_h(
 
     Parameters, errors and notes are those of `update_w`. Returns the new H, shape (..., r, n).
     """
+    return _checked(multiplicative_h, V, W, H, beta_loss, weights)
+
+
+def _checked(
+    rule: Callable[..., Array], V: Array, W: Array, H: Array, beta_loss: float | str, weights: Array | None
+) -> Array:
+    """A rule on arrays of a user, whose shapes and dtypes are checked and whose factors are floored."""
     beta = check_beta(beta_loss)
     data = as_data(V)
     xp = check_problem(data, W, H, weights)
     floor = factor_floor(W.dtype, beta=beta, xp=xp)
     W, H = xp.maximum(W, floor), xp.maximum(H, floor)
     data = with_weights(data, weights, beta=beta, xp=xp)
-    return multiplicative_h(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
+    return rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
 
 
 def multiplicative_w(
