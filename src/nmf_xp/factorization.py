@@ -66,8 +66,9 @@ def nmf(
     ----------
     V : array, shape (..., m, n)
         A non-negative matrix, or a stack of them to be factorized each for itself, of any namespace that follows the
-        array API standard: NumPy, CuPy, JAX, torch and others. It is never changed. Integers and booleans are
-        factorized in the namespace's default floating dtype, 16-bit floats in float32.
+        array API standard: NumPy, CuPy, JAX, torch and others; or one sparse matrix of SciPy, CuPy, torch, JAX or
+        pydata. It is never changed. Integers and booleans are factorized in the namespace's default floating dtype,
+        16-bit floats in float32.
     n_components : int
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
@@ -147,7 +148,7 @@ def nmf(
     >>> import numpy as np
     >>> from nmf_xp import nmf
     >>> V = np.random.default_rng(0).poisson(5.0, size=(20, 10))
-    >>> result = nmf(V, 3, beta_loss="kullback-leibler", random_state=0)
+    >>> result = nmf(V, 3, beta_loss="kullback-leibler", random_state=0, max_iter=1000)
     >>> result.W.shape, result.H.shape, result.status.name
     ((20, 3), (3, 10), 'CONVERGED')
     """
