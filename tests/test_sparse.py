@@ -195,6 +195,18 @@ def test_a_second_call_on_jax_compiles_nothing() -> None:
     assert compiled == []
 
 
+def test_inside_a_compiled_function_of_jax() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    V = _jax("BCOO")(counts())
+    eager = nmf(V, 3, beta_loss=1, random_state=0, max_iter=20)
+    compiled = jax.jit(lambda V: nmf(V, 3, beta_loss=1, random_state=0, max_iter=20))(V)
+    np.testing.assert_allclose(to_host(compiled.W), to_host(eager.W), rtol=1e-10)
+    twice = type(V)((V.data, V.indices), shape=V.shape)  # nothing is promised of these indices
+    np.testing.assert_allclose(to_host(nmf(twice, 3, beta_loss=1, random_state=0, max_iter=20).W), to_host(eager.W))
+    with pytest.raises(ValueError, match=r"call `V.sum_duplicates\(\)` before"):
+        jax.jit(lambda V: nmf(V, 3, beta_loss=1, random_state=0).W)(twice)
+
+
 def test_nothing_stored_is_all_zero() -> None:
     result = nmf(scipy_sparse.csr_array((4, 3)), 2, beta_loss=1, random_state=0)
     assert result.divergence == pytest.approx(0, abs=1e-100)

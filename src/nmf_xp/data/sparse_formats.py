@@ -59,7 +59,12 @@ def _from_jax(V: Any) -> Sparse:
     if V.n_batch or V.n_dense:
         msg = f"`V` must be a BCOO array without batch and dense axes, got n_batch={V.n_batch} and n_dense={V.n_dense}"
         raise TypeError(msg)
-    V = V.sum_duplicates()
+    if not (V.unique_indices and V.indices_sorted):
+        if _compat.is_traced(V.data):
+            rule = "sorted indices without duplicates in a compiled function"
+            msg = f"`V` must have {rule}, got indices that promise neither; call `V.sum_duplicates()` before"
+            raise ValueError(msg)
+        V = V.sum_duplicates()
     return _from_entries(V.data, V.indices[:, 0], V.indices[:, 1], V.shape)
 
 
