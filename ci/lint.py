@@ -21,7 +21,7 @@ LAYERS = [
     ["validation", "problem", "result"],
     ["data"],
     ["divergences", "updates"],
-    ["optimality"],
+    ["optimality", "_kernels"],
     ["solvers", "_control"],
     ["init", "posing"],
     ["factorization"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["cli", "__main__"],
 ]
 # What may know which array library it has.
-BACKEND_AWARE = ("_compat", "_control", "_threads", "data", "testing", "cli")
+BACKEND_AWARE = ("_compat", "_control", "_kernels", "_threads", "data", "testing", "cli")
 LIBRARIES = {"jax", "torch", "cupy", "dask", "sparse", "array_api_strict"}
 BRANCHES = {"is_jax", "is_torch", "is_cupy", "is_dask", "is_numpy"}
 # Where every array may be the user's, or one that the user will get. init.py works on NumPy arrays of its own.

@@ -144,6 +144,50 @@ def test_absent_entries_can_be_unobserved(convert: Callable[[Any], Any]) -> None
     assert_equal(nmf(convert(V), 3, absent="missing", weights=device_weights, **options), dense)
 
 
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("shape", [(), (1,), (15,), (24, 1), (1, 1), (24, 15)])
+def test_weights_count_on_zeros_too(convert: Callable[[Any], Any], shape: tuple[int, ...], beta: float) -> None:
+    V = counts()
+    weights = np.random.default_rng(2).random(shape) + 0.1
+    if shape:
+        weights.flat[0] = 0.0
+    if weights.size == 1:
+        weights = np.full(shape, 0.7)
+    stored = as_data(convert(V)).values
+    device_weights = importlib.import_module("nmf_xp._compat").array_namespace(stored).asarray(weights)
+    options: dict[str, Any] = {"beta_loss": beta, "random_state": 0, "max_iter": 20, "tol": 0}
+    sparse = nmf(convert(V), 3, weights=device_weights, **options)
+    dense = nmf(V, 3, weights=weights, **options)
+    assert_equal(sparse, dense)
+    options.pop("random_state")
+    assert_equal(
+        transform(convert(V), sparse.H, weights=device_weights, **options),
+        transform(V, dense.H, weights=weights, **options),
+    )
+
+
+def test_blocks_of_rows_with_weights_on_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    V, weights = counts(), np.random.default_rng(2).random((24, 1))
+    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0, "weights": weights}
+    monkeypatch.setattr(importlib.import_module("nmf_xp.data").Sparse, "block_starts", lambda *_: [0, 3, 4, 11, 20, 24])
+    assert_equal(nmf(scipy_sparse.csr_array(V), 3, **options), nmf(V, 3, **options))
+
+
+def test_held_out_entries_of_a_sparse_matrix() -> None:
+    """The divergence on stored entries alone is that of the dense matrix with those entries observed."""
+    V = counts()
+    W, H = np.random.default_rng(1).random((24, 3)), np.random.default_rng(2).random((3, 15))
+    sparse = scipy_sparse.csr_array(V)
+    for beta in (0.0, *BETAS):
+        found = beta_divergence(sparse, W, H, beta_loss=beta, absent="missing")
+        expected = beta_divergence(np.where(V > 0, V, 1.0), W, H, beta_loss=beta, weights=(V > 0).astype(float))
+        np.testing.assert_allclose(to_host(found), to_host(expected), rtol=1e-12)
+        for function in (update_w, update_h):
+            found = function(sparse, W, H, beta_loss=beta, absent="missing")
+            expected = function(V, W, H, beta_loss=beta, weights=(V > 0).astype(float))
+            np.testing.assert_allclose(to_host(found), to_host(expected), rtol=1e-12)
+
+
 def test_the_pure_functions_take_sparse_arrays() -> None:
     V = counts()
     W, H = np.random.default_rng(1).random((24, 3)), np.random.default_rng(2).random((3, 15))
@@ -219,7 +263,6 @@ def test_nothing_stored_is_all_zero() -> None:
         (-counts(), {}, "`V` must be non-negative, got -"),
         (counts() * np.nan, {}, "`V` must be finite, got NaN at stored entry 0"),
         (counts(), {"beta_loss": 0}, "`V` must be positive for `beta_loss` 0"),
-        (counts(), {"weights": np.ones((24, 15))}, "`weights` of a sparse V need its absent entries to be unobserved"),
         (counts(), {"weights": np.ones((2, 15)), "absent": "missing"}, "`weights` must have shape (24, 15)"),
         (counts(), {"missing": "nan"}, "`missing` must be None for a sparse V"),
         (counts(), {"absent": "nought"}, "`absent` must be one of"),

@@ -96,6 +96,14 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
     return xp.asarray(x, dtype=dtype, **keyword)
 
 
+def divide_into(V: Array, Y: Array) -> Array:
+    """V / Y, in the memory of Y where that is NumPy's: a fresh array of this size costs more than the division."""
+    if is_numpy(Y):
+        numpy: Any = sys.modules["numpy"]
+        return numpy.divide(V, Y, out=Y)
+    return V / Y
+
+
 def scalar(x: Array) -> float:
     """Read a 0-d array as a Python float: the one place where the loop waits for a device."""
     return float(x.detach() if is_torch(x) else x)

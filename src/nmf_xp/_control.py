@@ -81,11 +81,10 @@ def run(
         programs = _compiled_programs()
         if any(_compat.is_traced(x) for x in (problem.data.values, *start)):
             return _run_traced_stack(solver, problem, *start, schedule=schedule, xp=xp)
-    # On a CPU a member fits the cache and a stack does not; sparse data know no stack.
+    # On a CPU a few members fit the cache and a stack does not; sparse data know no stack.
     if W.ndim > 2 and (_compat.is_numpy(W) or problem.data.values.ndim < 2):
-        programs = _Programs(
-            _by_member(programs.steps), _by_member(programs.objective), _by_member(programs.report), compact_below=1.0
-        )
+        large = problem.data.values.ndim < 2 or len(problem.data.member(0).block_starts(W.shape[-1])) > 2
+        programs = programs.map(_by_member if large else _by_group)
     members = W.shape[0] if W.ndim > 2 else None
     threads = _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext()
     del W
@@ -255,6 +254,10 @@ class _Programs(NamedTuple):
     report: Callable[[Solver, Any, Problem, Namespace], tuple[Array, Array, Array]]
     compact_below: float  # the share of a stack that must still run for it to be compacted
 
+    def map(self, wrap: Callable[..., Any]) -> _Programs:
+        """The programs for a stack, made of those for its parts."""
+        return _Programs(wrap(self.steps), wrap(self.objective), wrap(self.report), compact_below=1.0)
+
 
 def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
     for _ in range(n):
@@ -281,17 +284,39 @@ def _by_member(program: Callable[..., Any]) -> Callable[..., Any]:
     """A program for a stack that runs its members one by one."""
 
     def run_members(solver: Solver, state: Any, problem: Problem, *rest: Any) -> Any:
-        xp = rest[-1]
         members = [
             program(solver, _row(state, i), problem._replace(data=problem.data.member(i)), *rest)
             for i in range(state.W.shape[0])
         ]
-        if not isinstance(members[0], tuple):
-            return xp.stack(members)
-        stacks = (xp.stack(parts) for parts in zip(*members, strict=True))
-        return type(state)(*stacks) if isinstance(members[0], type(state)) else tuple(stacks)
+        return _joined(members, rest[-1].stack)
 
     return run_members
+
+
+def _by_group(program: Callable[..., Any]) -> Callable[..., Any]:
+    """A program for a stack of small matrices that gives groups of its members to the threads."""
+
+    def run_groups(solver: Solver, state: Any, problem: Problem, *rest: Any) -> Any:
+        xp = rest[-1]
+        m, n = problem.data.shape[-2:]
+        size = max(1, 2**18 // (m * n))  # as many as share the cache
+        members = list(range(state.W.shape[0]))
+        groups = [members[i : i + size] for i in range(0, len(members), size)]
+
+        def run_group(group: list[int]) -> Any:
+            return program(solver, *_select(state, problem, group, xp=xp), *rest)
+
+        return _joined(_threads.run(run_group, groups), xp.concat)
+
+    return run_groups
+
+
+def _joined(parts: list[Any], join: Callable[..., Any]) -> Any:
+    """Results of a program, array by array."""
+    if not isinstance(parts[0], tuple):
+        return join(parts)
+    arrays = (join(arrays) for arrays in zip(*parts, strict=True))
+    return type(parts[0])(*arrays) if hasattr(parts[0], "_fields") else tuple(arrays)
 
 
 @functools.cache

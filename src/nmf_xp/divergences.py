@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 
 def beta_divergence(
-    V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius", weights: Array | None = None
+    V: Array,
+    W: Array,
+    H: Array,
+    /,
+    *,
+    beta_loss: float | str = "frobenius",
+    weights: Array | None = None,
+    absent: str = "zero",
 ) -> Array:
     r"""Beta-divergence D(V | WH), summed over the entries of each matrix.
 
@@ -45,6 +52,8 @@ def beta_divergence(
     weights : array, optional
         Non-negative weights of the entries, of V's shape or broadcasting to it; an entry of weight 0 is unobserved, and
         what stands there in V is not read. V's namespace, dtype and device.
+    absent : {"zero", "missing"}, default "zero"
+        What the entries are that a sparse V does not store: zeros, or unobserved.
 
     Returns
     -------
@@ -78,7 +87,8 @@ def beta_divergence(
     beta = check_beta(beta_loss)
     data = as_data(V)
     xp = check_problem(data, W, H, weights)
-    return data_divergence(with_weights(data, weights, beta=beta, xp=xp), W, H, beta=beta, xp=xp)
+    data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
+    return data_divergence(data, W, H, beta=beta, xp=xp)
 
 
 def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
@@ -107,10 +117,16 @@ def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array
 
 
 def _kullback_leibler(V: Array, Y: Array, *, xp: Namespace) -> Array:
-    """y - v - v log(y/v), with 0 log 0 = 0; infinite where y alone is zero."""
-    _, v, y = _where_positive(V, Y, xp=xp)
-    d = Y - V - V * _log_ratio(v, y, xp=xp)
-    return xp.where(xp.logical_and(V > 0, Y == 0), float("inf"), d)
+    """y - v + v log(v/y), with 0 log 0 = 0; infinite where y alone is zero.
+
+    log1p((v - y)/y) is log(v/y) to full relative precision where they are close. Two bounds, beyond which v log(v/y) is
+    negligible or the quotient would overflow, spare it the many cases of `_log_ratio`.
+    """
+    info = xp.finfo(V.dtype)
+    least = V * (4.0 / float(info.max)) + float(info.smallest_normal)
+    y = xp.maximum(Y, least)
+    u = xp.maximum((V - y) / y, float(info.eps) - 1.0)
+    return xp.where(xp.logical_and(V > 0, Y == 0), float("inf"), (Y - V) + V * xp.log1p(u))
 
 
 def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:

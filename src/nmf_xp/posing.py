@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
-from nmf_xp.data import as_data, observed_only, with_weights
+from nmf_xp.data import as_data, with_weights
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
@@ -123,7 +123,6 @@ class Posed(NamedTuple):
 
 def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
     """Validate V and its weights, and choose the units."""
-    check_option("absent", absent, ("zero", "missing"))
     data = as_data(V)
     xp = _compat.array_namespace(data.values)
     stack = data.shape[:-2]
@@ -131,8 +130,7 @@ def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str)
     if weights is not None:
         check_weights(weights, data.values, data.shape)
     weights = _weights(data, weights, missing, xp=xp)
-    weigh = with_weights if absent == "zero" else observed_only
-    data = weigh(data, weights, beta=beta, xp=xp)
+    data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
     exponent = 0

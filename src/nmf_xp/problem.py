@@ -21,6 +21,11 @@ class Constraints(NamedTuple):
     fixed: Array | None = None
     upper: Array | None = None
 
+    @property
+    def free(self) -> bool:
+        """Whether there is no constraint."""
+        return all(constraint is None for constraint in self)
+
     def transposed(self, *, xp: Namespace) -> Constraints:
         """The same constraints on the transposed factor."""
         fixed = None if self.fixed is None else xp.matrix_transpose(self.fixed)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from nmf_xp import _compat
 from nmf_xp.data import as_data, with_weights
 from nmf_xp.problem import FREE
 from nmf_xp.validation import check_beta, check_problem
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
 
 
 def update_w(
-    V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius", weights: Array | None = None
+    V: Array,
+    W: Array,
+    H: Array,
+    /,
+    *,
+    beta_loss: float | str = "frobenius",
+    weights: Array | None = None,
+    absent: str = "zero",
 ) -> Array:
     r"""One multiplicative update of W with H fixed; the divergence does not rise.
 
@@ -50,6 +58,8 @@ def update_w(
     weights : array, optional
         Non-negative weights of the entries, of V's shape or broadcasting to it; an entry of weight 0 is unobserved, and
         what stands there in V is not read. V's namespace, dtype and device.
+    absent : {"zero", "missing"}, default "zero"
+        What the entries are that a sparse V does not store: zeros, or unobserved.
 
     Returns
     -------
@@ -81,21 +91,34 @@ def update_w(
     >>> (W @ H).round(3).tolist()
     [[1.2, 1.8], [2.8, 4.2]]
     """
-    return _checked(multiplicative_w, V, W, H, beta_loss, weights)
+    return _checked(multiplicative_w, V, W, H, beta_loss, weights, absent)
 
 
 def update_h(
-    V: Array, W: Array, H: Array, /, *, beta_loss: float | str = "frobenius", weights: Array | None = None
+    V: Array,
+    W: Array,
+    H: Array,
+    /,
+    *,
+    beta_loss: float | str = "frobenius",
+    weights: Array | None = None,
+    absent: str = "zero",
 ) -> Array:
     """One multiplicative update of H with W fixed: `update_w` on the transposed problem.
 
     Parameters, errors and notes are those of `update_w`. Returns the new H, shape (..., r, n).
     """
-    return _checked(multiplicative_h, V, W, H, beta_loss, weights)
+    return _checked(multiplicative_h, V, W, H, beta_loss, weights, absent)
 
 
 def _checked(
-    rule: Callable[..., Array], V: Array, W: Array, H: Array, beta_loss: float | str, weights: Array | None
+    rule: Callable[..., Array],
+    V: Array,
+    W: Array,
+    H: Array,
+    beta_loss: float | str,
+    weights: Array | None,
+    absent: str,
 ) -> Array:
     """A rule on arrays of a user, whose shapes and dtypes are checked and whose factors are floored."""
     beta = check_beta(beta_loss)
@@ -103,7 +126,7 @@ def _checked(
     xp = check_problem(data, W, H, weights)
     floor = factor_floor(W.dtype, beta=beta, xp=xp)
     W, H = xp.maximum(W, floor), xp.maximum(H, floor)
-    data = with_weights(data, weights, beta=beta, xp=xp)
+    data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     return rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
 
 
@@ -153,10 +176,10 @@ def slopes(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> tup
     if beta == 2:
         return data.contract(V, H, xp=xp), data.model_slope(W, H, None, beta=beta, xp=xp)
     Y = data.predict(W, H, xp=xp)
-    quotient = V / Y
     if beta == 1:
+        quotient = _compat.divide_into(V, Y)
         return data.contract(quotient, H, xp=xp), data.model_slope(W, H, None, beta=beta, xp=xp)
-    weighted = quotient * Y ** (beta - 1.0)
+    weighted = V / Y * Y ** (beta - 1.0)
     return data.contract(weighted, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
 
 

@@ -12,13 +12,13 @@ from nmf_xp import _compat
 from nmf_xp.data.dense import Dense
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.data.sparse_formats import from_sparse
-from nmf_xp.data.weighted import Weighted
-from nmf_xp.validation import check_array, check_sparse
+from nmf_xp.data.weighted import LineWeighted, Weighted
+from nmf_xp.validation import check_array, check_option, check_sparse
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "observed_only", "with_weights"]
+__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "with_weights"]
 
 
 class Data(Protocol):
@@ -86,24 +86,45 @@ def as_data(V: Any) -> Data:
     return from_sparse(V)
 
 
-def with_weights(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:
-    """Dense data with weights on its entries.
+def with_weights(data: Data, weights: Array | None, *, absent: str, beta: float, xp: Namespace) -> Data:
+    """The data with weights (..., m, n), or broadcasting to it, on its entries.
 
-    What stands in V behind a weight of 0 is never read: it is replaced by a value at which the divergence is finite.
+    The entries that a sparse V does not store are zeros, or unobserved, as `absent` says ("zero" or "missing").
+
+    What stands in V behind a weight of 0 is never read: it is replaced by a value at which the divergence is finite. A
+    sparse V stays sparse where the weights are constant along rows or columns; else they are as large as a dense V.
     """
+    check_option("absent", absent, ("zero", "missing"))
+    if absent == "missing":
+        return _observed_only(data, weights, beta=beta, xp=xp)
     if weights is None:
         return data
+    weights = xp.astype(weights, data.values.dtype, copy=False)
     if isinstance(data, Sparse):
-        msg = (
-            "`weights` of a sparse V need its absent entries to be unobserved, not zeros: "
-            "say absent='missing' in nmf() or transform(), or pass `V.toarray()`"
-        )
-        raise ValueError(msg)
-    weights = xp.broadcast_to(xp.astype(weights, data.values.dtype, copy=False), data.values.shape)
-    return Weighted(data.with_values(xp.where(weights > 0, data.values, 0.0 if beta > 0 else 1.0)), weights)
+        if not data.has_absent:
+            return _observed_only(data, weights, beta=beta, xp=xp)
+        if 1 in (1, 1, *weights.shape)[-2:] and beta > 0:
+            return _line_weighted(data, weights, beta=beta, xp=xp)
+        data = Dense(data.dense(xp=xp))
+    weights = xp.broadcast_to(weights, data.values.shape)
+    return Weighted(_behind(data, weights, beta=beta, xp=xp), weights)
 
 
-def observed_only(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:
+def _line_weighted(data: Sparse, weights: Array, *, beta: float, xp: Namespace) -> Data:
+    m, n = data.shape
+    weights = xp.reshape(weights, (1, 1, *weights.shape)[-2:])
+    ones = [xp.ones(shape, dtype=weights.dtype, device=_compat.device(weights)) for shape in ((m, 1), (1, n))]
+    a, b = (weights * ones[0], ones[1]) if weights.shape[1] == 1 else (ones[0], weights * ones[1])
+    stored = xp.take(a[:, 0], data.i) * xp.take(b[0, :], data.j)
+    return LineWeighted(_behind(data, stored, beta=beta, xp=xp), stored, a, b)
+
+
+def _behind(data: Data, weights: Array, *, beta: float, xp: Namespace) -> Data:
+    """The data without what stands behind weights of 0."""
+    return data.with_values(xp.where(weights > 0, data.values, 0.0 if beta > 0 else 1.0))
+
+
+def _observed_only(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:
     """Sparse data whose absent entries are unobserved, with weights (m, n), or broadcasting to it, on the others."""
     if not isinstance(data, Sparse):
         msg = "`absent` must be left at 'zero' for a dense V, got 'missing'; say missing='nan', or give `weights`"
@@ -113,5 +134,5 @@ def observed_only(data: Data, weights: Array | None, *, beta: float, xp: Namespa
         return Weighted(data, xp.ones_like(values))
     m, n = data.shape
     weights = xp.astype(xp.broadcast_to(weights, (m, n)), values.dtype)
-    sampled = xp.take(xp.reshape(weights, (-1,)), xp.astype(data.i, xp.int64) * n + xp.astype(data.j, xp.int64))
-    return Weighted(data.with_values(xp.where(sampled > 0, values, 0.0 if beta > 0 else 1.0)), sampled)
+    stored = xp.take(xp.reshape(weights, (-1,)), xp.astype(data.i, xp.int64) * n + xp.astype(data.j, xp.int64))
+    return Weighted(_behind(data, stored, beta=beta, xp=xp), stored)

@@ -59,7 +59,7 @@ class Dense(NamedTuple):
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta in (1, 2):
-            return full_domain_slope(W, H, beta=beta, xp=xp)
+            return full_domain_slope(W, H, H, beta=beta, xp=xp)
         assert Y is not None
         return self.contract(Y ** (beta - 1.0), H, xp=xp)
 
@@ -95,11 +95,11 @@ class DenseTransposed(Dense):
         return xp.matrix_transpose(Z) @ xp.matrix_transpose(H)
 
 
-def full_domain_slope(W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
-    """(WH)^(beta-1) H^T over all entries of the matrix, without WH, for beta 1 and 2."""
+def full_domain_slope(W: Array, H: Array, G: Array, *, beta: float, xp: Namespace) -> Array:
+    """(WH)^(beta-1) G^T over all entries of the matrix, without WH, for beta 1 and 2."""
     if beta == 1:
-        return xp.sum(H, axis=-1)[..., None, :]
-    return W @ (H @ xp.matrix_transpose(H))
+        return xp.sum(G, axis=-1)[..., None, :]
+    return W @ (H @ xp.matrix_transpose(G))
 
 
 def full_domain_total(W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:

@@ -47,6 +47,14 @@ class Sparse(NamedTuple):
     def with_values(self, values: Array) -> Sparse:
         return self._replace(values=values)
 
+    def dense(self, *, xp: Namespace) -> Array:
+        """V as a dense array: V I, or I V, whichever I is smaller."""
+        m, n = self.shape
+        eye = xp.eye(min(m, n), dtype=self.values.dtype, device=_compat.device(self.values))
+        if n <= m:
+            return self.contract(self.values, eye, xp=xp)
+        return xp.matrix_transpose(self.T.contract(self.values, eye, xp=xp))
+
     def flatten_stack(self, *, xp: Namespace) -> Sparse:
         return self
 
@@ -87,9 +95,13 @@ class Sparse(NamedTuple):
         return product(self.along, self.across, Z, xp.matrix_transpose(H), xp=xp)
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+        return self.weighted_slope(W, H, H, beta=beta, xp=xp)
+
+    def weighted_slope(self, W: Array, H: Array, G: Array, *, beta: float, xp: Namespace) -> Array:
+        """(WH)^(beta-1) G^T over the whole domain."""
         if beta in (1, 2):
-            return full_domain_slope(W, H, beta=beta, xp=xp)
-        return xp.concat([Y ** (beta - 1.0) @ xp.matrix_transpose(H) for Y in _model_blocks(W, H)], axis=0)
+            return full_domain_slope(W, H, G, beta=beta, xp=xp)
+        return xp.concat([Y ** (beta - 1.0) @ xp.matrix_transpose(G) for Y in _model_blocks(W, H)], axis=0)
 
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         return xp.sum(Z, dtype=dtype)

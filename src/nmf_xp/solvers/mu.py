@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from nmf_xp import _kernels
+from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
@@ -35,6 +37,10 @@ class MultiplicativeUpdate(NamedTuple):
         """One iteration, in one pass over the data."""
         data, w, h = problem
         beta, floor = self.beta, self.floor
+        if beta == 1 and state.W.ndim > 2 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
+            kernel = _kernels.find("kl_iteration", data.values, *state)
+            if kernel is not None:
+                return State(*kernel(data.values, *state, floor=floor))
         Ht = xp.matrix_transpose(state.H)
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
