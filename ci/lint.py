@@ -17,11 +17,11 @@ SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 
 # A module imports only from those above its own, or from its own group. Imports for the type checker do not count.
 LAYERS = [
-    ["_typing", "_compat", "_threads"],
+    ["_typing", "_compat", "_threads", "_kernels"],
     ["validation", "problem", "result"],
     ["data"],
     ["divergences", "updates"],
-    ["optimality", "_kernels"],
+    ["optimality"],
     ["solvers", "_control"],
     ["init", "posing"],
     ["factorization"],

@@ -161,6 +161,9 @@ class Faulty(NamedTuple):
     factor: float
     fixed_h: bool = False
 
+    def prepare(self, problem: Any) -> Any:
+        return problem
+
     def init(self, problem: Any, W: Any, H: Any, *, xp: Any) -> Any:
         return SOLVERS["mu"](self.beta, self.floor).init(problem, W, H, xp=xp)
 

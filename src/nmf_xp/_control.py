@@ -74,6 +74,7 @@ def run(
 
     `start` is emptied, so that nothing holds on to these factors once they are out of use.
     """
+    problem = solver.prepare(problem)
     W = start[0]
     programs = _python_programs
     if _compat.is_jax(W):

@@ -26,6 +26,11 @@ class Constraints(NamedTuple):
         """Whether there is no constraint."""
         return all(constraint is None for constraint in self)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether entries are fixed or have upper bounds."""
+        return self.fixed is not None or self.upper is not None
+
     def transposed(self, *, xp: Namespace) -> Constraints:
         """The same constraints on the transposed factor."""
         fixed = None if self.fixed is None else xp.matrix_transpose(self.fixed)
@@ -36,6 +41,12 @@ class Constraints(NamedTuple):
         """The constraints on a block of rows of the factor."""
         fixed = None if self.fixed is None else self.fixed[start:stop, :]
         upper = None if self.upper is None else self.upper[start:stop, :]
+        return self._replace(fixed=fixed, upper=upper)
+
+    def column(self, k: int) -> Constraints:
+        """The constraints on one column of the factor."""
+        fixed = None if self.fixed is None else self.fixed[:, k : k + 1]
+        upper = None if self.upper is None else self.upper[:, k : k + 1]
         return self._replace(fixed=fixed, upper=upper)
 
     def penalty(self, W: Array, *, dtype: Any, xp: Namespace) -> Array | float:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 KERNELS = {
     "kl_iteration": "multiplicative",
+    "least_squares_sweeps": "coordinate",
+    "newton_dense": "coordinate",
+    "newton_sparse": "coordinate",
+    "sampled_product": "sampled",
 }
 """Which file holds which kernel."""
 

@@ -40,6 +40,13 @@ class Data(Protocol):
     def has_absent(self) -> bool:
         """Whether the domain has entries that are not stored, which are zeros."""
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the entries have weights."""
+
+    def heaviest(self, *, xp: Namespace) -> Array | float:
+        """The largest weight, or a bound on it."""
+
     def with_values(self, values: Array) -> Data:
         """The same kind of data with other values at the stored entries."""
 

@@ -20,6 +20,11 @@ class Dense(NamedTuple):
         return self.values.shape
 
     @property
+    def matrix(self) -> Any:
+        """The matrix of this problem, for kernels that take any memory order."""
+        return self.values
+
+    @property
     def T(self) -> Dense:
         return DenseTransposed(self.values)
 
@@ -29,6 +34,13 @@ class Dense(NamedTuple):
     @property
     def has_absent(self) -> bool:
         return False
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+    def heaviest(self, *, xp: Namespace) -> float:
+        return 1.0
 
     def flatten_stack(self, *, xp: Namespace) -> Dense:
         return self._replace(values=xp.reshape(self.values, (-1, *self.values.shape[-2:])))
@@ -85,8 +97,16 @@ class DenseTransposed(Dense):
         return (*stack, n, m)
 
     @property
+    def matrix(self) -> Any:
+        values: Any = self.values
+        return values.T
+
+    @property
     def T(self) -> Dense:
         return Dense(self.values)
+
+    def rows(self, start: int, stop: int) -> Dense:
+        return DenseTransposed(self.values[:, start:stop])
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return xp.matrix_transpose(H) @ xp.matrix_transpose(W)

@@ -47,6 +47,24 @@ class Sparse(NamedTuple):
     def with_values(self, values: Array) -> Sparse:
         return self._replace(values=values)
 
+    @property
+    def weighted(self) -> bool:
+        return False
+
+    def heaviest(self, *, xp: Namespace) -> float:
+        return 1.0
+
+    def with_both_orders(self) -> Sparse:
+        """On NumPy the entries column by column too, for what visits one column after the other."""
+        if self.across.others is not None or not _compat.is_numpy(self.values):
+            return self
+        import numpy as np
+        from scipy.sparse import csr_matrix
+
+        numbers = np.arange(self.values.shape[0], dtype=self.along.starts.dtype)
+        across = csr_matrix((numbers, self.along.others, self.along.starts), shape=self.shape).tocsc()
+        return self._replace(across=View(across.indptr, across.indices, across.data))
+
     def dense(self, *, xp: Namespace) -> Array:
         """V as a dense array: V I, or I V, whichever I is smaller."""
         m, n = self.shape

@@ -10,7 +10,7 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _kernels
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
@@ -31,6 +31,9 @@ class View(NamedTuple):
 
 def sampled_product(i: Array, j: Array, left: Array, right: Array, *, xp: Namespace) -> Array:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
+    kernel = _kernels.find("sampled_product", i, j, left, right)
+    if kernel is not None:
+        return kernel(i, j, left, right)
     step = max(1, CHUNK // left.shape[1])
     if _compat.is_jax(left):
         return _sampled_product_jax(i, j, left, right, step)

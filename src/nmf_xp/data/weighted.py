@@ -36,6 +36,13 @@ class Weighted(NamedTuple):
     def has_absent(self) -> bool:
         return False
 
+    @property
+    def weighted(self) -> bool:
+        return True
+
+    def heaviest(self, *, xp: Namespace) -> Array:
+        return xp.max(self.weights)
+
     def with_values(self, values: Array) -> Weighted:
         return self._replace(base=self.base.with_values(values))
 
@@ -108,6 +115,13 @@ class LineWeighted(NamedTuple):
     @property
     def has_absent(self) -> bool:
         return self.base.has_absent
+
+    @property
+    def weighted(self) -> bool:
+        return True
+
+    def heaviest(self, *, xp: Namespace) -> Array:
+        return xp.max(self.rows_weights) * xp.max(self.columns_weights)
 
     def with_values(self, values: Array) -> LineWeighted:
         return self._replace(base=self.base.with_values(values))

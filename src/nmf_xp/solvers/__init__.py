@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nmf_xp.solvers.cd import AcceleratedCoordinateDescent, CoordinateDescent
+from nmf_xp.solvers.mm import AcceleratedMultiplicativeUpdate
 from nmf_xp.solvers.mu import MultiplicativeUpdate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.problem import Problem
 
-__all__ = ["SOLVERS", "MultiplicativeUpdate", "Solver", "make_solver"]
-
-SOLVERS = {"mu": MultiplicativeUpdate}
+__all__ = ["SOLVERS", "MultiplicativeUpdate", "Solver"]
 
 
 class Factors(Protocol):
@@ -43,8 +45,19 @@ class Solver(Protocol):
     def fixed_h(self) -> bool:
         """Whether only W is updated."""
 
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem in the form that this algorithm reads best."""
+
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Any:
         """The state at the start; W and H respect the floor."""
 
     def step(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """One iteration, as a pure function of arrays."""
+
+
+SOLVERS: dict[str, Callable[..., Solver]] = {
+    "mu": MultiplicativeUpdate,
+    "mm": AcceleratedMultiplicativeUpdate,
+    "cd": AcceleratedCoordinateDescent,
+    "cd-plain": CoordinateDescent,
+}

@@ -29,6 +29,10 @@ class MultiplicativeUpdate(NamedTuple):
     floor: float
     fixed_h: bool = False
 
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem as it is."""
+        return problem
+
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
         """The state at the start; W and H respect the floor."""
         return State(W, H)
