@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class Dataset(NamedTuple):
-    """A matrix, and the rank at which it is usually factorized."""
+    """A matrix, the rank at which it is usually factorized, and the losses that it is for."""
 
     load: Callable[[], Any]
     rank: int
     sparse: bool = False
+    losses: tuple[str, ...] = ("kullback-leibler", "frobenius")
 
 
 def digits() -> Any:
@@ -30,7 +32,8 @@ def faces() -> Any:
     """scikit-image: 200 pictures of 25 x 25 pixels, half of them faces."""
     from skimage.data import lfw_subset
 
-    return lfw_subset().reshape(200, -1).astype(np.float64)
+    load: Any = lfw_subset
+    return load().reshape(200, -1).astype(np.float64)
 
 
 def reuters() -> Any:
@@ -78,3 +81,18 @@ REAL = {
     "leukemia": Dataset(leukemia, 3),
     "Indian pines": Dataset(pines, 16),
 }
+
+
+def _square(rank: int, dtype: str, loss: str) -> tuple[str, Dataset]:
+    load = functools.partial(poisson, 4000, 4000, 16, dtype=dtype)
+    return f"4000 x 4000, rank {rank}, {dtype}", Dataset(load, rank, losses=(loss,))
+
+
+MADE = {
+    "sparse 5000 x 10000": Dataset(functools.partial(sparse_counts, 5000, 10_000, 8_300_000), 64, sparse=True),
+    "sparse 5000 x 40000": Dataset(functools.partial(sparse_counts, 5000, 40_000, 33_000_000), 20, sparse=True),
+    "dense 7750 x 2000": Dataset(functools.partial(poisson, 7750, 2000, 10), 10),
+    **dict(_square(rank, dtype, "kullback-leibler") for rank in (20, 100) for dtype in ("float32", "float64")),
+    **dict(_square(50, dtype, "frobenius") for dtype in ("float32", "float64")),
+}
+DATASETS = {**REAL, **MADE}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import importlib
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from nmf_xp import nmf
 from nmf_xp.testing import Backend, Report, check_backend
@@ -36,7 +38,9 @@ def main() -> int:
         importlib.import_module("jax").config.update("jax_enable_x64", True)
     reports = {backend.value: check_backend(backend.target()) for backend in backends}
     tests = run_tests(backends)
-    rows = [row for backend in backends for row in benchmark(backend)]
+    rows = [row for backend in backends for row in benchmark(backend, backend.value)]
+    if Backend.JAX_GPU in backends:
+        rows += benchmark_without_kernels(Backend.JAX_GPU)
     text = render(chip(), versions(), reports, tests, rows, missing_reasons(missing))
     REPORT.write_text(text, encoding="utf-8")
     print(text)
@@ -59,7 +63,17 @@ def run_tests(backends: list[Backend]) -> tuple[int, str]:
     return run.returncode, lines[-1]
 
 
-def benchmark(backend: Backend) -> list[tuple[str, int, float, float]]:
+def benchmark_without_kernels(backend: Backend) -> list[tuple[str, int, float, float]]:
+    """The same for a JAX backend whose programs are compiled without kernels."""
+    jax = importlib.import_module("jax")
+    with mock.patch.dict(os.environ, {"NMF_XP_KERNELS": "0"}):
+        jax.clear_caches()  # the choice is part of the programs
+        rows = benchmark(backend, f"{backend.value}, no kernels")
+    jax.clear_caches()
+    return rows
+
+
+def benchmark(backend: Backend, label: str) -> list[tuple[str, int, float, float]]:
     """For each rank: milliseconds of a KL iteration, and their ratio to reading V once at the measured copy speed."""
     target = backend.target()
     xp, wait = target.xp, synchronizer(backend)
@@ -74,11 +88,11 @@ def benchmark(backend: Backend) -> list[tuple[str, int, float, float]]:
         W, H = (xp.ones(shape, dtype=xp.float32, **keyword) for shape in ((SHAPE[0], rank), (rank, SHAPE[1])))
 
         def run(n: int, W: Any = W, H: Any = H, rank: int = rank) -> None:
-            wait(nmf(V, rank, beta_loss=1, init=(W, H), max_iter=n, tol=0).W)
+            wait(nmf(V, rank, beta_loss=1, solver="mu", init=(W, H), max_iter=n, tol=0).W)
 
         run(2)
         seconds = median_seconds(lambda run=run: run(22)) - median_seconds(lambda run=run: run(2))  # type: ignore[misc]
-        rows.append((backend.value, rank, seconds / 20 * 1e3, seconds / 20 / read))
+        rows.append((label, rank, seconds / 20 * 1e3, seconds / 20 / read))
     return rows
 
 
@@ -134,9 +148,10 @@ def render(
     lines += [f"Tests: {tests[1]}", ""]
     lines += [f"- {name} did not run: {reason}" for name, reason in missing.items()]
     m, n = SHAPE
-    lines += ["", "## Time", "", f"Kullback-Leibler, {m} x {n}, float32; medians of five.", ""]
+    lines += ["", "## Time", "", f"Kullback-Leibler, `mu`, {m} x {n}, float32; medians of five.", ""]
     lines += ["| backend | rank | ms an iteration | over one read of V |", "|---|---|---|---|"]
     lines += [f"| {name} | {rank} | {ms:.2f} | {ratio:.1f} |" for name, rank, ms, ratio in rows]
+    lines += ["", "Without kernels: `NMF_XP_KERNELS=0`. They multiply in full precision; XLA may take TF32."]
     for name, report in reports.items():
         lines += ["", f"## {name}: {'conforms' if report.ok else 'FAILS'}", "", "```text", str(report), "```"]
     return "\n".join([*lines, ""])

@@ -98,11 +98,11 @@ def test_an_image_is_said_to_be_read_as_greyscale(here: Path, capsys: pytest.Cap
 def test_starting_from_the_output_of_an_earlier_run(here: Path, suffix: str) -> None:
     if suffix == "safetensors":
         pytest.importorskip("safetensors", reason="safetensors is not installed")
-    short = ["fit", "V.npy", "-k", "3", "--max-iter", "10", "--tol", "0"]
+    short = ["fit", "V.npy", "-k", "3", "--solver", "mu", "--max-iter", "10", "--tol", "0"]
     assert main([*short, "--random-state", "0", "--out", f"a.{suffix}"]) == 0
     again = [*short, "--start", f"a.{suffix}", "--out", "b.npz"]
     assert main(again) == 0
-    expected = nmf_xp.nmf(V, 3, random_state=0, max_iter=20, tol=0)
+    expected = nmf_xp.nmf(V, 3, solver="mu", random_state=0, max_iter=20, tol=0)
     np.testing.assert_allclose(load("b.npz")["W"], expected.W, rtol=1e-12)
 
 
@@ -336,7 +336,7 @@ def test_the_demo_prints_a_falling_divergence_and_draws_the_parts(
     assert main(["demo", "--out", "parts.png"]) == 0
     out = capsys.readouterr().out
     divergences = [float(line.split()[-1]) for line in out.splitlines() if line.startswith("  iteration")]
-    assert len(divergences) > 10
+    assert len(divergences) > 3
     assert divergences == sorted(divergences, reverse=True)
     assert (here / "parts.png").read_bytes().startswith(b"\x89PNG")
     assert "lowered it by less than 0.1%" in out

@@ -36,7 +36,14 @@ def objective(V: Any, result: Any, alpha_W: float, l1_ratio: float, alpha_H: Any
 @pytest.mark.parametrize("penalty", PENALTIES, ids=["l1", "l2", "both"])
 def test_the_penalised_objective_never_rises(target: Target, beta: float, penalty: dict[str, float]) -> None:
     V, W, H = (target.asarray(x) for x in noisy(7, 5, 3, zeros=beta > 0))
-    options: dict[str, Any] = {"beta_loss": beta, "check_every": 1, "tol": 1e-14, "max_iter": 40, **penalty}
+    options: dict[str, Any] = {
+        "solver": "mu",
+        "beta_loss": beta,
+        "check_every": 1,
+        "tol": 1e-14,
+        "max_iter": 40,
+        **penalty,
+    }
     history = nmf(V, 3, init=(W, H), **options).history
     assert np.max(np.diff(history)) <= 1e-13 * history[0]
 
@@ -45,7 +52,7 @@ def test_the_penalised_objective_never_rises(target: Target, beta: float, penalt
 @pytest.mark.parametrize("penalty", PENALTIES, ids=["l1", "l2", "both"])
 def test_the_objective_is_the_one_of_the_documentation(beta: float, penalty: dict[str, Any]) -> None:
     V, W, H = noisy(7, 5, 3, zeros=beta > 0)
-    result = nmf(V, 3, init=(W, H), beta_loss=beta, **penalty)
+    result = nmf(V, 3, init=(W, H), solver="mu", beta_loss=beta, **penalty)
     assert result.objective == pytest.approx(objective(V, result, **penalty), rel=1e-10)
     assert result.history[-1] == pytest.approx(result.objective, rel=1e-10)
 
@@ -54,7 +61,9 @@ def test_the_kl_step_with_both_penalties_is_the_minimum_of_its_majoriser() -> No
     V, W, H = noisy(1, 6, 1, zeros=True)
     alpha, l1_ratio, n = 0.05, 0.4, 6
     found = float(
-        np.asarray(transform(V, H, init=W, beta_loss=1, alpha_W=alpha, l1_ratio=l1_ratio, max_iter=1, tol=0).W)[0, 0]
+        np.asarray(
+            transform(V, H, init=W, solver="mu", beta_loss=1, alpha_W=alpha, l1_ratio=l1_ratio, max_iter=1, tol=0).W
+        )[0, 0]
     )
     numerator = float(np.sum(W[0, 0] * (V / (W @ H)) * H))
     w = np.linspace(0.2 * found, 5 * found, 400_001)
@@ -68,7 +77,7 @@ def test_the_step_with_an_l2_penalty_is_the_published_one(beta: float) -> None:
     """W [numerator / (denominator + l1 + l2 W)]^gamma, gamma = 1/(3 - beta) for beta < 2 (Tan & Fevotte 2013)."""
     V, W, H = noisy(7, 5, 3)
     alpha, l1_ratio, n = 0.05, 0.4, 5
-    found = transform(V, H, init=W, beta_loss=beta, alpha_W=alpha, l1_ratio=l1_ratio, max_iter=1, tol=0).W
+    found = transform(V, H, init=W, solver="mu", beta_loss=beta, alpha_W=alpha, l1_ratio=l1_ratio, max_iter=1, tol=0).W
     Y = W @ H
     denominator = Y ** (beta - 1) @ H.T + n * alpha * (l1_ratio + (1 - l1_ratio) * W)
     gamma = 1 / (3 - beta) if beta < 2 else 1 / (beta - 1)
@@ -85,7 +94,7 @@ def test_scikit_learn_agrees_without_penalties_and_with_l1(beta: float, alpha: f
         V, W=W.copy(), H=H.copy(), n_components=3, init="custom", solver="mu", beta_loss=beta, tol=0, max_iter=50,
         alpha_W=alpha, l1_ratio=1.0,
     )  # fmt: skip
-    ours = nmf(V, 3, init=(W, H), beta_loss=beta, tol=0, max_iter=50, alpha_W=alpha, l1_ratio=1.0)
+    ours = nmf(V, 3, init=(W, H), solver="mu", beta_loss=beta, tol=0, max_iter=50, alpha_W=alpha, l1_ratio=1.0)
     np.testing.assert_allclose(ours.W, theirs[0], rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(ours.H, theirs[1], rtol=1e-8, atol=1e-10)
 
@@ -101,7 +110,17 @@ def test_fixed_entries_keep_their_value_and_the_rest_still_falls(target: Target,
         W[fixed_w] *= rng.random(int(fixed_w.sum())) < 0.5  # some are fixed at zero
     given = [target.asarray(x) for x in (V, W, H)]
     masks: dict[str, Any] = {"fixed_w": target.asarray(fixed_w), "fixed_h": target.asarray(fixed_h)}
-    result = nmf(given[0], 3, init=(given[1], given[2]), beta_loss=beta, check_every=1, tol=1e-14, max_iter=60, **masks)
+    result = nmf(
+        given[0],
+        3,
+        init=(given[1], given[2]),
+        solver="mu",
+        beta_loss=beta,
+        check_every=1,
+        tol=1e-14,
+        max_iter=60,
+        **masks,
+    )
     np.testing.assert_array_equal(target.to_numpy(result.W)[fixed_w], W[fixed_w])
     np.testing.assert_array_equal(target.to_numpy(result.H)[0], H[0])
     assert np.max(np.diff(result.history)) <= 1e-13 * result.history[0]
@@ -125,7 +144,7 @@ def test_upper_bounds_hold_and_the_rest_still_falls(target: Target, beta: float)
 @pytest.mark.parametrize("beta", [1, 2])
 def test_the_kkt_residual_vanishes_under_every_constraint(beta: float) -> None:
     V, W, H = noisy(7, 5, 2)
-    options: dict[str, Any] = {"beta_loss": beta, "tol": 1e-16, "max_iter": 20_000, "init": (W, H)}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": beta, "tol": 1e-16, "max_iter": 20_000, "init": (W, H)}
     constraints: list[dict[str, Any]] = [
         {"alpha_W": 0.05, "l1_ratio": 0.5},
         {"fixed_h": np.asarray([[True], [False]])},
@@ -139,7 +158,7 @@ def test_the_kkt_residual_vanishes_under_every_constraint(beta: float) -> None:
 @pytest.mark.parametrize("which", ["W", "H"])
 def test_normalisation_leaves_the_product(target: Target, which: str) -> None:
     V = target.asarray(noisy(7, 5, 3).V)
-    plain, normal = (nmf(V, 3, random_state=0, beta_loss=1, normalize=x) for x in (None, which))
+    plain, normal = (nmf(V, 3, random_state=0, solver="mu", beta_loss=1, normalize=x) for x in (None, which))
     product = target.to_numpy(plain.W) @ target.to_numpy(plain.H)
     np.testing.assert_allclose(target.to_numpy(normal.W) @ target.to_numpy(normal.H), product, rtol=1e-12)
     sums = target.to_numpy(normal.W).sum(axis=0) if which == "W" else target.to_numpy(normal.H).sum(axis=1)
@@ -151,10 +170,18 @@ def test_penalties_follow_the_units_of_extreme_data(beta: float) -> None:
     V, W, H = noisy(7, 5, 3)
     scale = 2.0**600
     root = 2.0**300
-    plain = nmf(V, 3, init=(W, H), beta_loss=beta, alpha_W=0.05, l1_ratio=1.0, tol=0, max_iter=30)
+    plain = nmf(V, 3, init=(W, H), solver="mu", beta_loss=beta, alpha_W=0.05, l1_ratio=1.0, tol=0, max_iter=30)
     alpha = 0.05 * scale / root if beta == 1 else 0.05 * scale * root
     scaled = nmf(
-        V * scale, 3, init=(W * root, H * root), beta_loss=beta, alpha_W=alpha, l1_ratio=1.0, tol=0, max_iter=30
+        V * scale,
+        3,
+        init=(W * root, H * root),
+        solver="mu",
+        beta_loss=beta,
+        alpha_W=alpha,
+        l1_ratio=1.0,
+        tol=0,
+        max_iter=30,
     )
     np.testing.assert_allclose(scaled.W / root, plain.W, rtol=1e-10)
 

@@ -27,13 +27,13 @@ def start(target: Target) -> tuple[Any, ...]:
 
 def run(target: Target, **options: Any) -> nmf_xp.Result:
     """KL on the problem of this file, as the target runs it."""
-    return compiled.factorize(target, *start(target), beta_loss=1, **options)
+    return compiled.factorize(target, *start(target), beta_loss=1, solver="mu", **options)
 
 
 def observed(target: Target, **options: Any) -> nmf_xp.Result:
     """The same where Python drives the loop, which a callback needs."""
     V, W, H = start(target)
-    return nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1, **options)
+    return nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1, solver="mu", **options)
 
 
 def test_a_run_that_converges_says_so(target: Target) -> None:
@@ -160,6 +160,8 @@ class Faulty(NamedTuple):
     floor: float
     factor: float
     fixed_h: bool = False
+    pace: int = 1
+    stacks: bool = True
 
     def prepare(self, problem: Any) -> Any:
         return problem

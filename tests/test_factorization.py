@@ -33,7 +33,7 @@ def distance(x: Any, y: Any) -> float:
 def test_fifty_iterations_agree_with_the_oracle(target: Target, beta: float, dtype: str) -> None:
     V, W, H = (x.astype(dtype) for x in noisy(7, 5, 3, zeros=beta > 0))
     given = [target.asarray(x) for x in (V, W, H)]
-    result = compiled.factorize(target, *given, beta_loss=beta, max_iter=50, tol=0)
+    result = compiled.factorize(target, *given, solver="mu", beta_loss=beta, max_iter=50, tol=0)
     floor = factor_floor(given[0].dtype, beta=beta, xp=target.xp)
     W_expected, H_expected = oracle.factorize(V, W, H, beta, 50, floor)
     assert distance(target.to_numpy(result.W), W_expected) <= TOLERANCE[dtype]
@@ -52,7 +52,7 @@ def test_it_agrees_with_scikit_learn_on_digits(beta: float) -> None:
     W, H = rng.uniform(0.1, 1.1, size=(300, 6)), rng.uniform(0.1, 1.1, size=(6, 64))
     theirs = decomposition.NMF(6, init="custom", solver="mu", beta_loss=beta, tol=0, max_iter=60)
     theirs_W = theirs.fit_transform(V, W=W.copy(), H=H.copy())
-    ours = nmf_xp.nmf(V, 6, beta_loss=beta, init=(W, H), tol=0, max_iter=60)
+    ours = nmf_xp.nmf(V, 6, solver="mu", beta_loss=beta, init=(W, H), tol=0, max_iter=60)
     assert distance(ours.W @ ours.H, theirs_W @ theirs.components_) < 1e-10
     assert 2 * ours.divergence == pytest.approx(theirs.reconstruction_err_**2, rel=1e-10)
 
@@ -61,7 +61,7 @@ def test_it_agrees_with_scikit_learn_on_digits(beta: float) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_history_does_not_rise(target: Target, beta: float, dtype: str) -> None:
     V, W, H = (target.asarray(x, dtype) for x in noisy(7, 5, 3, zeros=beta > 0))
-    result = compiled.factorize(target, V, W, H, beta_loss=beta, tol=1e-9, check_every=1, max_iter=60)
+    result = compiled.factorize(target, V, W, H, solver="mu", beta_loss=beta, tol=1e-9, check_every=1, max_iter=60)
     history = np.asarray(result.history)
     assert np.all(np.isfinite(history))
     assert np.all(np.diff(history) <= 10 * float(np.finfo(dtype).eps) * history[:-1])
@@ -84,8 +84,8 @@ def test_factors_are_of_the_kind_of_the_data(any_target: Target) -> None:
 def test_nothing_that_was_given_is_changed_or_returned(target: Target, beta: float) -> None:
     before = noisy(7, 5, 3, zeros=beta > 0)
     V, W, H = (target.asarray(x) for x in before)
-    result: Any = compiled.factorize(target, V, W, H, beta_loss=beta, max_iter=20)
-    by_name: Any = nmf_xp.nmf(V, 3, beta_loss=beta, random_state=0, max_iter=20)
+    result: Any = compiled.factorize(target, V, W, H, solver="mu", beta_loss=beta, max_iter=20)
+    by_name: Any = nmf_xp.nmf(V, 3, solver="mu", beta_loss=beta, random_state=0, max_iter=20)
     for x, expected in zip((V, W, H), before, strict=True):
         np.testing.assert_array_equal(target.to_numpy(x), expected)
     if target.xp.__name__.endswith("numpy") and target.device is None:
@@ -104,11 +104,11 @@ def test_torch_factors_share_no_memory_with_the_start() -> None:
 
 def test_the_order_and_strides_of_the_data_do_not_matter() -> None:
     V, W, H = noisy(8, 6, 3, zeros=True)
-    expected: Any = nmf_xp.nmf(V, 3, beta_loss=1, init=(W, H), max_iter=30)
+    expected: Any = nmf_xp.nmf(V, 3, solver="mu", beta_loss=1, init=(W, H), max_iter=30)
     wide = np.zeros((16, 12))
     wide[::2, ::2] = V
     for same in (np.asfortranarray(V), wide[::2, ::2], V[::-1][::-1]):
-        result: Any = nmf_xp.nmf(same, 3, beta_loss=1, init=(W, H), max_iter=30)
+        result: Any = nmf_xp.nmf(same, 3, solver="mu", beta_loss=1, init=(W, H), max_iter=30)
         np.testing.assert_allclose(result.W, expected.W, rtol=1e-11)
         np.testing.assert_allclose(result.H, expected.H, rtol=1e-11)
 
@@ -118,7 +118,7 @@ def test_the_order_and_strides_of_the_data_do_not_matter() -> None:
 def test_it_is_scale_equivariant(target: Target, beta: float) -> None:
     """V -> sV gives sqrt(s) W and sqrt(s) H, s^beta D, and the same iterations, status and residual."""
     V = noisy(7, 5, 3, zeros=beta > 0).V
-    options: dict[str, Any] = {"beta_loss": beta, "random_state": 0, "tol": 1e-5, "max_iter": 300}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": beta, "random_state": 0, "tol": 1e-5, "max_iter": 300}
     plain = nmf_xp.nmf(target.asarray(V), 3, **options)
     W, H = target.to_numpy(plain.W), target.to_numpy(plain.H)
     for scale in (4.0**4, 3.7, 1e-7, 1e6):
@@ -134,8 +134,8 @@ def test_it_is_scale_equivariant(target: Target, beta: float) -> None:
 def test_names_of_losses_stand_for_their_beta(name: str) -> None:
     V = noisy(7, 5, 3).V
     beta = {"frobenius": 2, "kullback-leibler": 1, "itakura-saito": 0}[name]
-    by_name: Any = nmf_xp.nmf(V, 3, beta_loss=name, random_state=0)
-    by_beta: Any = nmf_xp.nmf(V, 3, beta_loss=beta, random_state=0)
+    by_name: Any = nmf_xp.nmf(V, 3, solver="mu", beta_loss=name, random_state=0)
+    by_beta: Any = nmf_xp.nmf(V, 3, solver="mu", beta_loss=beta, random_state=0)
     np.testing.assert_array_equal(by_name.W, by_beta.W)
     assert by_name.beta == beta
 
@@ -145,7 +145,9 @@ def test_names_of_losses_stand_for_their_beta(name: str) -> None:
 def test_an_exact_model_is_found(target: Target, beta: float) -> None:
     rng = np.random.default_rng(5)
     V = rng.uniform(0.1, 1.0, size=(9, 2)) @ rng.uniform(0.1, 1.0, size=(2, 7))
-    result = nmf_xp.nmf(target.asarray(V), 2, beta_loss=beta, random_state=0, max_iter=3000, tol=1e-9, check_every=100)
+    result = nmf_xp.nmf(
+        target.asarray(V), 2, solver="mu", beta_loss=beta, random_state=0, max_iter=3000, tol=1e-9, check_every=100
+    )
     model = target.to_numpy(result.W) @ target.to_numpy(result.H)
     np.testing.assert_allclose(model, V, rtol=2e-3)
 
@@ -155,9 +157,9 @@ def test_the_optimality_residual_is_what_it_says(beta: float) -> None:
     """Its definition, from the oracle's gradient; small after a long run, whatever the scale."""
     V, W, H = noisy(7, 5, 2, zeros=beta > 0)
     floor = factor_floor(np.float64, beta=beta, xp=Backend.NUMPY.target().xp)
-    early = nmf_xp.nmf(V, 2, init=(W, H), beta_loss=beta, max_iter=3, tol=0)
+    early = nmf_xp.nmf(V, 2, init=(W, H), solver="mu", beta_loss=beta, max_iter=3, tol=0)
     assert early.kkt_residual == pytest.approx(residual(V, early.W, early.H, beta, floor), rel=1e-9)
-    options: dict[str, Any] = {"init": (W, H), "beta_loss": beta, "max_iter": 5000, "tol": 0}
+    options: dict[str, Any] = {"init": (W, H), "solver": "mu", "beta_loss": beta, "max_iter": 5000, "tol": 0}
     late = nmf_xp.nmf(V, 2, **options)
     assert late.kkt_residual < 1e-4 < early.kkt_residual
     scaled = nmf_xp.nmf(1e4 * V, 2, **options)
@@ -198,9 +200,11 @@ def test_in_which_dtype_data_are_factorized(target: Target, given: str, expected
     V = target.xp.astype(target.asarray(counts.astype("int64")), getattr(target.xp, given))
     if expected is None:
         expected = dtype_name(target.xp.__array_namespace_info__().default_dtypes()["real floating"])
-    result = nmf_xp.nmf(V, 2, beta_loss="kullback-leibler", random_state=0, max_iter=20)
+    result = nmf_xp.nmf(V, 2, solver="mu", beta_loss="kullback-leibler", random_state=0, max_iter=20)
     assert (dtype_name(result.W.dtype), dtype_name(result.H.dtype)) == (expected, expected)
-    same = nmf_xp.nmf(target.xp.astype(V, getattr(target.xp, expected)), 2, beta_loss=1, random_state=0, max_iter=20)
+    same = nmf_xp.nmf(
+        target.xp.astype(V, getattr(target.xp, expected)), 2, solver="mu", beta_loss=1, random_state=0, max_iter=20
+    )
     np.testing.assert_array_equal(target.to_numpy(result.W), target.to_numpy(same.W))
 
 

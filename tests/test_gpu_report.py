@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from nmf_xp import _kernels
 from nmf_xp.testing import Backend, check_backend
 from tests.scripts import ROOT, load
 
@@ -56,7 +57,27 @@ def test_the_benchmark_runs_on_a_cpu_in_small(gpu_report: ModuleType, monkeypatc
     monkeypatch.setattr(gpu_report, "SHAPE", (24, 16))
     monkeypatch.setattr(gpu_report, "RANKS", (2,))
     monkeypatch.setattr(gpu_report, "synchronizer", lambda _: lambda _: None)
-    ((name, rank, milliseconds, _),) = gpu_report.benchmark(Backend.NUMPY)
-    assert (name, rank) == ("numpy", 2)
+    ((name, rank, milliseconds, _),) = gpu_report.benchmark(Backend.NUMPY, "here")
+    assert (name, rank) == ("here", 2)
     assert np.isfinite(milliseconds)
     assert gpu_report.versions()["python"] == sys.version.split()[0]
+
+
+def test_the_benchmark_without_kernels_compiles_its_own_programs(
+    gpu_report: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jax", reason="jax is not installed")
+    monkeypatch.setattr(gpu_report, "SHAPE", (24, 16))
+    monkeypatch.setattr(gpu_report, "RANKS", (2,))
+    seen, find = [], _kernels.find
+
+    def observed(name: str, *arrays: Any) -> Any:
+        seen.append((name, _kernels.wanted()))
+        return find(name, *arrays)
+
+    monkeypatch.setattr(_kernels, "find", observed)
+    gpu_report.benchmark(Backend.JAX, "jax")
+    ((name, *_),) = gpu_report.benchmark_without_kernels(Backend.JAX)
+    assert name == "jax, no kernels"
+    assert {("dense_quotient", True), ("dense_quotient", False)} <= set(seen)
+    assert _kernels.wanted()

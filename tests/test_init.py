@@ -72,7 +72,9 @@ def test_what_a_random_state_may_be(init: str) -> None:
 @eagerly
 @pytest.mark.parametrize("init", INITS)
 def test_a_run_from_each_start_decreases_the_divergence(target: Target, init: str) -> None:
-    result = nmf_xp.nmf(target.asarray(noisy(9, 7, 3, zeros=True).V), 3, beta_loss=1, init=init, random_state=0)
+    result = nmf_xp.nmf(
+        target.asarray(noisy(9, 7, 3, zeros=True).V), 3, solver="mu", beta_loss=1, init=init, random_state=0
+    )
     assert np.all(np.isfinite(target.to_numpy(result.W)))
     assert result.divergence < 0.9 * result.history[0]
 
@@ -135,7 +137,7 @@ def test_zeros_of_a_given_start_are_raised_to_the_floor(target: Target) -> None:
     V, W, H = noisy(7, 5, 3)
     W[2], H[:, 1] = 0.0, 0.0
     given = [target.asarray(x) for x in (V, W, H)]
-    result = nmf_xp.nmf(given[0], 3, init=(given[1], given[2]), max_iter=200, beta_loss=1)
+    result = nmf_xp.nmf(given[0], 3, init=(given[1], given[2]), max_iter=200, solver="mu", beta_loss=1)
     assert np.all(np.isfinite(target.to_numpy(result.W)))
     assert result.divergence < 10.0
     np.testing.assert_array_equal(target.to_numpy(given[1]), W)

@@ -43,10 +43,14 @@ CALLS: dict[str, Callable[..., Any]] = {
     "beta_divergence": lambda V, W, H, beta: nmf_xp.beta_divergence(V, W, H, beta_loss=beta),
     "update_w": lambda V, W, H, beta: nmf_xp.update_w(V, W, H, beta_loss=beta),
     "update_h": lambda V, W, H, beta: nmf_xp.update_h(V, W, H, beta_loss=beta),
-    "nmf": lambda V, _W, _H, beta: nmf_xp.nmf(V, 3, beta_loss=beta, random_state=0, tol=1e-3, max_iter=57),
-    "nmf from a start": lambda V, W, H, beta: nmf_xp.nmf(V, 3, init=(W, H), beta_loss=beta, tol=0, max_iter=57),
-    "nmf with callback": lambda V, W, H, beta: nmf_xp.nmf(V, 3, init=(W, H), beta_loss=beta, callback=lambda _: None),
-    "transform": lambda V, _, H, beta: nmf_xp.transform(V, H, beta_loss=beta, tol=1e-3, max_iter=57),
+    "nmf": lambda V, _W, _H, beta: nmf_xp.nmf(V, 3, solver="mu", beta_loss=beta, random_state=0, tol=1e-3, max_iter=57),
+    "nmf from a start": lambda V, W, H, beta: nmf_xp.nmf(
+        V, 3, init=(W, H), solver="mu", beta_loss=beta, tol=0, max_iter=57
+    ),
+    "nmf with callback": lambda V, W, H, beta: nmf_xp.nmf(
+        V, 3, init=(W, H), solver="mu", beta_loss=beta, callback=lambda _: None
+    ),
+    "transform": lambda V, _, H, beta: nmf_xp.transform(V, H, solver="mu", beta_loss=beta, tol=1e-3, max_iter=57),
 }
 
 
@@ -115,7 +119,7 @@ def test_the_gradient_is_finite_where_the_data_are_zero(beta: float) -> None:
 @pytest.mark.parametrize("beta", BRANCHES)
 @pytest.mark.parametrize("tol", [0.0, 1e-3])
 def test_a_factorization_inside_jit_is_that_outside(beta: float, tol: float) -> None:
-    options: dict[str, Any] = {"beta_loss": beta, "tol": tol, "max_iter": 57, "check_every": 10}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": beta, "tol": tol, "max_iter": 57, "check_every": 10}
 
     def run(V: Any, W: Any, H: Any) -> nmf_xp.Result:
         return nmf_xp.nmf(V, 3, init=(W, H), **options)
@@ -126,8 +130,8 @@ def test_a_factorization_inside_jit_is_that_outside(beta: float, tol: float) -> 
 def test_a_random_start_inside_jit_is_that_outside() -> None:
     V = arrays()[0]
     assert_same(
-        jax.jit(lambda V: nmf_xp.nmf(V, 3, beta_loss=1, random_state=4))(V),
-        nmf_xp.nmf(V, 3, beta_loss=1, random_state=4),
+        jax.jit(lambda V: nmf_xp.nmf(V, 3, solver="mu", beta_loss=1, random_state=4))(V),
+        nmf_xp.nmf(V, 3, solver="mu", beta_loss=1, random_state=4),
     )
 
 
@@ -138,7 +142,10 @@ def test_integers_inside_jit_are_factorized_as_outside() -> None:
 
 def test_a_transformation_inside_jit_is_that_outside() -> None:
     V, _, H = arrays()
-    assert_same(jax.jit(lambda V, H: nmf_xp.transform(V, H, beta_loss=1))(V, H), nmf_xp.transform(V, H, beta_loss=1))
+    assert_same(
+        jax.jit(lambda V, H: nmf_xp.transform(V, H, solver="mu", beta_loss=1))(V, H),
+        nmf_xp.transform(V, H, solver="mu", beta_loss=1),
+    )
 
 
 def assert_same(got: nmf_xp.Result, expected: nmf_xp.Result) -> None:
@@ -159,7 +166,7 @@ def test_factorizations_under_vmap_end_each_for_itself() -> None:
     V, W, H = (jnp.asarray(x) for x in various(5, 4, 2, count=4, seed=2, zeros=True))
 
     def run(V: Any, W: Any, H: Any) -> nmf_xp.Result:
-        return nmf_xp.nmf(V, 2, init=(W, H), beta_loss=1, tol=1e-3, max_iter=300)
+        return nmf_xp.nmf(V, 2, init=(W, H), solver="mu", beta_loss=1, tol=1e-3, max_iter=300)
 
     together: Any = jax.jit(jax.vmap(run))(V, W, H)
     alone = [run(V[i], W[i], H[i]) for i in range(4)]
@@ -173,7 +180,7 @@ def test_factorizations_under_vmap_end_each_for_itself() -> None:
 
 def test_transformations_under_vmap_are_those_alone() -> None:
     V, _, H = (jnp.asarray(x) for x in various(5, 4, 2, count=4, seed=2, zeros=True))
-    options: dict[str, Any] = {"beta_loss": 1, "tol": 0, "max_iter": 30}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "tol": 0, "max_iter": 30}
     together = jax.vmap(lambda V, H: nmf_xp.transform(V, H, **options).W)(V, H)
     for i in range(4):
         np.testing.assert_allclose(together[i], np.asarray(nmf_xp.transform(V[i], H[i], **options).W), rtol=1e-10)
@@ -189,7 +196,7 @@ def test_the_updates_serve_a_loop_of_ones_own() -> None:
 
         return jax.lax.fori_loop(0, 50, step, (W, H))
 
-    expected = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1, tol=0, max_iter=50)
+    expected = nmf_xp.nmf(V, 3, init=(W, H), solver="mu", beta_loss=1, tol=0, max_iter=50)
     np.testing.assert_allclose(jax.jit(loop)(W, H)[0], np.asarray(expected.W), rtol=1e-12)
 
 
@@ -213,7 +220,7 @@ def test_what_needs_values_is_refused_inside_jit() -> None:
 def test_without_x64_everything_is_float32_and_says_nothing() -> None:
     with jax.enable_x64(False):
         V, W, H = arrays(dtype="float32")
-        results = [nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1), nmf_xp.nmf(V > 0, 3, random_state=0)]
+        results = [nmf_xp.nmf(V, 3, init=(W, H), solver="mu", beta_loss=1), nmf_xp.nmf(V > 0, 3, random_state=0)]
         results += [jax.jit(lambda V: nmf_xp.nmf(V, 3, random_state=0))(V), nmf_xp.nmf(V, 3, init="nndsvda")]
         for result in results:
             assert {str(x.dtype) for x in (result.W, result.H)} == {"float32"}

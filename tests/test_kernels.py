@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 from array_api_compat import numpy as xp
 
-from nmf_xp import _kernels, nmf
+from nmf_xp import Progress, _kernels, nmf
 from nmf_xp._compat import to_host
 from nmf_xp.data import Dense
+from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.solvers import MultiplicativeUpdate
+from nmf_xp.updates import factor_floor
 from tests.problems import DTYPES
 
 pytest.importorskip("numba", reason="the kernels need numba: https://numba.pydata.org")
+
+
+@pytest.fixture(autouse=True)
+def for_small_arrays_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernels, "LEAST", 0)
 
 
 def factors(shape: tuple[int, ...], r: int, dtype: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -32,13 +39,75 @@ def test_an_iteration_of_small_members(stacked: bool, r: int, dtype: str, monkey
     W, H = factors((5, 13, 9), r, dtype)
     solver, problem = MultiplicativeUpdate(beta=1.0, floor=1e-6), Problem(Dense(V))
     start = solver.init(problem, W, H, xp=xp)
-    found = solver.step(start, problem, xp=xp)
+    found = solver.steps(start, problem, 2, xp=xp)
     monkeypatch.setattr(_kernels, "find", lambda *_: None)
-    expected = solver.step(start, problem, xp=xp)
+    expected = solver.steps(start, problem, 2, xp=xp)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(
             to_host(x), to_host(y), rtol=50 * float(np.finfo(dtype).eps)
         )  # sums of 13 terms in another order
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_iteration_where_products_of_two_models_underflow(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    V = np.random.default_rng(0).poisson(2.0, (13, 9)).astype(dtype)
+    W, H = factors((2, 13, 9), 5, dtype)
+    solver, problem = MultiplicativeUpdate(beta=1.0, floor=factor_floor(W.dtype, beta=1.0, xp=xp)), Problem(Dense(V))
+    V[4:9], W[:, 4:9], H[..., 2:4] = 0, solver.floor, solver.floor
+    start = solver.init(problem, W, H, xp=xp)
+    found = solver.steps(start, problem, 1, xp=xp)
+    monkeypatch.setattr(_kernels, "find", lambda *_: None)
+    expected = solver.steps(start, problem, 1, xp=xp)
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(to_host(x), to_host(y), rtol=50 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("r", [1, 3, 8])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_the_divergence_of_small_members(stacked: bool, r: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    V = (rng.poisson(2.0, (5, 13, 9)) * 10.0 ** rng.uniform(-20, 5, (5, 13, 9))).astype(dtype)
+    V = V if stacked else V[0]
+    W, H = factors((5, 13, 9), r, dtype)
+    V[..., 0, 0] = float(np.finfo(dtype).smallest_normal) / 4
+    W[:, 1, :] = 1e-13
+    found = data_divergence(Dense(V), W, H, beta=1.0, xp=xp)
+    monkeypatch.setattr(_kernels, "find", lambda *_: None)
+    expected = data_divergence(Dense(V), W, H, beta=1.0, xp=xp)
+    # The kernel computes in float64, its twin entry by entry in the dtype.
+    np.testing.assert_allclose(to_host(found), to_host(expected), rtol=20 * float(np.finfo(dtype).eps))
+
+
+def test_the_divergence_keeps_its_digits_near_an_exact_model() -> None:
+    V = np.random.default_rng(0).gamma(1.0, 1.0, (50, 13, 9))
+    W, H = V * (1 + 1e-7), np.broadcast_to(np.eye(9), (50, 9, 9))
+    found = data_divergence(Dense(V), W, H, beta=1.0, xp=xp)
+    delta = V - W  # exact, and so is its square over 2 W but for one part in 1e7
+    np.testing.assert_allclose(to_host(found), np.sum(delta**2 / (2 * W), axis=(1, 2)), rtol=1e-6)
+
+
+def test_the_divergence_at_zeros_of_the_model() -> None:
+    W, H = np.zeros((2, 1, 1)), np.ones((2, 1, 2))
+    V = np.asarray([[[0.0, 1.0]], [[0.0, 0.0]]])
+    assert to_host(data_divergence(Dense(V), W, H, beta=1.0, xp=xp)).tolist() == [np.inf, 0.0]
+
+
+def test_small_stacks_of_jax_on_a_cpu_are_those_of_numpy() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    if jax.default_backend() != "cpu":
+        pytest.skip("the arrays are not in the host's memory")
+    V = np.random.default_rng(0).poisson(2.0, (13, 9)).astype(float)
+    options: dict[str, Any] = {"beta_loss": 1, "n_restarts": 4, "random_state": 0, "keep_restarts": True}
+    seen: list[Progress] = []
+    found = nmf(jax.numpy.asarray(V), 3, callback=seen.append, **options)
+    expected = nmf(V, 3, **options)
+    assert isinstance(found.W, jax.Array)
+    assert isinstance(seen[0].H, jax.Array)
+    assert found.restarts is not None
+    assert expected.restarts is not None
+    assert found.restarts.n_iter.tolist() == expected.restarts.n_iter.tolist()
+    np.testing.assert_allclose(np.asarray(found.restarts.H), expected.restarts.H, rtol=1e-9)
 
 
 def test_restarts_use_it_and_agree_with_single_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,10 +119,10 @@ def test_restarts_use_it_and_agree_with_single_runs(monkeypatch: pytest.MonkeyPa
         return find(name, *arrays)
 
     monkeypatch.setattr(_kernels, "find", observed)
-    restarts = nmf(V, 3, beta_loss=1, n_restarts=4, random_state=0, keep_restarts=True).restarts
-    assert "kl_iteration" in used
+    restarts = nmf(V, 3, solver="mu", beta_loss=1, n_restarts=4, random_state=0, keep_restarts=True).restarts
+    assert "kl_iterations" in used
     rng = np.random.default_rng(0)
-    alone = [nmf(V, 3, beta_loss=1, random_state=rng) for _ in range(4)]
+    alone = [nmf(V, 3, solver="mu", beta_loss=1, random_state=rng) for _ in range(4)]
     assert restarts is not None
     assert restarts.n_iter.tolist() == [result.n_iter for result in alone]
     np.testing.assert_allclose(restarts.divergence, [result.divergence for result in alone], rtol=1e-12)

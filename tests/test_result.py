@@ -45,7 +45,7 @@ def test_its_repr_says_how_it_ended(target: Target) -> None:
     result = compiled.factorize(target, *(target.asarray(x, "float32") for x in noisy(7, 5, 3)), max_iter=20, tol=1e-9)
     expected = (
         f"Result(W=(7, 3), H=(3, 5), dtype=float32, divergence={result.divergence:.6g}, n_iter=20, status=MAX_ITER, "
-        "solver='mu')"
+        "solver='cd')"
     )
     assert repr(result) == expected
 

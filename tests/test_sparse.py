@@ -102,32 +102,34 @@ def assert_equal(sparse: Any, dense: Any) -> None:
 @pytest.mark.parametrize("beta", BETAS)
 def test_sparse_equals_dense(convert: Callable[[Any], Any], beta: float) -> None:
     V = counts()
-    options: dict[str, Any] = {"beta_loss": beta, "random_state": 0, "max_iter": 25, "tol": 0}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": beta, "random_state": 0, "max_iter": 25, "tol": 0}
     assert_equal(nmf(convert(V), 3, **options), nmf(V, 3, **options))
 
 
 @pytest.mark.parametrize("beta", BETAS)
 def test_the_divergence_never_rises(beta: float) -> None:
-    history = nmf(scipy_sparse.csr_array(counts()), 3, beta_loss=beta, random_state=0, check_every=1, tol=1e-12).history
+    history = nmf(
+        scipy_sparse.csr_array(counts()), 3, solver="mu", beta_loss=beta, random_state=0, check_every=1, tol=1e-12
+    ).history
     assert np.max(np.diff(history)) <= 1e-13 * history[0]
 
 
 @pytest.mark.parametrize("init", ["nndsvd", "nndsvda", "nndsvdar"])
 def test_svd_starts_equal_the_dense_ones(convert: Callable[[Any], Any], init: str) -> None:
     V = counts()
-    options: dict[str, Any] = {"init": init, "random_state": 0, "max_iter": 1, "tol": 0, "beta_loss": 1}
+    options: dict[str, Any] = {"init": init, "random_state": 0, "max_iter": 1, "tol": 0, "solver": "mu", "beta_loss": 1}
     assert_equal(nmf(convert(V), 3, **options), nmf(V, 3, **options))
 
 
 def test_restarts_and_transform(convert: Callable[[Any], Any]) -> None:
     V = counts()
-    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 60, "n_restarts": 3}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "random_state": 0, "max_iter": 60, "n_restarts": 3}
     sparse, dense = nmf(convert(V), 3, **options), nmf(V, 3, **options)
     assert sparse.restarts is not None
     assert dense.restarts is not None
     np.testing.assert_allclose(sparse.restarts.divergence, dense.restarts.divergence, rtol=1e-10)
     assert sparse.status is dense.status
-    options = {"beta_loss": 1, "max_iter": 30, "tol": 0}
+    options = {"solver": "mu", "beta_loss": 1, "max_iter": 30, "tol": 0}
     assert_equal(transform(convert(V), sparse.H, **options), transform(V, dense.H, **options))
 
 
@@ -138,7 +140,7 @@ def test_absent_entries_can_be_unobserved(convert: Callable[[Any], Any]) -> None
     stored = as_data(convert(V))
     holes = np.full(V.shape, np.nan)
     holes[to_host(stored.i), to_host(stored.j)] = V[to_host(stored.i), to_host(stored.j)]  # type: ignore[attr-defined]
-    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0}
     dense = nmf(holes, 3, missing="nan", weights=weights, **options)
     device_weights = importlib.import_module("nmf_xp._compat").array_namespace(stored.values).asarray(weights)
     assert_equal(nmf(convert(V), 3, absent="missing", weights=device_weights, **options), dense)
@@ -155,7 +157,7 @@ def test_weights_count_on_zeros_too(convert: Callable[[Any], Any], shape: tuple[
         weights = np.full(shape, 0.7)
     stored = as_data(convert(V)).values
     device_weights = importlib.import_module("nmf_xp._compat").array_namespace(stored).asarray(weights)
-    options: dict[str, Any] = {"beta_loss": beta, "random_state": 0, "max_iter": 20, "tol": 0}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": beta, "random_state": 0, "max_iter": 20, "tol": 0}
     sparse = nmf(convert(V), 3, weights=device_weights, **options)
     dense = nmf(V, 3, weights=weights, **options)
     assert_equal(sparse, dense)
@@ -168,7 +170,14 @@ def test_weights_count_on_zeros_too(convert: Callable[[Any], Any], shape: tuple[
 
 def test_blocks_of_rows_with_weights_on_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     V, weights = counts(), np.random.default_rng(2).random((24, 1))
-    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0, "weights": weights}
+    options: dict[str, Any] = {
+        "solver": "mu",
+        "beta_loss": 1,
+        "random_state": 0,
+        "max_iter": 25,
+        "tol": 0,
+        "weights": weights,
+    }
     monkeypatch.setattr(importlib.import_module("nmf_xp.data").Sparse, "block_starts", lambda *_: [0, 3, 4, 11, 20, 24])
     assert_equal(nmf(scipy_sparse.csr_array(V), 3, **options), nmf(V, 3, **options))
 
@@ -203,7 +212,7 @@ def test_blocks_of_rows_equal_one_block(monkeypatch: pytest.MonkeyPatch) -> None
     from nmf_xp.data.sparse import Sparse
 
     V = scipy_sparse.csr_array(counts())
-    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0}
     whole = nmf(V, 3, **options)
     monkeypatch.setattr(Sparse, "block_starts", lambda *_: [0, 3, 4, 11, 20, 24])
     assert_equal(nmf(V, 3, **options), whole)
@@ -216,7 +225,7 @@ def test_the_users_array_is_never_changed() -> None:
     for make in (_unsorted_with_duplicates, _explicit_zeros):
         V = make(counts())
         before = [part.copy() for part in _parts(V)]
-        nmf(V, 3, beta_loss=1, random_state=0, max_iter=3)
+        nmf(V, 3, solver="mu", beta_loss=1, random_state=0, max_iter=3)
         for x, y in zip(before, _parts(V), strict=True):
             np.testing.assert_array_equal(x, y)
 
@@ -230,29 +239,31 @@ def test_integers_and_single_precision() -> None:
 def test_a_second_call_on_jax_compiles_nothing() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     V = _jax("BCOO")(counts())
-    nmf(V, 3, beta_loss=1, random_state=0)
+    nmf(V, 3, solver="mu", beta_loss=1, random_state=0)
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
-    nmf(V, 3, beta_loss=1, random_state=1)
+    nmf(V, 3, solver="mu", beta_loss=1, random_state=1)
     assert compiled == []
 
 
 def test_inside_a_compiled_function_of_jax() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     V = _jax("BCOO")(counts())
-    eager = nmf(V, 3, beta_loss=1, random_state=0, max_iter=20)
-    compiled = jax.jit(lambda V: nmf(V, 3, beta_loss=1, random_state=0, max_iter=20))(V)
+    eager = nmf(V, 3, solver="mu", beta_loss=1, random_state=0, max_iter=20)
+    compiled = jax.jit(lambda V: nmf(V, 3, solver="mu", beta_loss=1, random_state=0, max_iter=20))(V)
     np.testing.assert_allclose(to_host(compiled.W), to_host(eager.W), rtol=1e-10)
     twice = type(V)((V.data, V.indices), shape=V.shape)  # nothing is promised of these indices
-    np.testing.assert_allclose(to_host(nmf(twice, 3, beta_loss=1, random_state=0, max_iter=20).W), to_host(eager.W))
+    np.testing.assert_allclose(
+        to_host(nmf(twice, 3, solver="mu", beta_loss=1, random_state=0, max_iter=20).W), to_host(eager.W)
+    )
     with pytest.raises(ValueError, match=r"call `V.sum_duplicates\(\)` before"):
-        jax.jit(lambda V: nmf(V, 3, beta_loss=1, random_state=0).W)(twice)
+        jax.jit(lambda V: nmf(V, 3, solver="mu", beta_loss=1, random_state=0).W)(twice)
 
 
 def test_nothing_stored_is_all_zero() -> None:
-    result = nmf(scipy_sparse.csr_array((4, 3)), 2, beta_loss=1, random_state=0)
+    result = nmf(scipy_sparse.csr_array((4, 3)), 2, solver="mu", beta_loss=1, random_state=0)
     assert result.divergence == pytest.approx(0, abs=1e-100)
     assert np.isfinite(to_host(result.W)).all()
 
@@ -262,7 +273,7 @@ def test_nothing_stored_is_all_zero() -> None:
     [
         (-counts(), {}, "`V` must be non-negative, got -"),
         (counts() * np.nan, {}, "`V` must be finite, got NaN at stored entry 0"),
-        (counts(), {"beta_loss": 0}, "`V` must be positive for `beta_loss` 0"),
+        (counts(), {"solver": "mu", "beta_loss": 0}, "`V` must be positive for `beta_loss` 0"),
         (counts(), {"weights": np.ones((2, 15)), "absent": "missing"}, "`weights` must have shape (24, 15)"),
         (counts(), {"missing": "nan"}, "`missing` must be None for a sparse V"),
         (counts(), {"absent": "nought"}, "`absent` must be one of"),

@@ -34,7 +34,7 @@ def assert_same(target: Target, member: Any, alone: Any) -> None:
 @pytest.mark.parametrize("penalty", [{}, {"alpha_W": 0.01, "l1_ratio": 0.5}], ids=["plain", "penalised"])
 def test_a_member_of_a_stack_equals_the_same_problem_alone(target: Target, penalty: dict[str, float]) -> None:
     V = stack()
-    options: dict[str, Any] = {"beta_loss": 1, "max_iter": 300, **penalty}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "max_iter": 300, **penalty}
     found = nmf(target.asarray(V), 3, random_state=np.random.default_rng(0), **options)
     rng = np.random.default_rng(0)
     assert len(set(found.n_iter.tolist())) > 1, "they should not all end at once"
@@ -48,7 +48,7 @@ def test_weights_of_a_stack(target: Target) -> None:
     weights = (np.random.default_rng(1).random(V.shape) < 0.8).astype(float)
     W, H = noisy(7, 5, 3).W, noisy(7, 5, 3).H
     start = (target.asarray(W), target.asarray(H))
-    options: dict[str, Any] = {"beta_loss": 1, "init": start, "max_iter": 300}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "init": start, "max_iter": 300}
     found = nmf(target.asarray(V), 3, weights=target.asarray(weights), **options)
     for i in range(3):
         assert_same(target, found[i], nmf(target.asarray(V[i]), 3, weights=target.asarray(weights[i]), **options))
@@ -57,7 +57,7 @@ def test_weights_of_a_stack(target: Target) -> None:
 @eagerly
 def test_several_leading_axes(target: Target) -> None:
     V = np.stack([stack(), 2 * stack()])
-    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 10, "tol": 0}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "random_state": 0, "max_iter": 10, "tol": 0}
     found = nmf(target.asarray(V), 3, **options)
     flat = nmf(target.asarray(V.reshape(6, 7, 5)), 3, **options)
     assert tuple(found.W.shape) == (2, 3, 7, 3)
@@ -69,7 +69,7 @@ def test_several_leading_axes(target: Target) -> None:
 @eagerly
 def test_restarts_are_the_runs_that_they_would_be_one_by_one(target: Target) -> None:
     V = target.asarray(noisy(7, 5, 3).V)
-    options: dict[str, Any] = {"beta_loss": 1, "max_iter": 300}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "max_iter": 300}
     found = nmf(V, 3, n_restarts=4, keep_restarts=True, random_state=0, **options)
     assert found.restarts is not None
     rng = np.random.default_rng(0)
@@ -95,9 +95,9 @@ def test_a_stack_of_starts_is_run_like_restarts() -> None:
     V = noisy(7, 5, 3).V
     rng = np.random.default_rng(0)
     W, H = rng.random((4, 7, 3)), rng.random((4, 3, 5))
-    found = nmf(V, 3, init=(W, H), keep_restarts=True, beta_loss=1)
+    found = nmf(V, 3, init=(W, H), keep_restarts=True, solver="mu", beta_loss=1)
     assert found.restarts is not None
-    alone = [nmf(V, 3, init=(W[i], H[i]), beta_loss=1) for i in range(4)]
+    alone = [nmf(V, 3, init=(W[i], H[i]), solver="mu", beta_loss=1) for i in range(4)]
     np.testing.assert_allclose(found.restarts.divergence, [x.divergence for x in alone], rtol=1e-12)
     with pytest.raises(ValueError, match="The stacks of `W` and `H` must have the same length"):
         nmf(V, 3, init=(W, H[:3]))
@@ -106,7 +106,7 @@ def test_a_stack_of_starts_is_run_like_restarts() -> None:
 @eagerly
 def test_transform_of_stacks(target: Target) -> None:
     V, H = stack(), np.stack([noisy(7, 5, 3, seed=seed).H for seed in range(3)])
-    options: dict[str, Any] = {"beta_loss": 1, "max_iter": 200}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "max_iter": 200}
     each = transform(target.asarray(V), target.asarray(H), **options)
     shared = transform(target.asarray(V), target.asarray(H[0]), **options)
     several = transform(target.asarray(V[0]), target.asarray(H), **options)
@@ -123,7 +123,7 @@ def test_a_callback_sees_every_member_and_stops_those_that_run() -> None:
         seen.append(progress)
         return progress.iteration >= 30
 
-    result = nmf(stack(), 3, beta_loss=1, random_state=0, callback=stop, tol=1e-12)
+    result = nmf(stack(), 3, solver="mu", beta_loss=1, random_state=0, callback=stop, tol=1e-12)
     assert [len(progress.divergence) for progress in seen] == [3, 3, 3]
     assert result.status == (Status.STOPPED,) * 3
     assert result.n_iter.tolist() == [30, 30, 30]
@@ -131,15 +131,17 @@ def test_a_callback_sees_every_member_and_stops_those_that_run() -> None:
 
 def test_a_progress_bar_of_restarts_shows_the_least_divergence(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm", reason="tqdm is not installed")
-    result = nmf(noisy(7, 5, 3).V * 1e200, 3, beta_loss=1, random_state=0, n_restarts=3, progress=True, tol=1e-12)
+    result = nmf(
+        noisy(7, 5, 3).V * 1e200, 3, solver="mu", beta_loss=1, random_state=0, n_restarts=3, progress=True, tol=1e-12
+    )
     assert f"divergence={result.divergence:.6g}" in capsys.readouterr().err
 
 
 def test_stacks_inside_a_compiled_function() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     V = jax.numpy.asarray(stack())
-    eager = nmf(V, 3, beta_loss=1, random_state=0, max_iter=300)
-    compiled = jax.jit(lambda V: nmf(V, 3, beta_loss=1, random_state=0, max_iter=300))(V)
+    eager = nmf(V, 3, solver="mu", beta_loss=1, random_state=0, max_iter=300)
+    compiled = jax.jit(lambda V: nmf(V, 3, solver="mu", beta_loss=1, random_state=0, max_iter=300))(V)
     np.testing.assert_array_equal(eager.n_iter, compiled.n_iter)
     assert eager.status == compiled.status
     np.testing.assert_allclose(np.asarray(eager.W), np.asarray(compiled.W), rtol=1e-9)
@@ -149,7 +151,7 @@ def test_stacks_inside_a_compiled_function() -> None:
 def test_restarts_compile_nothing_the_second_time() -> None:
     jax = pytest.importorskip("jax", reason="jax is not installed")
     V = jax.numpy.asarray(noisy(7, 5, 3).V)
-    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "n_restarts": 4}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "random_state": 0, "n_restarts": 4}
     nmf(V, 3, **options)
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(

@@ -64,8 +64,8 @@ def test_gradients_flow_through_the_updates() -> None:
 def test_a_whole_run_needs_no_value(beta: float, dtype: str) -> None:
     """On torch's meta device, where reading one is an error, as on a GPU it is a wait."""
     V, W, H = (x.to("meta") for x in arrays(beta, dtype))
-    result: Any = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=beta, tol=0, max_iter=5)
-    loadings: Any = nmf_xp.transform(V, result.H, beta_loss=beta, tol=0, max_iter=5)
+    result: Any = nmf_xp.nmf(V, 3, init=(W, H), solver="mu", beta_loss=beta, tol=0, max_iter=5)
+    loadings: Any = nmf_xp.transform(V, result.H, solver="mu", beta_loss=beta, tol=0, max_iter=5)
     for x, shape in ((result.W, (7, 3)), (result.H, (3, 5)), (loadings.W, (7, 3))):
         assert (tuple(x.shape), x.dtype, x.device.type) == (shape, V.dtype, "meta")
     assert (result.n_iter, result.status) == (5, Status.MAX_ITER)
@@ -76,7 +76,7 @@ def test_a_whole_run_needs_no_value(beta: float, dtype: str) -> None:
 
 def test_a_random_start_needs_no_value() -> None:
     V = arrays(1.0)[0].to("meta")
-    result: Any = nmf_xp.nmf(V, 3, beta_loss=1, tol=0, max_iter=5, random_state=0)
+    result: Any = nmf_xp.nmf(V, 3, solver="mu", beta_loss=1, tol=0, max_iter=5, random_state=0)
     assert result.W.device.type == "meta"
 
 
@@ -94,16 +94,16 @@ def test_integers_take_the_default_dtype_of_the_moment() -> None:
 
 def test_the_layout_of_a_tensor_does_not_matter() -> None:
     V, W, H = arrays(1.0)
-    expected: Any = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1, max_iter=30)
-    got: Any = nmf_xp.nmf(V.T.contiguous().T, 3, init=(W.T.contiguous().T, H), beta_loss=1, max_iter=30)
+    expected: Any = nmf_xp.nmf(V, 3, init=(W, H), solver="mu", beta_loss=1, max_iter=30)
+    got: Any = nmf_xp.nmf(V.T.contiguous().T, 3, init=(W.T.contiguous().T, H), solver="mu", beta_loss=1, max_iter=30)
     np.testing.assert_allclose(got.W, expected.W, rtol=1e-11)
 
 
 def test_data_that_require_a_gradient_are_factorized_like_others() -> None:
     V, W, H = arrays(1.0)
-    expected: Any = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1)
-    got: Any = nmf_xp.nmf(V.clone().requires_grad_(), 3, init=(W, H), beta_loss=1)
+    expected: Any = nmf_xp.nmf(V, 3, init=(W, H), solver="mu", beta_loss=1)
+    got: Any = nmf_xp.nmf(V.clone().requires_grad_(), 3, init=(W, H), solver="mu", beta_loss=1)
     assert torch.equal(got.W.detach(), expected.W)
     assert (got.n_iter, got.status) == (expected.n_iter, expected.status)
-    by_svd: Any = nmf_xp.nmf(V.clone().requires_grad_(), 3, init="nndsvda", beta_loss=1, random_state=0)
+    by_svd: Any = nmf_xp.nmf(V.clone().requires_grad_(), 3, init="nndsvda", solver="mu", beta_loss=1, random_state=0)
     assert torch.all(torch.isfinite(by_svd.W))

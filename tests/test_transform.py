@@ -22,7 +22,9 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 def test_fifty_iterations_agree_with_the_oracle(target: Target, beta: float, dtype: str) -> None:
     V, W, H = (x.astype(dtype) for x in noisy(7, 5, 3, zeros=beta > 0))
     given = [target.asarray(x) for x in (V, H, W)]
-    run = target.compile(lambda V, H, W: nmf_xp.transform(V, H, init=W, beta_loss=beta, max_iter=50, tol=0))
+    run = target.compile(
+        lambda V, H, W: nmf_xp.transform(V, H, init=W, solver="mu", beta_loss=beta, max_iter=50, tol=0)
+    )
     result = run(*given)
     floor = factor_floor(given[0].dtype, beta=beta, xp=target.xp)
     expected = W.astype(np.float64)
@@ -38,7 +40,7 @@ def test_fifty_iterations_agree_with_the_oracle(target: Target, beta: float, dty
 
 def test_it_keeps_the_kind_of_the_data(any_target: Target) -> None:
     V, _, H = (any_target.asarray(x, "float32") for x in noisy(7, 5, 3))
-    result = any_target.compile(lambda V, H: nmf_xp.transform(V, H, beta_loss=1, max_iter=3, tol=0))(V, H)
+    result = any_target.compile(lambda V, H: nmf_xp.transform(V, H, solver="mu", beta_loss=1, max_iter=3, tol=0))(V, H)
     assert type(result.W) is type(V)
     assert (tuple(result.W.shape), result.W.dtype) == ((7, 3), V.dtype)
     assert str(getattr(result.W, "device", None)) == str(getattr(V, "device", None))
@@ -49,7 +51,7 @@ def test_components_are_returned_as_they_were_given(target: Target) -> None:
     before = noisy(7, 5, 3, zeros=True)
     before.H[0, 1] = 0.0
     V, W, H = (target.asarray(x) for x in before)
-    result = nmf_xp.transform(V, H, init=W, beta_loss=1)
+    result = nmf_xp.transform(V, H, init=W, solver="mu", beta_loss=1)
     assert result.H is H
     for x, expected in zip((V, W, H), before, strict=True):
         np.testing.assert_array_equal(target.to_numpy(x), expected)
@@ -61,7 +63,7 @@ def test_by_default_each_row_starts_at_its_own_sum(target: Target, beta: float) 
     V, _, H = noisy(7, 5, 3, zeros=beta > 0)
     W = np.repeat(V.sum(axis=1, keepdims=True) / H.sum(), 3, axis=1)
     np.testing.assert_allclose((W @ H).sum(axis=1), V.sum(axis=1))
-    result = nmf_xp.transform(target.asarray(V), target.asarray(H), beta_loss=beta, max_iter=1, tol=1e-12)
+    result = nmf_xp.transform(target.asarray(V), target.asarray(H), solver="mu", beta_loss=beta, max_iter=1, tol=1e-12)
     assert result.history[0] == pytest.approx(oracle.divergence(V, W, H, beta), rel=1e-10)
     floor = factor_floor(target.asarray(V).dtype, beta=beta, xp=target.xp)
     np.testing.assert_allclose(target.to_numpy(result.W), oracle.update_w(V, W, H, beta, floor), rtol=1e-10)
@@ -70,7 +72,7 @@ def test_by_default_each_row_starts_at_its_own_sum(target: Target, beta: float) 
 @eagerly
 def test_a_row_depends_on_no_other_row(target: Target) -> None:
     V, _, H = (target.asarray(x) for x in noisy(7, 5, 3, zeros=True))
-    options: dict[str, Any] = {"beta_loss": 1, "max_iter": 40, "tol": 0}
+    options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "max_iter": 40, "tol": 0}
     together = target.to_numpy(nmf_xp.transform(V, H, **options).W)
     for i in (0, 6):
         alone = target.to_numpy(nmf_xp.transform(V[i : i + 1, :], H, **options).W)
@@ -91,7 +93,10 @@ def test_its_limit_is_non_negative_least_squares() -> None:
 def test_its_limit_does_not_depend_on_the_start(beta: float) -> None:
     """For 1 <= beta <= 2 the problem is convex."""
     V, W, H = noisy(7, 5, 3, zeros=True)
-    limits = [nmf_xp.transform(V, H, init=init, beta_loss=beta, max_iter=20000, tol=0) for init in (None, W, W**3)]
+    limits = [
+        nmf_xp.transform(V, H, init=init, solver="mu", beta_loss=beta, max_iter=20000, tol=0)
+        for init in (None, W, W**3)
+    ]
     for limit in limits[1:]:
         assert limit.divergence == pytest.approx(limits[0].divergence, rel=1e-9)
         np.testing.assert_allclose(np.asarray(limit.W), np.asarray(limits[0].W), atol=1e-5)
@@ -102,7 +107,9 @@ def test_its_limit_does_not_depend_on_the_start(beta: float) -> None:
 def test_loadings_are_recovered(target: Target, beta: float) -> None:
     rng = np.random.default_rng(0)
     W, H = rng.uniform(0.2, 1.0, size=(6, 2)), rng.uniform(0.2, 1.0, size=(2, 9))
-    result = nmf_xp.transform(target.asarray(W @ H), target.asarray(H), beta_loss=beta, max_iter=1500, tol=0)
+    result = nmf_xp.transform(
+        target.asarray(W @ H), target.asarray(H), solver="mu", beta_loss=beta, max_iter=1500, tol=0
+    )
     np.testing.assert_allclose(target.to_numpy(result.W), W, rtol=1e-4)
     assert result.kkt_residual < 1e-5
 
@@ -114,7 +121,8 @@ def test_it_is_scale_equivariant(target: Target, beta: float, scale: float) -> N
     """V -> sV gives s W, in the same number of iterations."""
     V, _, H = noisy(7, 5, 3, zeros=beta > 0)
     plain, scaled = (
-        nmf_xp.transform(target.asarray(x), target.asarray(H), beta_loss=beta, tol=1e-6) for x in (V, scale * V)
+        nmf_xp.transform(target.asarray(x), target.asarray(H), solver="mu", beta_loss=beta, tol=1e-6)
+        for x in (V, scale * V)
     )
     expected = scale * target.to_numpy(plain.W)
     np.testing.assert_allclose(target.to_numpy(scaled.W), expected, rtol=1e-7, atol=1e-9 * scale)
@@ -123,7 +131,7 @@ def test_it_is_scale_equivariant(target: Target, beta: float, scale: float) -> N
 
 def test_the_components_of_a_factorization_give_its_loadings_back() -> None:
     V = noisy(12, 8, 3, zeros=True).V
-    fitted: Any = nmf_xp.nmf(V, 3, beta_loss=1, random_state=0, tol=0, max_iter=3000)
-    again: Any = nmf_xp.transform(V, fitted.H, beta_loss=1, tol=0, max_iter=3000)
+    fitted: Any = nmf_xp.nmf(V, 3, solver="mu", beta_loss=1, random_state=0, tol=0, max_iter=3000)
+    again: Any = nmf_xp.transform(V, fitted.H, solver="mu", beta_loss=1, tol=0, max_iter=3000)
     np.testing.assert_allclose(again.W, fitted.W, atol=2e-4)
     assert again.divergence == pytest.approx(fitted.divergence, rel=1e-6)

@@ -160,7 +160,7 @@ def test_a_shape_is_refused_inside_jit_as_outside() -> None:
 def fit(target: Target, V: Any, r: int, dtype: str, beta: float, **options: Any) -> tuple[Any, nmf_xp.Result]:
     """WH in float64 and the result, of which this checks what holds for every extreme input."""
     options = {"init": "random", "random_state": 0, "max_iter": 300, **options}
-    result = nmf_xp.nmf(target.asarray(V, dtype), r, beta_loss=beta, **options)
+    result = nmf_xp.nmf(target.asarray(V, dtype), r, solver="mu", beta_loss=beta, **options)
     W, H = (target.to_numpy(x) for x in (result.W, result.H))
     for factor in (W, H):
         assert factor.dtype == dtype
@@ -286,9 +286,9 @@ def full_range(target: Target, dtype: str) -> None:
 
 def large_integers(target: Target, _: str) -> None:
     integers = 2**62 - np.arange(12).reshape(4, 3) * 2**55
-    result = nmf_xp.nmf(target.asarray(integers), 2, beta_loss=1, random_state=0)
+    result = nmf_xp.nmf(target.asarray(integers), 2, solver="mu", beta_loss=1, random_state=0)
     V = target.xp.astype(target.asarray(integers), result.W.dtype)
-    expected = nmf_xp.nmf(V, 2, beta_loss=1, random_state=0)
+    expected = nmf_xp.nmf(V, 2, solver="mu", beta_loss=1, random_state=0)
     np.testing.assert_array_equal(target.to_numpy(result.W), target.to_numpy(expected.W))
     model = target.to_numpy(result.W) @ target.to_numpy(result.H)
     np.testing.assert_allclose(model, integers, rtol=1e-2)

@@ -6,6 +6,7 @@ has been imported already.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy as np
 
     from nmf_xp._typing import Array, Namespace
@@ -94,6 +97,44 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
         x = x.astype(name, copy=False)
     keyword = {} if device is None else {"device": device}  # a traced array has none
     return xp.asarray(x, dtype=dtype, **keyword)
+
+
+@contextlib.contextmanager
+def overflow_allowed() -> Iterator[None]:
+    """No warning where a curvature overflows, which bounds a step; an objective that does is reported by its status."""
+    numpy = sys.modules.get("numpy")
+    with numpy.errstate(over="ignore") if numpy is not None else contextlib.nullcontext():
+        yield
+
+
+def column(x: Array, k: Any) -> Array:
+    """Column k of (..., n) as (..., 1), where k may be traced."""
+    if isinstance(k, int):
+        return x[..., k : k + 1]
+    return sys.modules["jax"].lax.dynamic_slice_in_dim(x, k, 1, axis=x.ndim - 1)
+
+
+def replace_columns(
+    function: Callable[[Any, Array, Any], tuple[Array, Any]], x: Array, carry: Any, *, xp: Namespace
+) -> tuple[Array, Any]:
+    """`x` with each of its columns in turn replaced: ``new, carry = function(k, old, carry)``.
+
+    JAX compiles one step, not as many as there are columns.
+    """
+    if not is_jax(x):
+        columns = []
+        for k in range(x.shape[-1]):
+            new, carry = function(k, column(x, k), carry)
+            columns.append(new)
+        return xp.concat(columns, axis=-1), carry
+    lax = sys.modules["jax"].lax
+
+    def body(k: Any, state: tuple[Array, Any]) -> tuple[Array, Any]:
+        x, carry = state
+        new, carry = function(k, column(x, k), carry)
+        return lax.dynamic_update_slice_in_dim(x, new, k, axis=x.ndim - 1), carry
+
+    return lax.fori_loop(0, x.shape[-1], body, (x, carry))
 
 
 def divide_into(V: Array, Y: Array) -> Array:

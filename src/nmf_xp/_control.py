@@ -19,6 +19,7 @@ from nmf_xp import _compat, _threads, result
 from nmf_xp.divergences import data_divergence
 from nmf_xp.optimality import kkt_residual, objective, penalties
 from nmf_xp.result import Status
+from nmf_xp.solvers.mu import Factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.problem import Problem
     from nmf_xp.solvers import Solver
+
+SMALL = 2**17  # entries of a matrix that leaves room for others in the cache
 
 
 class Progress(NamedTuple):
@@ -74,26 +77,29 @@ def run(
 
     `start` is emptied, so that nothing holds on to these factors once they are out of use.
     """
-    problem = solver.prepare(problem)
     W = start[0]
-    programs = _python_programs
+    traced = any(_compat.is_traced(x) for x in (problem.data.values, *start))
     if _compat.is_jax(W):
         _register_result()
-        programs = _compiled_programs()
-        if any(_compat.is_traced(x) for x in (problem.data.values, *start)):
-            return _run_traced_stack(solver, problem, *start, schedule=schedule, xp=xp)
+        if not traced and _is_small_stack_on_cpu(problem, W):
+            return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, xp=xp)
+    problem = solver.prepare(problem)
+    programs = _compiled_programs() if _compat.is_jax(W) else _python_programs
+    if traced:
+        return _run_traced_stack(solver, problem, *start, schedule=schedule, xp=xp)
     # On a CPU a few members fit the cache and a stack does not; sparse data know no stack.
     if W.ndim > 2 and (_compat.is_numpy(W) or problem.data.values.ndim < 2):
         large = problem.data.values.ndim < 2 or len(problem.data.member(0).block_starts(W.shape[-1])) > 2
-        programs = programs.map(_by_member if large else _by_group)
+        programs = programs.map(_by_group if solver.stacks and not large else _by_member)
     members = W.shape[0] if W.ndim > 2 else None
     threads = _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext()
     del W
-    with threads:
+    with threads, _compat.overflow_allowed():
         if schedule.tol > 0 or observe is not None:
             ends = _run_checked(solver, problem, start, schedule, observe, programs, xp)
         else:  # exactly max_iter steps, with no value read back
-            state = programs.steps(solver, _first_state(solver, problem, start, xp), problem, schedule.max_iter, xp)
+            state = _first_state(solver, problem, start, programs, xp)
+            state = programs.steps(solver, state, problem, schedule.max_iter, xp)
             ends = [_End((), schedule.max_iter, Status.MAX_ITER, _row(state, i)) for i in range(members or 1)]
         if members is None:
             (end,) = ends
@@ -105,10 +111,53 @@ def run(
         return Outcome(state.W, state.H, *report, *rest)
 
 
-def _first_state(solver: Solver, problem: Problem, start: list[Array], xp: Namespace) -> Any:
-    state = solver.init(problem, *start, xp=xp)
+def _is_small_stack_on_cpu(problem: Problem, W: Any) -> bool:
+    """Whether JAX's arrays are a stack of dense matrices in the host's memory, each of which fits the cache."""
+    m, n = problem.data.shape[-2:]
+    if W.ndim < 3 or problem.data.values.ndim < 2 or m * n > SMALL:
+        return False
+    return [device.platform for device in W.devices()] == ["cpu"]
+
+
+def _run_on_host(
+    solver: Solver,
+    problem: Problem,
+    start: list[Array],
+    *,
+    schedule: Schedule,
+    observe: Callable[[Progress], bool] | None,
+    xp: Namespace,
+) -> Outcome:
+    """A stack of JAX arrays by NumPy, which takes small matrices one by one, in kernels and threads."""
+    import jax
+
+    device = _compat.device(start[0])
+    wide = _compat.accumulator_dtype(xp, device)
+
+    def host(x: Any) -> Any:
+        return _compat.to_host(x) if _compat.is_jax(x) else x
+
+    def back(x: Any, dtype: Any) -> Any:
+        return _compat.from_host(x, xp=xp, dtype=dtype, device=device)
+
+    def seen(progress: Progress) -> bool:
+        assert observe is not None
+        W, H = (back(x, x.dtype) for x in (progress.W, progress.H))
+        return observe(progress._replace(W=W, H=H))
+
+    problem = jax.tree_util.tree_map(host, problem)
+    start[:] = map(host, start)  # lint: a list
+    numpy = _compat.array_namespace(*start)
+    end = run(solver, problem, start, schedule=schedule, observe=seen if observe else None, xp=numpy)
+    factors = {name: back(getattr(end, name), problem.data.values.dtype) for name in ("W", "H")}
+    numbers = {name: back(getattr(end, name), wide) for name in ("divergence", "objective", "kkt_residual")}
+    return end._replace(**factors, **numbers)
+
+
+def _first_state(solver: Solver, problem: Problem, start: list[Array], programs: _Programs, xp: Namespace) -> Any:
+    factors = [Factors(*start)]
     start.clear()
-    return state
+    return programs.init(solver, factors.pop(), problem, xp)
 
 
 class _End(NamedTuple):
@@ -134,8 +183,10 @@ def _run_checked(
     Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
     """
     eps = float(xp.finfo(problem.data.values.dtype).eps)
-    state = _first_state(solver, problem, start, xp)
-    history = [[x] for x in _read(programs.objective(solver, state, problem, xp))]
+    lag = -(-solver.pace // schedule.check_every)  # checks between which there must be progress
+    # The history begins with the start that was given, whatever the solver makes of it first.
+    history = [[x] for x in _read(programs.objective(solver, Factors(*start), problem, xp))]
+    state = _first_state(solver, problem, start, programs, xp)
     ends: list[_End | None] = [None] * len(history)
     rows = list(range(len(history)))  # the member in each row of the state
     n_iter = 0
@@ -144,14 +195,15 @@ def _run_checked(
         taken, state = [state], None  # only the steps themselves hold on to the factors at their start
         state = programs.steps(solver, taken.pop(), problem, n, xp)
         n_iter += n  # lint: a Python int
-        current = _read(programs.objective(solver, state, problem, xp))
+        current = _read(programs.objective(solver, Factors(state.W, state.H), problem, xp))
         running = [row for row, member in enumerate(rows) if ends[member] is None]
         for row in running:
             history[rows[row]].append(current[row])
         stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
         for row in running:
             past = history[rows[row]]
-            status = Status.of(_verdict(past[0], past[-2], past[-1], tol=schedule.tol, eps=eps))
+            earlier = past[-1 - lag] if len(past) > lag else float("inf")
+            status = Status.of(_verdict(past[0], past[-2], earlier, past[-1], tol=schedule.tol, eps=eps))
             if status is Status.RUNNING:
                 status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
             if status is not Status.RUNNING:
@@ -208,13 +260,15 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
     from jax import numpy as jnp
 
     max_iter, tol, check_every = schedule
-    state = solver.init(problem, W, H, xp=xp)
+    factors = Factors(W, H)
+    state = solver.init(problem, *factors, xp=xp)
     n_iter, status, history = jnp.asarray(max_iter), jnp.asarray(Status.RUNNING.value), jnp.zeros(0)
     if tol == 0:
         state = lax.fori_loop(0, max_iter, lambda _, s: solver.step(s, problem, xp=xp), state)
     else:
         eps = float(xp.finfo(problem.data.values.dtype).eps)
-        start = _objective(solver, state, problem, xp)
+        lag = -(-solver.pace // check_every)
+        start = _objective(solver, factors, problem, xp)
         history = jnp.full(1 + -(-max_iter // check_every), jnp.nan, dtype=start.dtype).at[0].set(start)
 
         def body(carry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -222,7 +276,8 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
             n = jnp.minimum(check_every, max_iter - n_iter)
             state = lax.fori_loop(0, n, lambda _, s: solver.step(s, problem, xp=xp), state)
             current = _objective(solver, state, problem, xp)
-            status = _verdict(start, history[check], current, tol=tol, eps=eps)
+            earlier = jnp.where(check + 1 >= lag, history[jnp.maximum(check + 1 - lag, 0)], jnp.inf)
+            status = _verdict(start, history[check], earlier, current, tol=tol, eps=eps)
             return state, n_iter + n, status, check + 1, history.at[check + 1].set(current)
 
         def running(carry: tuple[Any, ...]) -> Array:
@@ -234,15 +289,15 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
     return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
 
 
-def _verdict(start: Any, previous: Any, current: Any, *, tol: float, eps: float) -> Any:
+def _verdict(start: Any, previous: Any, earlier: Any, current: Any, *, tol: float, eps: float) -> Any:
     """Code of the Status after a check, for Python floats and for traced arrays.
 
-    The decrease is measured against the objective itself, which makes the test independent of the scale of V and of the
-    start. A rise counts as one when rounding does not explain it.
+    The decrease since `earlier` is measured against the objective itself, which makes the test independent of the scale
+    of V and of the start. A rise counts as one when rounding does not explain it.
     """
     finite = (current - current) == 0
     rose = (current - previous > eps**0.5 * current) & (current - previous > eps * start)
-    converged = (tol > 0) & (previous - current <= tol * current)
+    converged = (tol > 0) & (earlier - current <= tol * current)
     running_or_ended = rose * Status.INCREASED.value + (1 - rose) * converged * Status.CONVERGED.value
     return (1 - finite) * Status.NOT_FINITE.value + finite * running_or_ended
 
@@ -250,6 +305,7 @@ def _verdict(start: Any, previous: Any, current: Any, *, tol: float, eps: float)
 class _Programs(NamedTuple):
     """What the Python loop calls: plain functions, or compiled ones."""
 
+    init: Callable[[Solver, Any, Problem, Namespace], Any]
     steps: Callable[[Solver, Any, Problem, int, Namespace], Any]
     objective: Callable[[Solver, Any, Problem, Namespace], Array]
     report: Callable[[Solver, Any, Problem, Namespace], tuple[Array, Array, Array]]
@@ -257,10 +313,17 @@ class _Programs(NamedTuple):
 
     def map(self, wrap: Callable[..., Any]) -> _Programs:
         """The programs for a stack, made of those for its parts."""
-        return _Programs(wrap(self.steps), wrap(self.objective), wrap(self.report), compact_below=1.0)
+        return _Programs(wrap(self.init), wrap(self.steps), wrap(self.objective), wrap(self.report), compact_below=1.0)
+
+
+def _init(solver: Solver, start: Factors, problem: Problem, xp: Namespace) -> Any:
+    return solver.init(problem, *start, xp=xp)
 
 
 def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
+    several = getattr(solver, "steps", None)  # what some solvers have beside `step`
+    if several is not None:
+        return several(state, problem, n, xp=xp)
     for _ in range(n):
         state = solver.step(state, problem, xp=xp)
     return state
@@ -278,18 +341,20 @@ def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tupl
     return divergence, divergence + penalties(problem, W, H, xp=xp), residual
 
 
-_python_programs = _Programs(_steps, _objective, _report, compact_below=1.0)
+_python_programs = _Programs(_init, _steps, _objective, _report, compact_below=1.0)
 
 
 def _by_member(program: Callable[..., Any]) -> Callable[..., Any]:
-    """A program for a stack that runs its members one by one."""
+    """A program for a stack that takes its members one by one."""
 
     def run_members(solver: Solver, state: Any, problem: Problem, *rest: Any) -> Any:
-        members = [
-            program(solver, _row(state, i), problem._replace(data=problem.data.member(i)), *rest)
-            for i in range(state.W.shape[0])
-        ]
-        return _joined(members, rest[-1].stack)
+        def run_member(i: int) -> Any:
+            return program(solver, _row(state, i), problem._replace(data=problem.data.member(i)), *rest)
+
+        members = list(range(state.W.shape[0]))
+        # With members for every thread, a thread takes one as a whole; else the threads share its rows.
+        run = _threads.run if len(members) >= 2 * _threads.count() else map
+        return _joined(list(run(run_member, members)), rest[-1].stack)
 
     return run_members
 
@@ -300,9 +365,9 @@ def _by_group(program: Callable[..., Any]) -> Callable[..., Any]:
     def run_groups(solver: Solver, state: Any, problem: Problem, *rest: Any) -> Any:
         xp = rest[-1]
         m, n = problem.data.shape[-2:]
-        size = max(1, 2**18 // (m * n))  # as many as share the cache
-        members = list(range(state.W.shape[0]))
-        groups = [members[i : i + size] for i in range(0, len(members), size)]
+        size = max(1, SMALL // (m * n))  # as many as share the cache
+        shares = _threads.shares(list(range(state.W.shape[0])))
+        groups = [share[i : i + size] for share in shares for i in range(0, len(share), size)]
 
         def run_group(group: list[int]) -> Any:
             return program(solver, *_select(state, problem, group, xp=xp), *rest)
@@ -331,7 +396,7 @@ def _compiled_programs() -> _Programs:
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, static_argnames=("solver", "xp"))
 
-    return _Programs(compiled(steps), compiled(_objective), compiled(_report), compact_below=0.5)
+    return _Programs(compiled(_init), compiled(steps), compiled(_objective), compiled(_report), compact_below=0.5)
 
 
 @functools.cache

@@ -34,13 +34,18 @@ def held_blas() -> Iterator[None]:
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(count) as pool:
+    with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(count, initializer=_allow_overflow) as pool:
         tokens = _workers.set(pool), _count.set(count)
         try:
             yield
         finally:
             _workers.reset(tokens[0])
             _count.reset(tokens[1])
+
+
+def count() -> int:
+    """How many threads `run` has."""
+    return _count.get()
 
 
 def shares(items: list[T]) -> list[list[T]]:
@@ -54,6 +59,26 @@ def run(function: Callable[[T], R], items: list[T]) -> list[R]:
     """`function` of every item, in the threads where there are several."""
     pool = _workers.get()
     return list(map(function, items)) if pool is None or len(items) == 1 else list(pool.map(function, items))
+
+
+def over_rows(m: int, work: Callable[[int, int], None], starts: Any = None) -> None:
+    """`work(start, stop)` on ranges of m rows, of about as many entries each; those of row i begin at `starts[i]`."""
+    threads = _count.get()
+    count = min(m, threads if starts is None or threads == 1 else 4 * threads)  # sparse rows differ
+    bounds = [m * i // count for i in range(count + 1)]
+    if starts is not None:
+        import numpy as np
+
+        targets = np.linspace(0, starts[-1], count + 1)[1:-1]
+        bounds[1:-1] = np.searchsorted(starts, targets).clip(0, m).tolist()
+    ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+    run(lambda rows: work(*rows), ranges)
+
+
+def _allow_overflow() -> None:
+    import numpy as np
+
+    np.seterr(over="ignore")
 
 
 @functools.cache

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nmf_xp import _compat
-from nmf_xp.data import as_data, with_weights
+from nmf_xp import _compat, _kernels
+from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.problem import FREE
 from nmf_xp.validation import check_beta, check_problem
@@ -93,15 +93,27 @@ def beta_divergence(
 
 def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) over any kind of data."""
+    if beta == 1 and W.ndim > 2 and type(data) is Dense:  # a stack of small matrices
+        kernel = _kernels.find("kl_divergence", data.values, W, H)
+        if kernel is not None:
+            return kernel(data.values, W, H)
+
+    def block_part(block: Data, W: Array, _: Constraints) -> Part:
+        return Part(None, (block_divergence(block, W, H, block.predict(W, H, xp=xp), beta=beta, xp=xp),))
+
+    return sweep(block_part, data, W, FREE, xp=xp).sums[0]
+
+
+def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
+    """D(V | WH) for Y = WH at the stored entries."""
     dtype = _compat.accumulator_dtype(xp, _compat.device(W))
-
-    def block_divergence(block: Data, W: Array, _: Constraints) -> Part:
-        Y = block.predict(W, H, xp=xp)
-        divergence = block.sum(entry_divergence(block.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
-        absent = block.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
-        return Part(None, (divergence if absent is None else divergence + absent,))
-
-    return sweep(block_divergence, data, W, FREE, xp=xp).sums[0]
+    kernel = None if beta != 1 or data.weighted or W.ndim > 2 else _kernels.find("kl_entries", data.values, Y)
+    if kernel is not None:
+        divergence = xp.asarray(kernel(data.values, Y), dtype=dtype, device=_compat.device(W))
+    else:
+        divergence = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
+    absent = data.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
+    return divergence if absent is None else divergence + absent
 
 
 def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:

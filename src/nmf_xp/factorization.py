@@ -10,7 +10,7 @@ from nmf_xp import _compat, _control
 from nmf_xp.init import INITS, proportional_start, start
 from nmf_xp.posing import Posed, pose
 from nmf_xp.result import Result
-from nmf_xp.solvers import SOLVERS
+from nmf_xp.solvers import LOSSES, SOLVERS, automatic
 from nmf_xp.validation import (
     check_array,
     check_beta,
@@ -73,8 +73,17 @@ def nmf(
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence that is decreased; the names stand for 2, 1 and 0. V must be positive for beta <= 0.
-    solver : {"auto", "mu"}, default "auto"
-        "mu": multiplicative updates (Lee & Seung 2001; Fevotte & Idier 2011). "auto" takes "mu".
+    solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain"}, default "auto"
+        None of them raises the objective.
+
+        - "mu": multiplicative updates (Lee & Seung 2001; Fevotte & Idier 2011), for every loss.
+        - "mm": three majorise-minimise updates an iteration, accelerated by SQUAREM (Varadhan & Roland 2008), for
+          every loss.
+        - "newton": Newton's method for all rows at once, for Kullback-Leibler; three multiplicative updates come first.
+        - "cd": coordinate descent, for Frobenius (Cichocki & Phan 2009; Gillis & Glineur 2012) and Kullback-Leibler
+          (Hsieh & Dhillon 2011). It and "newton" extrapolate (Ang & Gillis 2019).
+        - "cd-plain": one sweep an iteration without extrapolation, as scikit-learn's "cd".
+        - "auto": "newton" for Kullback-Leibler, "cd" for Frobenius, "mm" for all else; `result.solver` says which.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (W, H), default "random"
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
         (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by the mean of V, or by small random numbers;
@@ -296,7 +305,12 @@ def _settings(
         check_non_negative("tol", tol),
         check_integer("check_every", check_every, minimum=1),
     )
-    return beta, _Settings("mu" if method == "auto" else method), schedule
+    method = automatic(beta) if method == "auto" else method
+    if beta not in LOSSES.get(method, (beta,)):
+        losses = " or ".join(f"{loss:g}" for loss in LOSSES[method])
+        msg = f"`solver={method!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
+        raise ValueError(msg)
+    return beta, _Settings(method), schedule
 
 
 class _Settings(NamedTuple):

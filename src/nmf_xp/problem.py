@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp import _compat
+
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
@@ -43,10 +45,10 @@ class Constraints(NamedTuple):
         upper = None if self.upper is None else self.upper[start:stop, :]
         return self._replace(fixed=fixed, upper=upper)
 
-    def column(self, k: int) -> Constraints:
+    def column(self, k: Any) -> Constraints:
         """The constraints on one column of the factor."""
-        fixed = None if self.fixed is None else self.fixed[:, k : k + 1]
-        upper = None if self.upper is None else self.upper[:, k : k + 1]
+        fixed = None if self.fixed is None else _compat.column(self.fixed, k)
+        upper = None if self.upper is None else _compat.column(self.upper, k)
         return self._replace(fixed=fixed, upper=upper)
 
     def penalty(self, W: Array, *, dtype: Any, xp: Namespace) -> Array | float:

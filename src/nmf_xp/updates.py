@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nmf_xp import _compat
 from nmf_xp.data import as_data, with_weights
+from nmf_xp.data.quotient import contract_quotient
 from nmf_xp.problem import FREE
 from nmf_xp.validation import check_beta, check_problem
 
@@ -175,10 +175,9 @@ def slopes(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> tup
     V = data.values
     if beta == 2:
         return data.contract(V, H, xp=xp), data.model_slope(W, H, None, beta=beta, xp=xp)
-    Y = data.predict(W, H, xp=xp)
     if beta == 1:
-        quotient = _compat.divide_into(V, Y)
-        return data.contract(quotient, H, xp=xp), data.model_slope(W, H, None, beta=beta, xp=xp)
+        return contract_quotient(data, W, H), data.model_slope(W, H, None, beta=beta, xp=xp)
+    Y = data.predict(W, H, xp=xp)
     weighted = V / Y * Y ** (beta - 1.0)
     return data.contract(weighted, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
 

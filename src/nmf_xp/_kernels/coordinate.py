@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,50 +12,74 @@ from nmf_xp._kernels.compiling import inlined, jit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LANES = 64  # rows that are swept over together
 TILE = 16  # columns of V that are read together, so that whole cache lines are used
 
 
 def least_squares_sweeps(
-    W: NDArray[Any], slope: NDArray[Any], gram: NDArray[Any], *, l1: float, l2: float, floor: float, sweeps: int
+    W: NDArray[Any],
+    slope: NDArray[Any],
+    gram: NDArray[Any],
+    scale: NDArray[Any] | None,
+    *,
+    floor: float,
+    sweeps: int,
 ) -> NDArray[Any]:
-    """W (m, r) after some sweeps of hierarchical alternating least squares."""
-    W, slope, gram = np.array(W, order="C"), np.array(slope, order="C"), np.ascontiguousarray(gram)
+    """W (m, r) after some sweeps over the quadratic of each row."""
     number = W.dtype.type
-    settings = number(l1), number(l2), number(floor), sweeps
-    _in_threads(W.shape[0], lambda start, stop: _least_squares(W[start:stop], slope[start:stop], gram, *settings))
-    return W
+    scale = np.ones_like(W) if scale is None else scale
+    diagonal = np.maximum(gram.diagonal()[:, None], np.finfo(W.dtype).smallest_normal)
+    W, slope, scale = (np.array(x.T, order="C") for x in (W, slope / scale, scale))
+    inverse = 1 / (diagonal * scale)
+    gram = np.ascontiguousarray(gram)
+
+    def work(start: int, stop: int) -> None:
+        for first in range(start, stop, LANES):
+            part = [np.ascontiguousarray(x[:, first : min(first + LANES, stop)]) for x in (W, slope, scale, inverse)]
+            _descend(part[0], part[1], gram, part[2], part[3], number(floor), sweeps)
+            W[:, first : min(first + LANES, stop)] = part[0]
+
+    _threads.over_rows(W.shape[1], work)
+    return W.T
 
 
 @jit
-def _least_squares(W: Any, slope: Any, gram: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
-    m, r = W.shape
-    for i in range(m):
-        w, s = W[i], slope[i]
-        for _ in range(sweeps):
-            for k in range(r):
-                curvature = gram[k, k] + l2
-                if curvature > 0:
-                    new = max(w[k] - (s[k] + l1 + l2 * w[k]) / curvature, floor)
-                    d = new - w[k]
-                    w[k] = new
-                    if d != 0:
-                        g = gram[k]
-                        for j in range(r):
-                            s[j] += d * g[j]
+def _descend(w: Any, g: Any, gram: Any, scale: Any, inverse: Any, floor: Any, sweeps: int) -> None:
+    descend(w, g, gram, scale, inverse, w.shape[1], floor, sweeps)
 
 
-def newton_dense(
+@jit
+def descend(w: Any, g: Any, gram: Any, scale: Any, inverse: Any, count: int, floor: Any, sweeps: int) -> None:
+    """Sweeps over `count` rows at once, the columns of w (r, .), with slopes g S and curvatures S gram S.
+
+    `inverse` is 1 / (S times the diagonal of gram).
+    """
+    r = w.shape[0]
+    d = np.empty(count, w.dtype)
+    for _ in range(sweeps):
+        for k in range(r):
+            for i in range(count):
+                new = max(w[k, i] - g[k, i] * inverse[k, i], floor)
+                d[i] = (new - w[k, i]) * scale[k, i]
+                w[k, i] = new
+            for other in range(r):
+                x = gram[k, other]
+                for i in range(count):
+                    g[other, i] += d[i] * x
+
+
+def coordinate_dense(
     V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, l1: float, l2: float, floor: float, sweeps: int
 ) -> NDArray[Any]:
     """W (m, r) after some sweeps of Newton coordinate descent for a dense V (m, n)."""
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     number = W.dtype.type
     rest = H, H.sum(axis=1), number(l1), number(l2), number(floor), sweeps
-    _in_threads(W.shape[0], lambda start, stop: _newton_dense(V[start:stop], W[start:stop], *rest))
+    _threads.over_rows(W.shape[0], lambda start, stop: _coordinate_dense(V[start:stop], W[start:stop], *rest))
     return W
 
 
-def newton_sparse(
+def coordinate_sparse(
     values: NDArray[Any],
     view: tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None],
     W: NDArray[Any],
@@ -75,22 +98,10 @@ def newton_sparse(
     rest = Ht, Ht.sum(axis=0), number(l1), number(l2), number(floor), sweeps
 
     def work(start: int, stop: int) -> None:
-        _newton_sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
+        _coordinate_sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
-    _in_threads(W.shape[0], work, starts)
+    _threads.over_rows(W.shape[0], work, starts)
     return W
-
-
-def _in_threads(m: int, work: Any, starts: NDArray[Any] | None = None) -> None:
-    """`work` on ranges of rows, with about the same number of entries in each."""
-    count = min(m, 8)  # more than threads, as rows differ
-    if starts is None:
-        bounds = [m * i // count for i in range(count + 1)]
-    else:
-        targets = np.linspace(0, starts[-1], count + 1)[1:-1]
-        bounds = [0, *np.searchsorted(starts, targets).clip(0, m).tolist(), m]
-    ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
-    _threads.run(lambda rows: work(*rows), ranges)
 
 
 @inlined
@@ -117,7 +128,7 @@ def _newton_row(v: Any, y: Any, z: Any, H: Any, w: Any, sums: Any, l1: Any, l2: 
             g = sums[k] + l1 + l2 * old - numerator
             c = curvature + l2
             if g < 0:
-                new = max(old - g / c, floor)
+                new = max(old - g / max(c, least), floor)
             elif g > 0:
                 new = max(old * (c * old) / (g + c * old), floor)
             else:
@@ -132,7 +143,7 @@ def _newton_row(v: Any, y: Any, z: Any, H: Any, w: Any, sums: Any, l1: Any, l2: 
 
 
 @jit
-def _newton_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
+def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
     (m, n), r = V.shape, W.shape[1]
     tile = np.empty((TILE, n), V.dtype)
     y, z = np.empty(n, V.dtype), np.empty(n, V.dtype)
@@ -151,7 +162,7 @@ def _newton_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: An
 
 
 @jit
-def _newton_sparse(
+def _coordinate_sparse(
     values: Any,
     order: Any,
     starts: Any,
@@ -174,9 +185,6 @@ def _newton_sparse(
     for i in range(m):
         first, n = starts[i], starts[i + 1] - starts[i]
         w = W[i]
-        if n == 0:
-            w[:] = floor
-            continue
         H = gathered[: r * n].reshape(r, n)
         for p in range(n):
             v[p] = values[order[first + p]] if order.shape[0] else values[first + p]

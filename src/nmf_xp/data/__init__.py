@@ -50,6 +50,9 @@ class Data(Protocol):
     def with_values(self, values: Array) -> Data:
         """The same kind of data with other values at the stored entries."""
 
+    def with_both_orders(self) -> Data:
+        """The same data, stored so that rows and columns are both quickly found."""
+
     def flatten_stack(self, *, xp: Namespace) -> Data:
         """The same matrices with all leading axes as one."""
 
@@ -73,6 +76,9 @@ class Data(Protocol):
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         """(WH)^(beta-1) H^T over the whole domain; Y is WH at the stored entries (None for beta 1 and 2)."""
+
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        """One number for each row, t (..., m, 1), at the stored entries or broadcasting to them."""
 
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         """Sum over the matrix of Z, given on the stored entries: (...,)."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Part(NamedTuple):
     """What a block contributes: its rows of a result, and terms of sums over all rows."""
 
-    rows: Any  # an array of the shape of W's rows, or None where there is no such result
+    rows: Any  # an array with a row for each of W's, or None where there is no such result
     sums: tuple[Array, ...]
 
 
@@ -41,19 +41,19 @@ def sweep(
     starts = data.block_starts(W.shape[-1])
     if len(starts) < 3 or W.ndim > 2:
         return function(data, W, constraints)
-    rows = xp.empty(W.shape, dtype=W.dtype, device="cpu")
 
-    def work(share: list[tuple[int, int]]) -> tuple[bool, list[Array]]:
+    def work(share: list[tuple[int, int]]) -> tuple[list[Any], list[Array]]:
+        rows: list[Any] = []
         totals: list[Array] = []
         for start, stop in share:
             part = function(data.rows(start, stop), W[start:stop, :], constraints.rows(start, stop))
-            if part.rows is not None:
-                rows[start:stop, :] = part.rows  # lint: made here
+            rows.append(part.rows)
             for total, term in zip(totals, part.sums, strict=False):
                 total += term  # lint: made here
             totals = totals or [xp.asarray(term, device="cpu") for term in part.sums]
-        return part.rows is not None, totals
+        return rows, totals
 
     shares = _threads.run(work, _threads.shares(list(itertools.pairwise(starts))))
+    rows = [block for share, _ in shares for block in share]
     totals = zip(*(totals for _, totals in shares), strict=True)
-    return Part(rows if shares[0][0] else None, tuple(sum(terms[1:], terms[0]) for terms in totals))
+    return Part(None if rows[0] is None else xp.concat(rows), tuple(sum(terms[1:], terms[0]) for terms in totals))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _threads
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
@@ -42,16 +42,24 @@ class Dense(NamedTuple):
     def heaviest(self, *, xp: Namespace) -> float:
         return 1.0
 
+    def with_both_orders(self) -> Dense:
+        return self
+
     def flatten_stack(self, *, xp: Namespace) -> Dense:
         return self._replace(values=xp.reshape(self.values, (-1, *self.values.shape[-2:])))
 
     def block_starts(self, n_components: int) -> list[int]:
-        """Tiles of V and WH that share the cache with the factors; a larger rank needs taller ones to feed products."""
+        """Tiles of V and WH that share the cache with the factors; a larger rank needs taller ones to feed products.
+
+        There is one for each thread, unless the matrix is so small that threads cost more than they bring.
+        """
         m, n = self.shape[-2:]
         if self.values.ndim > 2 or not _compat.is_numpy(self.values):
             return [0, m]
         tile = 2**20 * (1 + n_components / 32)
         height = max(16, int(tile / (n * self.values.itemsize)))
+        if m * n >= 2**15:
+            height = min(height, -(-m // _threads.count()))
         return [*range(0, m, height), m]
 
     def rows(self, start: int, stop: int) -> Dense:
@@ -74,6 +82,9 @@ class Dense(NamedTuple):
             return full_domain_slope(W, H, H, beta=beta, xp=xp)
         assert Y is not None
         return self.contract(Y ** (beta - 1.0), H, xp=xp)
+
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        return t
 
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         return xp.sum(Z, axis=(-2, -1), dtype=dtype)
@@ -107,6 +118,9 @@ class DenseTransposed(Dense):
 
     def rows(self, start: int, stop: int) -> Dense:
         return DenseTransposed(self.values[:, start:stop])
+
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        return xp.matrix_transpose(t)
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return xp.matrix_transpose(H) @ xp.matrix_transpose(W)

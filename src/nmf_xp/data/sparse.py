@@ -121,6 +121,9 @@ class Sparse(NamedTuple):
             return full_domain_slope(W, H, G, beta=beta, xp=xp)
         return xp.concat([Y ** (beta - 1.0) @ xp.matrix_transpose(G) for Y in _model_blocks(W, H)], axis=0)
 
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        return xp.take(t[:, 0], self.i)
+
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         return xp.sum(Z, dtype=dtype)
 

@@ -31,12 +31,13 @@ class View(NamedTuple):
 
 def sampled_product(i: Array, j: Array, left: Array, right: Array, *, xp: Namespace) -> Array:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
+    if _compat.is_jax(left):
+        kernel, twin = _kernels.find("gathered_product", i, j, left, right), sampled_product_jax
+        return twin(i, j, left, right) if kernel is None else kernel(twin, i, j, left, right)
     kernel = _kernels.find("sampled_product", i, j, left, right)
     if kernel is not None:
         return kernel(i, j, left, right)
     step = max(1, CHUNK // left.shape[1])
-    if _compat.is_jax(left):
-        return _sampled_product_jax(i, j, left, right, step)
     parts = [
         xp.sum(xp.take(left, i[k : k + step], axis=0) * xp.take(right, j[k : k + step], axis=0), axis=-1)
         for k in range(0, max(1, i.shape[0]), step)
@@ -71,9 +72,10 @@ def _chunks_jax(step: int, *arrays: Array) -> tuple[Any, ...]:
     return tuple(jnp.reshape(jnp.pad(x, (0, padding)), (-1, min(step, length))) for x in arrays)
 
 
-def _sampled_product_jax(i: Array, j: Array, left: Array, right: Array, step: int) -> Array:
+def sampled_product_jax(i: Array, j: Array, left: Array, right: Array) -> Array:
+    """The sampled product, a chunk of entries at a time."""
     jax = importlib.import_module("jax")
-    chunks = _chunks_jax(step, i, j)
+    chunks = _chunks_jax(max(1, CHUNK // left.shape[1]), i, j)
     products = jax.lax.map(lambda ij: jax.numpy.sum(left[ij[0], :] * right[ij[1], :], axis=-1), chunks)
     return jax.numpy.ravel(products)[: i.shape[0]]
 

@@ -46,6 +46,9 @@ class Weighted(NamedTuple):
     def with_values(self, values: Array) -> Weighted:
         return self._replace(base=self.base.with_values(values))
 
+    def with_both_orders(self) -> Weighted:
+        return self._replace(base=self.base.with_both_orders())
+
     def flatten_stack(self, *, xp: Namespace) -> Weighted:
         return self._both(lambda base: base.flatten_stack(xp=xp))
 
@@ -76,6 +79,9 @@ class Weighted(NamedTuple):
             return self.base.contract(self.weights, H, xp=xp)
         Y = self.predict(W, H, xp=xp) if Y is None else Y
         return self.contract(Y if beta == 2 else Y ** (beta - 1.0), H, xp=xp)
+
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        return self.base.spread(t, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.base.sum(self.weights * Z, dtype=dtype, xp=xp)
@@ -126,6 +132,9 @@ class LineWeighted(NamedTuple):
     def with_values(self, values: Array) -> LineWeighted:
         return self._replace(base=self.base.with_values(values))
 
+    def with_both_orders(self) -> LineWeighted:
+        return self._replace(base=self.base.with_both_orders())
+
     def flatten_stack(self, *, xp: Namespace) -> LineWeighted:
         return self
 
@@ -150,6 +159,9 @@ class LineWeighted(NamedTuple):
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         return self.rows_weights * self.base.weighted_slope(W, H, H * self.columns_weights, beta=beta, xp=xp)
+
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        return self.base.spread(t, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.base.sum(self.stored * Z, dtype=dtype, xp=xp)

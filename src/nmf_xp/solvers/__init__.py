@@ -2,15 +2,25 @@
 
 A solver is a NamedTuple of Python scalars, hashable, so that a compiled loop can treat it as a constant. It never
 sees V, only a `Problem`. Adding one takes a file here and a line in `SOLVERS`.
+
+| file | algorithm | losses | an iteration reads V |
+|---|---|---|---|
+| `mu` | multiplicative updates | every beta | once |
+| `mm` | joint majorisation-minimisation with SQUAREM | every beta | 3 times, in a cycle of three updates |
+| `newton` | Newton's method, all rows at once | 1 | twice |
+| `cd` | coordinate descent on what is in `coordinate` | 1, 2 | twice; r times more for 1 without a kernel |
+| `extrapolation` | around `newton` and `cd` | | once more for the objective, but for 2 |
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nmf_xp.solvers.cd import AcceleratedCoordinateDescent, CoordinateDescent
-from nmf_xp.solvers.mm import AcceleratedMultiplicativeUpdate
+from nmf_xp.solvers.cd import CoordinateDescent
+from nmf_xp.solvers.extrapolation import Extrapolated
+from nmf_xp.solvers.mm import AcceleratedMajorizer
 from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.solvers.newton import Newton
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +28,7 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.problem import Problem
 
-__all__ = ["SOLVERS", "MultiplicativeUpdate", "Solver"]
+__all__ = ["LOSSES", "SOLVERS", "MultiplicativeUpdate", "Solver", "automatic"]
 
 
 class Factors(Protocol):
@@ -45,6 +55,14 @@ class Solver(Protocol):
     def fixed_h(self) -> bool:
         """Whether only W is updated."""
 
+    @property
+    def pace(self) -> int:
+        """Iterations of which at least one makes progress."""
+
+    @property
+    def stacks(self) -> bool:
+        """Whether NumPy runs a stack of small matrices faster than one after the other."""
+
     def prepare(self, problem: Problem) -> Problem:
         """The problem in the form that this algorithm reads best."""
 
@@ -57,7 +75,16 @@ class Solver(Protocol):
 
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "mu": MultiplicativeUpdate,
-    "mm": AcceleratedMultiplicativeUpdate,
-    "cd": AcceleratedCoordinateDescent,
-    "cd-plain": CoordinateDescent,
+    "mm": AcceleratedMajorizer,
+    "newton": lambda **settings: Extrapolated(Newton(**settings)),
+    "cd": lambda **settings: Extrapolated(CoordinateDescent(**settings)),
+    "cd-plain": lambda **settings: CoordinateDescent(**settings, sweeps=1),
 }
+
+LOSSES = {"newton": (1.0,), "cd": (1.0, 2.0), "cd-plain": (1.0, 2.0)}
+"""The betas of the solvers that do not take all."""
+
+
+def automatic(beta: float) -> str:
+    """The solver for a loss: what came first in `benchmarks/` on most data sets."""
+    return {1.0: "newton", 2.0: "cd"}.get(beta, "mm")

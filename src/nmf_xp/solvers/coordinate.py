@@ -20,9 +20,9 @@ damp by a constant that depends on the least entry of V instead. An L2 penalty a
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _kernels
+from nmf_xp import _compat, _kernels
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, sweep
 
@@ -35,32 +35,56 @@ if TYPE_CHECKING:
 
 
 def least_squares_sweeps(
-    W: Array, slope: Array, gram: Array, constraints: Constraints, *, floor: float, sweeps: int, xp: Namespace
+    W: Array,
+    slope: Array,
+    gram: Array,
+    constraints: Constraints,
+    *,
+    scale: Array | None = None,
+    floor: float,
+    sweeps: int,
+    xp: Namespace,
 ) -> Array:
-    """W (..., m, r) after some sweeps, from the slope (W H - V) H^T at W and gram = H H^T (..., r, r)."""
-    l2 = constraints.l2 or 0.0
-    kernel = _kernels.find("least_squares_sweeps", W, slope, gram)
-    if kernel is not None and W.ndim == 2 and not constraints.bounded:
-        return kernel(W, slope, gram, l1=constraints.l1 or 0.0, l2=l2, floor=floor, sweeps=sweeps)
+    """W (..., m, r) after some sweeps over the quadratic slope . d + d S gram S d / 2 of each row's change d.
+
+    `slope` is (..., m, r), `gram` (..., r, r), and S the diagonal matrix of the row's `scale` (..., m, r), or 1.
+    """
+    kernel = None if constraints.bounded or W.ndim > 2 else _kernels.find("least_squares_sweeps", W, slope, gram)
+    if kernel is not None:
+        return kernel(W, slope, gram, scale, floor=floor, sweeps=sweeps)
     tiny = float(xp.finfo(W.dtype).smallest_normal)
+    slope = slope if scale is None else slope / scale
+
+    def move(k: Any, old: Array, slope: Array) -> tuple[Array, Array]:
+        s = 1.0 if scale is None else _compat.column(scale, k)
+        row = xp.matrix_transpose(_compat.column(gram, k))
+        new = old - _compat.column(slope, k) / (xp.maximum(_compat.column(row, k), tiny) * s)
+        new = constraints.column(k).enforce(xp.maximum(new, floor), old, xp=xp)
+        return new, slope + (new - old) * s * row
+
     for _ in range(sweeps):
-        columns = []
-        for k in range(W.shape[-1]):
-            old = W[..., k : k + 1]
-            curvature = xp.maximum(gram[..., k : k + 1, k : k + 1] + l2, tiny)
-            new = xp.maximum(old - (slope[..., k : k + 1] + constraints.slope(old)) / curvature, floor)
-            new = constraints.column(k).enforce(new, old, xp=xp)
-            slope = slope + (new - old) * gram[..., k : k + 1, :]
-            columns.append(new)
-        W = xp.concat(columns, axis=-1)
+        W, slope = _compat.replace_columns(move, W, slope, xp=xp)
     return W
+
+
+def row_kernel(name: str, data: Data, W: Array, H: Array, constraints: Constraints) -> Callable[..., Array] | None:
+    """The kernel `name` for this kind of data, which visits row by row, if there is one."""
+    if constraints.bounded or W.ndim > 2:
+        return None
+    if isinstance(data, Dense):
+        kernel = _kernels.find(f"{name}_dense", data.values, W, H)
+        return kernel and functools.partial(kernel, data.matrix)
+    if isinstance(data, Sparse) and data.along.others is not None:
+        kernel = _kernels.find(f"{name}_sparse", data.values, W, H)
+        return kernel and functools.partial(kernel, data.values, data.along)
+    return None
 
 
 def newton_sweeps(
     data: Data, W: Array, H: Array, constraints: Constraints, *, floor: float, sweeps: int, xp: Namespace
 ) -> Array:
     """W (..., m, r) after some sweeps for the Kullback-Leibler divergence."""
-    kernel = None if constraints.bounded or W.ndim > 2 else _newton_kernel(data, W, H)
+    kernel = row_kernel("coordinate", data, W, H, constraints)
     if kernel is not None:
         return kernel(W, H, l1=constraints.l1 or 0.0, l2=constraints.l2 or 0.0, floor=floor, sweeps=sweeps)
 
@@ -70,36 +94,28 @@ def newton_sweeps(
     return sweep(block_sweeps, data, W, constraints, xp=xp).rows
 
 
-def _newton_kernel(data: Data, W: Array, H: Array) -> Callable[..., Array] | None:
-    """The kernel for this kind of data, if there is one."""
-    if isinstance(data, Dense):
-        kernel = _kernels.find("newton_dense", data.values, W, H)
-        return kernel and functools.partial(kernel, data.matrix)
-    if isinstance(data, Sparse) and data.along.others is not None:
-        kernel = _kernels.find("newton_sparse", data.values, W, H)
-        return kernel and functools.partial(kernel, data.values, data.along)
-    return None
-
-
 def _newton_sweeps(
     data: Data, W: Array, H: Array, constraints: Constraints, *, floor: float, sweeps: int, xp: Namespace
 ) -> Array:
-    tiny = float(xp.finfo(W.dtype).smallest_normal)
+    info = xp.finfo(W.dtype)
+    tiny, huge = float(info.smallest_normal) ** 0.5, float(info.max)
     l2 = constraints.l2 or 0.0
     sums = data.model_slope(W, H, None, beta=1.0, xp=xp)  # (..., 1, r) or (..., m, r)
+    Ht = xp.matrix_transpose(H)
+
+    def move(k: Any, old: Array, Y: Array) -> tuple[Array, Array]:
+        h = xp.matrix_transpose(_compat.column(Ht, k))
+        inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
+        quotient = data.values * inverse
+        g = _compat.column(sums, k) + constraints.slope(old) - data.contract(quotient, h, xp=xp)
+        c = data.contract(xp.minimum(quotient * inverse, huge), h * h, xp=xp) + l2
+        new = newton_step(old, g, c, tiny=tiny, xp=xp)
+        new = constraints.column(k).enforce(xp.maximum(new, floor), old, xp=xp)
+        return new, xp.maximum(Y + data.predict(new - old, h, xp=xp), floor * floor)  # rounding may reach below zero
+
     Y = data.predict(W, H, xp=xp)
     for _ in range(sweeps):
-        columns = []
-        for k in range(W.shape[-1]):
-            old, h = W[..., k : k + 1], H[..., k : k + 1, :]
-            quotient = data.values / Y
-            g = sums[..., k : k + 1] + constraints.slope(old) - data.contract(quotient, h, xp=xp)
-            c = data.contract(quotient / Y, h * h, xp=xp) + l2
-            new = newton_step(old, g, c, tiny=tiny, xp=xp)
-            new = constraints.column(k).enforce(xp.maximum(new, floor), old, xp=xp)
-            Y = xp.maximum(Y + data.predict(new - old, h, xp=xp), floor * floor)  # rounding may reach below zero
-            columns.append(new)
-        W = xp.concat(columns, axis=-1)
+        W, Y = _compat.replace_columns(move, W, Y, xp=xp)
     return W
 
 

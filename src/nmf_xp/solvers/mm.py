@@ -1,82 +1,153 @@
-r"""Multiplicative updates accelerated by SQUAREM, for every loss and every backend.
+r"""Joint majorisation-minimisation accelerated by SQUAREM, in plain array operations for every loss.
 
-Varadhan & Roland (2008), scheme S3, on the map F of one multiplicative iteration, in the square roots z of the factors
+**The map.** The divergence is majorised in W and H at once, at one reference (W', H') with Y' = W'H' (Marmin, Goulart &
+Fevotte 2023): with P = V * Y'^(beta-2) and Q = Y'^(beta-1), both of which are made once an iteration,
+
+    W <- W' * [P H'^T / (Q H'^T)]^gamma,     H <- H' * [chi1^T P / (chi2^T Q)]^gamma,
+
+    chi1 = W'^(2-beta) * W^(beta-1),     chi2 = W for beta < 1,  W^beta * W'^(1-beta) for beta >= 1.
+
+W moves first, and that is its multiplicative update. For beta 1 this is the EM algorithm of the Poisson model, one
+scaling aside. For beta 2, where products with V are all that counts, beyond [0, 2), and for zeros that are not
+stored, the map is an iteration of multiplicative updates.
+
+**The acceleration.** SQUAREM (Varadhan & Roland 2008), scheme S3, on the map F, in the square roots z of the factors
 (the metric of a Poisson rate, in which squares stay positive):
 
     r = z1 - z0,   v = (z2 - z1) - r,   a = max(1, |r| / |v|),   z' = z0 + 2 a r + a^2 v.
 
-One cycle is three iterations: F, F, and F at z'. It ends at the better one of F(z') and of z2, so the objective never
-rises. Factors are balanced first, since the scale between W and H is no part of the problem.
+A cycle is three iterations: F, F, and F at z'. As F never raises D, D(F(z')) <= D(z'): the cycle ends at F(z') where
+D(z') is no more than D(z1), else at z2, so the objective never rises. Both come from products that F makes anyway.
+The longest step is limited, by what has succeeded before. Factors are balanced first, since the scale between W and H
+is no part of the problem.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.optimality import objective
-from nmf_xp.solvers.mu import MultiplicativeUpdate, State
+from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.divergences import block_divergence
+from nmf_xp.optimality import objective, penalties
+from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
+from nmf_xp.updates import mm_step
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
-    from nmf_xp.problem import Problem
+    from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints, Problem
 
 
-LONGEST = 1024.0  # more is rounding error
+LEAST = 0.5  # of a factor, below which no extrapolation takes it: multiplicative updates hardly leave zero
+GROWTH = 2.0  # of the longest step, where it was taken with success; it shrinks as much otherwise
 
 
-class AcceleratedMultiplicativeUpdate(NamedTuple):
-    """Settings of the accelerated multiplicative updates."""
+class State(NamedTuple):
+    """The factors, and how far a cycle may go."""
+
+    W: Array
+    H: Array
+    longest: Array  # (..., 1, 1)
+
+
+class AcceleratedMajorizer(NamedTuple):
+    """Settings of the accelerated majorise-minimise iteration."""
 
     beta: float
     floor: float
     fixed_h: bool = False
+    pace: int = 1
+    stacks: bool = True
 
     def prepare(self, problem: Problem) -> Problem:
         """The problem as it is."""
         return problem
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
-        """The state at the start; W and H respect the floor."""
-        return State(W, H)
+        """The state at the start."""
+        size = xp.sum(W, axis=(-2, -1), keepdims=True)
+        return State(W, H, 0.0 * size + 1.0)
 
     def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
         """One cycle of three iterations."""
-        iterate = MultiplicativeUpdate(self.beta, self.floor, self.fixed_h).step
-        start = self._balanced(state, problem, xp=xp)
-        once = iterate(start, problem, xp=xp)
-        twice = iterate(once, problem, xp=xp)
-        ahead = iterate(self._ahead(start, once, twice, problem, xp=xp), problem, xp=xp)
-        better = self._objective(ahead, problem, xp=xp) <= self._objective(twice, problem, xp=xp)
-        better = better[..., None, None]
-        return State(*(xp.where(better, new, safe) for new, safe in zip(ahead, twice, strict=True)))
+        start = self._balanced(Factors(state.W, state.H), problem, xp=xp)
+        once, _ = self._map(start, problem, measured=False, xp=xp)
+        twice, safe = self._map(once, problem, xp=xp)
+        length = xp.minimum(_length(start, once, twice, xp=xp), state.longest)
+        ahead, risked = self._map(self._extrapolated(start, once, twice, length, problem, xp=xp), problem, xp=xp)
+        accepted: Any = risked <= safe
+        better = accepted[..., None, None]
+        W, H = (xp.where(better, new, old) for new, old in zip(ahead, twice, strict=True))
+        grown = xp.where(length >= state.longest, GROWTH * state.longest, state.longest)
+        return State(W, H, xp.where(better, grown, xp.maximum(state.longest / GROWTH, 1.0 + 0.0 * grown)))
 
-    def _objective(self, state: State, problem: Problem, *, xp: Namespace) -> Array:
-        return objective(problem, state.W, state.H, beta=self.beta, xp=xp)
+    def _map(
+        self, state: Factors, problem: Problem, *, measured: bool = True, xp: Namespace
+    ) -> tuple[Factors, Array | float]:
+        """One iteration, and the objective before it."""
+        data, w, h = problem
+        W, H = state
+        if not 0 <= self.beta < 2 or (data.has_absent and self.beta != 1) or self.fixed_h:
+            before = objective(problem, W, H, beta=self.beta, xp=xp) if measured else 0.0
+            return MultiplicativeUpdate(self.beta, self.floor, self.fixed_h).step(state, problem, xp=xp), before
 
-    def _ahead(self, start: State, once: State, twice: State, problem: Problem, *, xp: Namespace) -> State:
-        """The extrapolated factors, within floor and constraints."""
-        roots = [[xp.sqrt(x) for x in state] for state in (start, once, twice)]
-        changes = [z1 - z0 for z0, z1 in zip(roots[0], roots[1], strict=True)]
-        bends = [z2 - z1 - r for z1, z2, r in zip(roots[1], roots[2], changes, strict=True)]
-        tiny = float(xp.finfo(start.W.dtype).smallest_normal) ** 0.5
-        length = _norm(changes, xp=xp) / xp.maximum(_norm(bends, xp=xp), tiny)
-        length = xp.minimum(xp.maximum(length, 1.0), LONGEST)
+        def rows(block: Data, W: Array, constraints: Constraints) -> Part:
+            return self._rows(block, W, H, constraints, measured=measured, xp=xp)
+
+        W, sums = sweep(rows, data, W, w, xp=xp)
+        Ht = mm_step(xp.matrix_transpose(H), sums[:2], h.transposed(xp=xp), beta=self.beta, floor=self.floor, xp=xp)
+        before = sums[2] + penalties(problem, *state, xp=xp) if measured else 0.0
+        return Factors(W, xp.matrix_transpose(Ht)), before
+
+    def _rows(
+        self, block: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool, xp: Namespace
+    ) -> Part:
+        """New rows of W, and their share of what H needs, from one Y."""
+        beta = self.beta
+        Y = block.predict(W, H, xp=xp)
+        divergence = (block_divergence(block, W, H, Y, beta=beta, xp=xp),) if measured else ()
+        P = block.values / Y if beta == 1 else block.values / Y * Y ** (beta - 1.0)
+        parts = block.contract(P, H, xp=xp), block.model_slope(W, H, Y, beta=beta, xp=xp)
+        new = mm_step(W, parts, constraints, beta=beta, floor=self.floor, xp=xp)
+        ratio = new / W
+        # The reference W' times a power of the change, so that no power of W alone can overflow.
+        chi1 = W if beta == 1 else W * ratio ** (beta - 1.0)
+        chi2 = new if beta <= 1 else W * ratio**beta
+        Ht, turned, T = xp.matrix_transpose(H), block.T, xp.matrix_transpose
+        if beta == 1:
+            model = turned.model_slope(Ht, T(chi2), None, beta=1.0, xp=xp)
+        else:
+            model = turned.contract(Y ** (beta - 1.0), T(chi2), xp=xp)
+        return Part(new, (turned.contract(P, T(chi1), xp=xp), model, *divergence))
+
+    def _extrapolated(
+        self, start: Factors, once: Factors, twice: Factors, length: Array, problem: Problem, *, xp: Namespace
+    ) -> Factors:
+        """The factors further on, within floor and constraints."""
         ahead = []
-        for z, r, v, old, c in zip(roots[0], changes, bends, twice, (problem.w, problem.h), strict=True):
-            root = xp.maximum(z + 2.0 * length * r + length * length * v, 0.0)
-            ahead.append(c.enforce(xp.maximum(root * root, self.floor), old, xp=xp))
-        return State(ahead[0], start.H if self.fixed_h else ahead[1])
+        for x0, x1, x2, c in zip(start, once, twice, (problem.w, problem.h), strict=True):
+            z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
+            root = xp.maximum(z0 + 2.0 * length * (z1 - z0) + length * length * (z2 - z1 - (z1 - z0)), 0.0)
+            ahead.append(c.enforce(xp.maximum(root * root, xp.maximum(LEAST * x2, self.floor)), x2, xp=xp))
+        return Factors(ahead[0], start.H if self.fixed_h else ahead[1])
 
-    def _balanced(self, state: State, problem: Problem, *, xp: Namespace) -> State:
+    def _balanced(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
         """Columns of W and rows of H with equal sums, where nothing but the product matters."""
         if self.fixed_h or not (problem.w.free and problem.h.free):
             return state
         W, H = state
         scale = xp.sqrt(xp.matrix_transpose(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))
-        return State(xp.maximum(W * scale, self.floor), xp.maximum(H / xp.matrix_transpose(scale), self.floor))
+        return Factors(xp.maximum(W * scale, self.floor), xp.maximum(H / xp.matrix_transpose(scale), self.floor))
 
 
-def _norm(parts: list[Array], *, xp: Namespace) -> Array:
-    """Euclidean norm over both factors, of each matrix: (..., 1, 1)."""
-    squares = (xp.sum(x * x, axis=(-2, -1), keepdims=True) for x in parts)
-    return xp.sqrt(sum(squares))
+def _length(start: Factors, once: Factors, twice: Factors, *, xp: Namespace) -> Array:
+    """a = max(1, |r| / |v|) over both factors of each matrix: (..., 1, 1)."""
+    tiny = float(xp.finfo(start.W.dtype).smallest_normal)
+    change: Array | float = 0.0
+    bend: Array | float = 0.0
+    for x0, x1, x2 in zip(start, once, twice, strict=True):
+        z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
+        r = z1 - z0
+        change = change + xp.sum(r * r, axis=(-2, -1), keepdims=True)
+        bend = bend + xp.sum((z2 - z1 - r) ** 2, axis=(-2, -1), keepdims=True)
+    return xp.maximum(xp.sqrt(change / xp.maximum(bend, tiny)), 1.0)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Constraints, Problem
 
 
-class State(NamedTuple):
-    """The factors: all that multiplicative updates carry."""
+class Factors(NamedTuple):
+    """The factors: all that a solver carries which does not look back."""
 
     W: Array
     H: Array
@@ -28,23 +28,21 @@ class MultiplicativeUpdate(NamedTuple):
     beta: float
     floor: float
     fixed_h: bool = False
+    pace: int = 1
+    stacks: bool = True
 
     def prepare(self, problem: Problem) -> Problem:
         """The problem as it is."""
         return problem
 
-    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
         """The state at the start; W and H respect the floor."""
-        return State(W, H)
+        return Factors(W, H)
 
-    def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
+    def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
         """One iteration, in one pass over the data."""
         data, w, h = problem
         beta, floor = self.beta, self.floor
-        if beta == 1 and state.W.ndim > 2 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
-            kernel = _kernels.find("kl_iteration", data.values, *state)
-            if kernel is not None:
-                return State(*kernel(data.values, *state, floor=floor))
         Ht = xp.matrix_transpose(state.H)
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
@@ -54,6 +52,17 @@ class MultiplicativeUpdate(NamedTuple):
         # Frobenius needs no temporary of V's size, only two large products, and those gain nothing from blocks.
         W, sums = half(data, state.W, w) if beta == 2 else sweep(half, data, state.W, w, xp=xp)
         if self.fixed_h:
-            return State(W, state.H)
+            return Factors(W, state.H)
         Ht = mm_step(Ht, sums, h.transposed(xp=xp), beta=beta, floor=floor, xp=xp)
-        return State(W, xp.matrix_transpose(Ht))
+        return Factors(W, xp.matrix_transpose(Ht))
+
+    def steps(self, state: Factors, problem: Problem, n: int, *, xp: Namespace) -> Factors:
+        """`n` iterations: those of a stack of small NumPy matrices in a kernel."""
+        data, w, h = problem
+        if self.beta == 1 and state.W.ndim > 2 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
+            kernel = _kernels.find("kl_iterations", data.values, *state)
+            if kernel is not None:
+                return Factors(*kernel(data.values, *state, floor=self.floor, n=n))
+        for _ in range(n):
+            state = self.step(state, problem, xp=xp)
+        return state

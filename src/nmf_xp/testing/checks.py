@@ -13,7 +13,7 @@ import numpy as np
 
 import nmf_xp
 from nmf_xp import _compat
-from nmf_xp.testing import oracle
+from nmf_xp.testing import kernels, oracle
 from nmf_xp.testing.host_reads import run_without_host_reads
 from nmf_xp.testing.report import Skip
 from nmf_xp.updates import factor_floor
@@ -29,6 +29,7 @@ BETAS = (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 # What 20 iterations may differ by from the oracle, relative, in norm.
 AGREEMENT = {"float32": 1e-4, "float64": 1e-10}
 ITERATIONS = 20
+SOLVERS = (("newton", 1.0), ("cd", 1.0), ("cd", 2.0), ("mm", 0.5))
 
 
 def agrees_with_the_oracle(target: Target, dtype: str) -> str:
@@ -167,7 +168,7 @@ def a_second_call_compiles_nothing(target: Target, dtype: str) -> str:
 def starts_where_numpy_starts(target: Target, dtype: str) -> str:
     """The same random_state gives the same start as on NumPy."""
     V, _, _ = _problem(dtype)
-    options: dict[str, Any] = {"beta_loss": 1, "max_iter": 1, "tol": 0, "random_state": 7}
+    options: dict[str, Any] = {"beta_loss": 1, "solver": "mu", "max_iter": 1, "tol": 0, "random_state": 7}
     here, there = nmf_xp.nmf(target.asarray(V), 3, **options), nmf_xp.nmf(V, 3, **options)
     found = _distance(target, here.W, _compat.to_host(there.W))
     assert found <= 100 * np.finfo(dtype).eps, f"after one iteration W differs by {found:.1e} from NumPy's"
@@ -218,18 +219,43 @@ def penalised_objective_never_rises(target: Target, dtype: str) -> str:
     return f"largest rise {max(worst, 0) / np.finfo(dtype).eps:.1f} eps"
 
 
+def every_solver_agrees(target: Target, dtype: str) -> str:
+    """After 5 iterations each solver beside `mu` has reached what it reaches on NumPy in float64."""
+    worst = 0.0
+    for solver, beta in SOLVERS:
+        options: dict[str, Any] = {"beta_loss": beta, "solver": solver, "max_iter": 5, "tol": 0}
+        V, W, H = (x.astype(np.float64) for x in _problem(dtype))
+        expected = nmf_xp.nmf(V, 3, init=(W, H), **options).divergence
+        found = _factorize(target, *_problem(dtype), **options).divergence
+        worst = float(np.maximum(worst, abs(float(found) - expected) / expected))
+    assert worst <= 10 * AGREEMENT[dtype], f"a divergence differs by {worst:.1e} from NumPy's in float64"
+    return f"{worst / np.finfo(dtype).eps:.0f} eps"
+
+
 def sparse_equals_dense(target: Target, dtype: str) -> str:
     """A sparse V of the library's own kind gives what the dense one gives."""
     make = _sparse_maker(target)
     V, W, H = _problem(dtype)
     V = np.where(V < np.median(V), 0, V).astype(dtype)
     given = [target.asarray(x) for x in (W, H)]
-    options: dict[str, Any] = {"beta_loss": 1, "max_iter": ITERATIONS, "tol": 0, "init": tuple(given)}
+    options: dict[str, Any] = {"beta_loss": 1, "solver": "mu", "max_iter": ITERATIONS, "tol": 0, "init": tuple(given)}
     sparse = nmf_xp.nmf(make(target.asarray(V)), 3, **options)
     dense = nmf_xp.nmf(target.asarray(V), 3, **options)
     found = _distance(target, sparse.W, target.to_numpy(dense.W))
     assert found <= AGREEMENT[dtype], f"W differs by {found:.1e}"
     return f"{found / np.finfo(dtype).eps:.0f} eps"
+
+
+def kernels_equal_their_twins(target: Target, dtype: str) -> str:
+    """Each compiled kernel for its arrays finds what the same computation finds without it."""
+    names = kernels.names_for(target)
+    worst, bound = 0.0, 100 * float(np.finfo(dtype).eps)  # sums of up to 37 terms in another order
+    for name in names:
+        for found, expected in kernels.pairs(name, target, dtype):
+            distance = _distance(target, found, target.to_numpy(expected))
+            assert distance <= bound, f"{name} differs from its twin by {distance:.1e}; {bound:.0e} may be"
+            worst = max(worst, distance)
+    return f"{len(names)} kernels, {worst / np.finfo(dtype).eps:.0f} eps"
 
 
 CHECKS: tuple[Check, ...] = (
@@ -246,7 +272,9 @@ CHECKS: tuple[Check, ...] = (
     transform_agrees,
     weights_hide_what_is_unobserved,
     penalised_objective_never_rises,
+    every_solver_agrees,
     sparse_equals_dense,
+    kernels_equal_their_twins,
 )
 
 
@@ -265,7 +293,7 @@ def _problem(dtype: str, *, zeros: bool = True) -> tuple[np.ndarray[Any, Any], .
 def _factorize(target: Target, V: Any, W: Any, H: Any, **options: Any) -> nmf_xp.Result:
     """A fixed number of iterations, as the target runs them."""
     weights = options.pop("weights", None)
-    options = {"max_iter": ITERATIONS, "tol": 0, **options}
+    options = {"max_iter": ITERATIONS, "tol": 0, "solver": "mu", **options}
     run = target.compile(lambda V, W, H, weights: nmf_xp.nmf(V, 3, init=(W, H), weights=weights, **options))
     return run(*(target.asarray(x) for x in (V, W, H)), weights)
 

@@ -1,0 +1,262 @@
+"""Newton's method for the rows of a factor, each row in the cache: twins of `newton_rows` in `solvers/newton.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmf_xp import _threads
+from nmf_xp._kernels.compiling import inlined, jit
+from nmf_xp._kernels.coordinate import descend
+from nmf_xp._kernels.multiplicative import contract, predict, tiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH = 64  # rows, at most, whose models are minimised together, one to a lane of the vector registers
+
+
+def newton_dense(
+    V: NDArray[Any],
+    W: NDArray[Any],
+    H: NDArray[Any],
+    correlation: NDArray[Any],
+    *,
+    l1: float,
+    l2: float,
+    floor: float,
+    sweeps: int,
+    trials: int,
+) -> NDArray[Any]:
+    """W (m, r) after one step of Newton's method for each row of a dense V (m, n)."""
+    W, H = np.array(W, order="C"), np.ascontiguousarray(H)
+    settings = _settings(W, correlation, l1, l2, floor, sweeps, trials)
+    _threads.over_rows(
+        W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], H, H.sum(axis=1), *settings)
+    )
+    return W
+
+
+def newton_sparse(
+    values: NDArray[Any],
+    view: tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None],
+    W: NDArray[Any],
+    H: NDArray[Any],
+    correlation: NDArray[Any],
+    *,
+    l1: float,
+    l2: float,
+    floor: float,
+    sweeps: int,
+    trials: int,
+) -> NDArray[Any]:
+    """The same for the stored entries of a sparse V, as `view` orders them row by row."""
+    starts, columns, order = view
+    order = np.empty(0, dtype=starts.dtype) if order is None else order
+    W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
+    settings = _settings(W, correlation, l1, l2, floor, sweeps, trials)
+    sums = Ht.sum(axis=0)
+
+    def work(start: int, stop: int) -> None:
+        _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], Ht, sums, *settings)
+
+    _threads.over_rows(W.shape[0], work, starts)
+    return W
+
+
+def _settings(
+    W: NDArray[Any], correlation: NDArray[Any], l1: float, l2: float, floor: float, sweeps: int, trials: int
+) -> tuple[Any, ...]:
+    number = W.dtype.type
+    tiny = number(np.finfo(W.dtype).smallest_normal)
+    return np.ascontiguousarray(correlation), number(l1), number(l2), number(floor), tiny, sweeps, trials
+
+
+@jit
+def _dense(
+    V: Any, W: Any, H: Any, sums: Any, gram: Any, l1: Any, l2: Any, floor: Any, tiny: Any, sweeps: int, trials: int
+) -> None:
+    """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
+    (m, n), r = V.shape, W.shape[1]
+    size = min(BATCH, max(4, 2**15 // n // 4 * 4))
+    h, w, q, c = tiles(np.empty((1, 4, n), V.dtype), r)
+    h[:r, :n] = H
+    h[:, n:] = 1
+    squares = h * h
+    v, y = np.zeros((size, h.shape[1]), V.dtype), np.empty((size, h.shape[1]), V.dtype)
+    numerator, curvature = np.empty((size, w.shape[1]), V.dtype), np.empty((size, w.shape[1]), V.dtype)
+    change, slopes, work = np.empty((size, r), V.dtype), np.empty(size, V.dtype), np.empty((5, r, size), V.dtype)
+    one = floor / floor
+    for first in range(0, m, size):
+        height = min(size, m - first)
+        if V.strides[1] == V.itemsize:
+            v[:height, :n] = V[first : first + height]
+        else:  # along the columns, so that whole cache lines are used
+            for j in range(n):
+                for i in range(height):
+                    v[i, j] = V[first + i, j]
+        rows = W[first : first + height]
+        for i in range(0, height, 4):
+            for a in range(min(4, height - i)):
+                w[a, :r] = rows[i + a]
+            predict(w, h, y[i : i + 4])
+            for a in range(4):
+                for j in range(h.shape[1]):
+                    z = one / y[i + a, j]
+                    x = v[i + a, j] * z
+                    q[a, j] = x
+                    c[a, j] = x * z
+            contract(q, h, numerator[i : i + 4])
+            contract(c, squares, curvature[i : i + 4])
+        minimise(rows, numerator, curvature, sums, gram, l1, l2, floor, tiny, sweeps, work, change, slopes)
+        for i in range(0, height, 4):
+            for a in range(min(4, height - i)):
+                w[a, :r] = change[i + a]
+            predict(w, h, q)
+            for a in range(min(4, height - i)):
+                row, d = rows[i + a], change[i + a]
+                t = length(v[i + a], y[i + a], q[a], d, row, sums, slopes[i + a], l1, l2, floor, tiny, trials)
+                for k in range(r):
+                    row[k] = max(row[k] + t * d[k], floor)
+        w[:, :r] = 1
+
+
+@jit
+def _sparse(
+    values: Any,
+    order: Any,
+    starts: Any,
+    columns: Any,
+    W: Any,
+    Ht: Any,
+    sums: Any,
+    gram: Any,
+    l1: Any,
+    l2: Any,
+    floor: Any,
+    tiny: Any,
+    sweeps: int,
+    trials: int,
+) -> None:
+    """A batch of rows at a time."""
+    m, r = W.shape
+    longest = 1
+    for first in range(0, m, BATCH):
+        longest = max(longest, starts[min(first + BATCH, m)] - starts[first])
+    v, y, e = np.empty(longest, values.dtype), np.empty(longest, values.dtype), np.empty(longest, values.dtype)
+    numerator, curvature = np.empty((BATCH, r), W.dtype), np.empty((BATCH, r), W.dtype)
+    change, slopes, work = np.empty((BATCH, r), W.dtype), np.empty(BATCH, W.dtype), np.empty((5, r, BATCH), W.dtype)
+    zero = floor * 0
+    for first in range(0, m, BATCH):
+        rows = W[first : first + BATCH]
+        begin = starts[first]
+        numerator[:] = 0
+        curvature[:] = 0
+        for i in range(rows.shape[0]):
+            w, num, cur = rows[i], numerator[i], curvature[i]
+            for p in range(starts[first + i], starts[first + i + 1]):
+                x = values[order[p]] if order.shape[0] else values[p]
+                h = Ht[columns[p]]
+                total = zero
+                for k in range(r):
+                    total += w[k] * h[k]
+                q = x / total
+                c = q / total
+                for k in range(r):
+                    num[k] += q * h[k]
+                    cur[k] += c * h[k] * h[k]
+                v[p - begin], y[p - begin] = x, total
+        minimise(rows, numerator, curvature, sums, gram, l1, l2, floor, tiny, sweeps, work, change, slopes)
+        for i in range(rows.shape[0]):
+            row, d = rows[i], change[i]
+            a, b = starts[first + i] - begin, starts[first + i + 1] - begin
+            for p in range(a, b):
+                h = Ht[columns[p + begin]]
+                total = zero
+                for k in range(r):
+                    total += d[k] * h[k]
+                e[p] = total
+            t = length(v[a:b], y[a:b], e[a:b], d, row, sums, slopes[i], l1, l2, floor, tiny, trials)
+            for k in range(r):
+                row[k] = max(row[k] + t * d[k], floor)
+
+
+@jit
+def minimise(
+    W: Any,
+    numerator: Any,
+    curvature: Any,
+    sums: Any,
+    gram: Any,
+    l1: Any,
+    l2: Any,
+    floor: Any,
+    tiny: Any,
+    sweeps: int,
+    work: Any,
+    change: Any,
+    slopes: Any,
+) -> None:
+    """For each row of W the change that sweeps over its model make, and the slope along it at the start."""
+    m, r = W.shape
+    w, g, scale, inverse, slope = work[0], work[1], work[2], work[3], work[4]
+    one, root = floor / floor, np.sqrt(tiny)
+    for i in range(m):
+        for k in range(r):
+            w[k, i], g[k, i], scale[k, i] = W[i, k], numerator[i, k], curvature[i, k]
+    for k in range(r):
+        for i in range(m):
+            s = np.sqrt(max(scale[k, i] + l2, root))
+            x = one / s
+            slope[k, i] = sums[k] + l1 + l2 * w[k, i] - g[k, i]
+            scale[k, i], inverse[k, i], g[k, i] = s, x, slope[k, i] * x
+    descend(w, g, gram, scale, inverse, m, floor, sweeps)
+    slopes[:] = 0
+    for i in range(m):
+        for k in range(r):
+            change[i, k] = w[k, i] - W[i, k]
+            slopes[i] += slope[k, i] * change[i, k]
+
+
+@inlined
+def length(
+    v: Any,
+    y: Any,
+    e: Any,
+    d: Any,
+    w: Any,
+    sums: Any,
+    first: Any,
+    l1: Any,
+    l2: Any,
+    floor: Any,
+    tiny: Any,
+    trials: int,
+) -> Any:
+    """The longest step found along d at which the divergence still falls; `first` is its slope at 0."""
+    zero = floor * 0
+    one = floor / floor
+    if not first < 0:
+        return zero
+    linear = ridge = zero
+    for k in range(d.shape[0]):
+        linear += d[k] * (sums[k] + l1 + l2 * w[k])
+        ridge += l2 * d[k] * d[k]
+    low, high, t = zero, one, one
+    at_low, at_high = first, zero
+    least = floor * floor
+    for trial in range(trials + 1):
+        total = zero
+        for j in range(v.shape[0]):
+            total += v[j] * e[j] / max(y[j] + t * e[j], least)
+        slope = linear + t * ridge - total
+        if slope <= 0:
+            low, at_low = t, slope
+            if trial == 0:
+                break
+        else:
+            high, at_high = t, slope
+        share = at_low / min(at_low - max(at_high, zero), -tiny)
+        t = low + (high - low) * min(max(share, one / 20), one - one / 20)
+    return low

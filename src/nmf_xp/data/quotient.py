@@ -1,0 +1,32 @@
+"""(V / WH) H^T, which is all that the Kullback-Leibler updates take from V: fused, where there is a kernel for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nmf_xp import _compat, _kernels
+from nmf_xp.data.dense import Dense, DenseTransposed
+from nmf_xp.data.sparse import Sparse
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array
+    from nmf_xp.data import Data
+
+KERNELS: dict[type, str] = {
+    Dense: "dense_quotient",
+    DenseTransposed: "transposed_quotient",
+    Sparse: "sparse_quotient",
+}
+
+
+def contract_quotient(data: Data, W: Array, H: Array) -> Array:
+    """(V / WH) H^T over the entries, weighted as they are: (..., m, r)."""
+    name = KERNELS.get(type(data))
+    kernel = None if name is None else _kernels.find(name, data.values, W, H)
+    return unfused(data, W, H) if kernel is None else kernel(unfused, data, W, H)
+
+
+def unfused(data: Data, W: Array, H: Array) -> Array:
+    """The same with V / WH in memory."""
+    xp = _compat.array_namespace(W)
+    return data.contract(_compat.divide_into(data.values, data.predict(W, H, xp=xp)), H, xp=xp)

@@ -1,0 +1,165 @@
+"""Extrapolation with restart, around any solver that updates one factor after the other and never raises the objective.
+
+Each new factor is moved on in the direction of its last change, by a share that grows while the objective falls; where
+it rises, the iteration is dropped and the share reduced (Ang & Gillis 2019, algorithm 3). Only what was accepted is
+seen outside, so the objective never rises. The iteration after a dropped one does not extrapolate, so that one of two
+makes progress.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from nmf_xp.divergences import data_divergence
+from nmf_xp.optimality import objective, penalties
+from nmf_xp.solvers.mu import Factors
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints, Problem
+
+MOMENTUM, GROWTH, LIMIT_GROWTH, REDUCTION = 0.5, 1.05, 1.01, 1.5  # as published
+
+
+class BlockSolver(Protocol):
+    """A solver that updates W, and H as the W of the transposed problem."""
+
+    @property
+    def beta(self) -> float:
+        """The beta of the divergence."""
+
+    @property
+    def floor(self) -> float:
+        """The least value of a factor's entry."""
+
+    @property
+    def fixed_h(self) -> bool:
+        """Whether only W is updated."""
+
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem in the form that this algorithm reads best."""
+
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
+        """The factors to begin with."""
+
+    def half(
+        self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
+    ) -> tuple[Array, Array | None]:
+        """The new W; for the Frobenius loss also V H^T."""
+
+
+def alternate(solver: BlockSolver, state: Any, problem: Problem, *, xp: Namespace) -> Factors:
+    """One iteration without extrapolation: W, then H with the new W."""
+    W = solver.half(problem.data, state.W, state.H, problem.w, xp=xp)[0]
+    return Factors(W, state.H if solver.fixed_h else half_h(solver, problem, W, state.H, xp=xp)[0])
+
+
+def half_h(solver: BlockSolver, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array | None]:
+    """The new H, with the product that comes with it."""
+    Ht, Wt = xp.matrix_transpose(H), xp.matrix_transpose(W)
+    Ht, product = solver.half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp)
+    return xp.matrix_transpose(Ht), product
+
+
+class State(NamedTuple):
+    """The accepted factors, what the next iteration starts from, and how far it extrapolates."""
+
+    W: Array  # accepted, extrapolated
+    H: Array  # accepted
+    W_new: Array  # W before its extrapolation
+    H_ahead: Array  # H after its extrapolation
+    momentum: Array  # (...,): the share of the last change that is added
+    limit: Array  # (...,): what it may grow to
+    good: Array  # (...,): the last one that was accepted
+    pause: Array  # (...,): 1 after an iteration that was dropped, else 0
+    objective: Array  # (...,): of the accepted factors
+    constant: Array  # (...,): half the sum of the squares of V, for the Frobenius loss
+
+
+class Extrapolated(NamedTuple):
+    """A solver with extrapolation; one factor alone is a convex problem for beta 1 and 2, and is left to it."""
+
+    inner: Any  # a BlockSolver
+    pace: int = 2
+    stacks: bool = False
+
+    @property
+    def beta(self) -> float:
+        """The beta of the divergence."""
+        return self.inner.beta
+
+    @property
+    def floor(self) -> float:
+        """The least value of a factor's entry."""
+        return self.inner.floor
+
+    @property
+    def fixed_h(self) -> bool:
+        """Whether only W is updated."""
+        return self.inner.fixed_h
+
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem in the form that the solver reads best."""
+        return self.inner.prepare(problem)
+
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State | Factors:
+        """The state at the start."""
+        W, H = self.inner.init(problem, W, H, xp=xp)
+        if self.fixed_h:
+            return Factors(W, H)
+        start = objective(problem, W, H, beta=self.beta, xp=xp)
+        zero = 0.0 * start
+        constant = zero
+        if self._has_gram(problem.data):
+            constant = zero + data_divergence(problem.data, 0.0 * W, H, beta=2.0, xp=xp)
+        momentum = zero + MOMENTUM
+        return State(W, H, W, H, momentum, zero + 1.0, momentum, zero, start, constant)
+
+    def step(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
+        """One iteration: extrapolated where that lowers the objective, else back to the accepted factors."""
+        if isinstance(state, Factors):
+            return alternate(self.inner, state, problem, xp=xp)
+        share = xp.astype((1.0 - state.pause) * state.momentum, state.W.dtype)[..., None, None]
+        W_new, _ = self.inner.half(problem.data, state.W, state.H_ahead, problem.w, xp=xp)
+        W = problem.w.enforce(self._ahead(W_new, state.W_new, share, xp=xp), W_new, xp=xp)
+        H, product = half_h(self.inner, problem, W, state.H_ahead, xp=xp)
+        H_ahead = problem.h.enforce(self._ahead(H, state.H, share, xp=xp), H, xp=xp)
+        current = self._objective(state, problem, W, H, product, xp=xp)
+        fell, one = current <= state.objective, 0.0 * state.limit + 1.0
+
+        def choose(yes: Array, no: Array) -> Array:
+            condition = fell[..., None, None] if yes.ndim > fell.ndim else fell
+            return xp.where(condition, yes, no)
+
+        return State(
+            choose(W, state.W),
+            choose(H, state.H),
+            choose(W_new, state.W),
+            choose(H_ahead, state.H),
+            choose(xp.minimum(state.limit, GROWTH * state.momentum), state.momentum / REDUCTION),
+            choose(xp.minimum(LIMIT_GROWTH * state.limit, one), state.good),
+            choose(state.momentum, state.good),
+            choose(0.0 * one, one),
+            choose(current, state.objective),
+            state.constant,
+        )
+
+    def _ahead(self, new: Array, old: Array, share: Array, *, xp: Namespace) -> Array:
+        """Beyond `new` in the direction from `old`, but not below half of it: what is cut to zero comes back slowly."""
+        return xp.maximum(new + share * (new - old), xp.maximum(0.5 * new, self.floor))
+
+    def _has_gram(self, data: Data) -> bool:
+        """Whether the objective follows from products that an iteration makes anyway."""
+        return self.beta == 2 and not data.weighted
+
+    def _objective(
+        self, state: State, problem: Problem, W: Array, H: Array, product: Array | None, *, xp: Namespace
+    ) -> Array:
+        if product is None or not self._has_gram(problem.data):
+            return objective(problem, W, H, beta=self.beta, xp=xp)
+        dtype, Ht = state.objective.dtype, xp.matrix_transpose(H)
+        gram_w, gram_h = xp.matrix_transpose(W) @ W, H @ Ht
+        inner = xp.sum(Ht * product, axis=(-2, -1), dtype=dtype)
+        square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=dtype)
+        return state.constant - inner + 0.5 * square + penalties(problem, W, H, xp=xp)

@@ -1,0 +1,140 @@
+r"""Newton's method for the Kullback-Leibler loss: every row of W at once, H fixed, with a line search of its own.
+
+With Y = WH, the rows of W are independent, and row i has
+
+    slope        G_ik  = sum_j (1 - v_ij / y_ij) h_kj
+    curvature    Q_ikl = sum_j (v_ij / y_ij^2) h_kj h_lj.
+
+A matrix for each row costs r products of the size of WH. Its diagonal, s_ik^2 = Q_ikk, costs one, and how components
+overlap is much the same in all rows: with 1/y_ij for v_ij / y_ij^2, which is its mean for counts, and with the product
+of its marginals for y_ij, it is C = corr(H diag(1/y_j) H^T). So Q_i is replaced by S_i C S_i, the quadratic model is
+decreased by sweeps of coordinate descent within the bounds, and the row moves by the longest step t <= 1 found at
+which the divergence still falls along its direction d,
+
+    phi'(t) = sum_k d_k sum_j h_kj - sum_j v_ij e_ij / (y_ij + t e_ij) <= 0,     e = d H.
+
+phi is convex, so it falls from 0 to such a t: no step raises D, and no divergence is computed. To take the curvature
+at its mean is Fisher scoring; coordinate descent (Hsieh & Dhillon 2011) needs r passes where this takes four products.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nmf_xp import _compat
+from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel
+from nmf_xp.solvers.extrapolation import alternate
+from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints, Problem
+
+SWEEPS, TRIALS, MULTIPLICATIVE = 2, 3, 3
+
+
+class Newton(NamedTuple):
+    """Settings of Newton's method."""
+
+    beta: float
+    floor: float
+    fixed_h: bool = False
+    pace: int = 1
+    stacks: bool = False
+
+    def prepare(self, problem: Problem) -> Problem:
+        """Sparse data in both orders."""
+        return problem._replace(data=problem.data.with_both_orders())
+
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
+        """The factors after some multiplicative iterations, for a model far from the data leads into poor minima."""
+        state = Factors(W, H)
+        if not self.fixed_h:
+            multiplicative = MultiplicativeUpdate(self.beta, self.floor)
+            for _ in range(MULTIPLICATIVE):
+                state = multiplicative.step(state, problem, xp=xp)
+        return Factors(state.W, state.H)
+
+    def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
+        """One iteration."""
+        return alternate(self, state, problem, xp=xp)
+
+    def half(
+        self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
+    ) -> tuple[Array, Array | None]:
+        """The new W."""
+        correlation = shared_correlation(W, H, xp=xp)
+        kernel = row_kernel("newton", data, W, H, constraints)
+        if kernel is not None:
+            l1, l2 = constraints.l1 or 0.0, constraints.l2 or 0.0
+            W = kernel(W, H, correlation, l1=l1, l2=l2, floor=self.floor, sweeps=SWEEPS, trials=TRIALS)
+            return W, None
+
+        def rows(block: Data, W: Array, constraints: Constraints) -> Part:
+            return Part(newton_rows(block, W, H, correlation, constraints, floor=self.floor, xp=xp), ())
+
+        return sweep(rows, data, W, constraints, xp=xp).rows, None
+
+
+def shared_correlation(W: Array, H: Array, *, xp: Namespace) -> Array:
+    """C (..., r, r): how much the rows of H overlap, with a unit diagonal."""
+    tiny = float(xp.finfo(W.dtype).smallest_normal)
+    sums = xp.sum(W, axis=-2, keepdims=True) @ H  # of the columns of WH
+    gram = (H / xp.maximum(sums, tiny)) @ xp.matrix_transpose(H)
+    eye = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
+    length = xp.sqrt(xp.maximum(xp.sum(gram * eye, axis=-1, keepdims=True), tiny))
+    return gram / length / xp.matrix_transpose(length)
+
+
+def newton_rows(
+    data: Data, W: Array, H: Array, correlation: Array, constraints: Constraints, *, floor: float, xp: Namespace
+) -> Array:
+    """W (..., m, r) after one step of Newton's method for each of its rows."""
+    info = xp.finfo(W.dtype)
+    tiny, huge = float(info.smallest_normal), float(info.max)
+    V, Y = data.values, data.predict(W, H, xp=xp)
+    l1, l2 = constraints.l1 or 0.0, constraints.l2 or 0.0
+    model = data.model_slope(W, H, None, beta=1.0, xp=xp)
+    inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
+    quotient = V * inverse
+    slope = model + constraints.slope(W) - data.contract(quotient, H, xp=xp)
+    curvature = data.contract(xp.minimum(quotient * inverse, huge), H * H, xp=xp) + l2
+    scale = xp.sqrt(xp.maximum(curvature, tiny**0.5))
+    new = least_squares_sweeps(W, slope, correlation, constraints, scale=scale, floor=floor, sweeps=SWEEPS, xp=xp)
+
+    change = new - W
+    E = data.predict(change, H, xp=xp)
+    VE = V * E
+    ones = xp.ones_like(H[..., :1, :])
+    linear = xp.sum(change * (model + l1), axis=-1, keepdims=True)
+    ridge = [l2 * xp.sum(change * x, axis=-1, keepdims=True) for x in (W, change)]
+
+    def derivative(t: Array) -> Array:
+        Yt = xp.maximum(Y + data.spread(t, xp=xp) * E, floor * floor)
+        return linear + ridge[0] + t * ridge[1] - data.contract(VE / Yt, ones, xp=xp)
+
+    first = xp.sum(slope * change, axis=-1, keepdims=True)
+    t = longest_descent(derivative, first, tiny=tiny, xp=xp)
+    return constraints.enforce(xp.maximum(W + t * change, floor), W, xp=xp)
+
+
+def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny: float, xp: Namespace) -> Array:
+    """For each row the largest t <= 1 of some trials at which the derivative of a convex function is not positive.
+
+    `first` is the derivative at 0. Trials follow the secant between the last two signs.
+    """
+    low, high = xp.zeros_like(first), xp.ones_like(first)
+    at_low, at_high = first, derivative(high)
+    low = xp.where(at_high <= 0, high, low)
+    for _ in range(TRIALS):
+        share = at_low / xp.minimum(at_low - xp.maximum(at_high, 0.0), -tiny)
+        t = low + (high - low) * xp.clip(share, 0.05, 0.95)
+        slope = derivative(t)
+        falls = slope <= 0
+        low, at_low = xp.where(falls, t, low), xp.where(falls, slope, at_low)
+        high, at_high = xp.where(falls, high, t), xp.where(falls, at_high, slope)
+    return xp.where(first < 0, low, 0.0)

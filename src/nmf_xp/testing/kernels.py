@@ -1,0 +1,190 @@
+"""Each kernel and its twin on the same random arrays; a test demands that none is forgotten.
+
+Kernels for NumPy are met where they are used, in an iteration of a solver with them and without. Those for JAX are
+called by themselves, interpreted where there is no GPU, and compared with their twin on NumPy in float64, since a GPU
+may multiply in TF32.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+
+from nmf_xp import _compat, _kernels
+from nmf_xp.data import Dense, as_data
+from nmf_xp.data.dense import DenseTransposed
+from nmf_xp.data.quotient import unfused
+from nmf_xp.divergences import data_divergence
+from nmf_xp.problem import Problem
+from nmf_xp.solvers import MultiplicativeUpdate
+from nmf_xp.solvers.cd import CoordinateDescent
+from nmf_xp.solvers.newton import Newton
+from nmf_xp.testing.report import Skip
+from nmf_xp.updates import factor_floor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nmf_xp.testing.backends import Target
+
+    Pair = tuple[Any, Any]
+
+ROWS, COLUMNS, RANK, MEMBERS = 37, 23, 5, 3
+
+
+def pairs(name: str, target: Target, dtype: str) -> Iterator[Pair]:
+    """What the kernel finds, and what its twin does."""
+    yield from FOR_JAX[name](target, dtype) if name in FOR_JAX else _with_and_without(name, target, dtype)
+
+
+def _with_and_without(name: str, target: Target, dtype: str) -> Iterator[Pair]:
+    used: set[str] = set()
+    find = _kernels.find
+
+    def observed(wanted: str, *arrays: Any) -> Any:
+        kernel = find(wanted, *arrays)
+        used.update(() if kernel is None else (wanted,))
+        return kernel
+
+    with mock.patch.object(_kernels, "find", observed), mock.patch.object(_kernels, "LEAST", 0):
+        found = FOR_NUMPY[name](target, dtype)
+    assert name in used, f"{name} is not used where it should be"
+    with mock.patch.object(_kernels, "find", return_value=None):
+        expected = FOR_NUMPY[name](target, dtype)
+    yield from zip(found, expected, strict=True)
+
+
+def names_for(target: Target) -> list[str]:
+    """The kernels for the target's arrays; Skip where there are none."""
+    if not _kernels.wanted():
+        msg = "NMF_XP_KERNELS=0 leaves kernels out"
+        raise Skip(msg)
+    if target.is_jax:
+        missing = [] if importlib.util.find_spec("jax.experimental.pallas.triton") else ["jax.experimental.pallas"]
+        names = list(FOR_JAX)
+    elif _compat.is_numpy(target.asarray(np.ones(1))):
+        missing = [library for library in ("numba", "scipy") if importlib.util.find_spec(library) is None]
+        names = list(FOR_NUMPY)
+    else:
+        msg = "no kernel is for its arrays"
+        raise Skip(msg)
+    if missing:
+        msg = f"{', '.join(missing)} not installed"
+        raise Skip(msg)
+    return names
+
+
+def _numbers(dtype: str, *, members: int | None = None) -> tuple[np.ndarray[Any, Any], ...]:
+    """Counts, half of them zeros, and factors with entries at the floor; the factors of many members, on request."""
+    rng = np.random.default_rng(11)
+    stack = () if members is None else (members,)
+    V = rng.poisson(0.7, (ROWS, COLUMNS)).astype(dtype)
+    W, H = rng.random((*stack, ROWS, RANK)) + 0.1, rng.random((*stack, RANK, COLUMNS)) + 0.1
+    W, H = (np.where(rng.random(x.shape) < 0.2, _floor(dtype), x).astype(dtype) for x in (W, H))
+    W[..., 0], H[..., 0, :] = 0.5, 0.5  # so that the model is above the floor
+    return V, W, H
+
+
+def _floor(dtype: str) -> float:
+    return factor_floor(np.dtype(dtype), beta=1.0, xp=_compat.array_namespace(np.ones(1)))
+
+
+def _divergence(target: Target, dtype: str) -> list[Any]:
+    V, W, H = (target.asarray(x) for x in _numbers(dtype))
+    return [data_divergence(Dense(V), W, H, beta=1.0, xp=target.xp)]
+
+
+def _divergences(target: Target, dtype: str) -> list[Any]:
+    V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
+    return [data_divergence(Dense(V), W, H, beta=1.0, xp=target.xp)]
+
+
+def _iterations(target: Target, dtype: str) -> list[Any]:
+    V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
+    solver, problem = MultiplicativeUpdate(1.0, _floor(dtype)), Problem(Dense(V))
+    return list(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
+
+
+def _step(settings: Any, beta: float = 1.0, *, sparse: bool = False) -> Callable[[Target, str], list[Any]]:
+    """One iteration of a solver."""
+
+    def work(target: Target, dtype: str) -> list[Any]:
+        V, W, H = (target.asarray(x) for x in _numbers(dtype))
+        data = as_data(importlib.import_module("scipy.sparse").csr_array(V)) if sparse else Dense(V)
+        solver, xp = settings(beta=beta, floor=_floor(dtype)), target.xp
+        problem = solver.prepare(Problem(data))
+        state = solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp)
+        return [state.W, state.H]
+
+    return work
+
+
+def _dense_quotient(target: Target, dtype: str) -> Iterator[Pair]:
+    yield from _dense(target, dtype, transposed=False)
+
+
+def _transposed_quotient(target: Target, dtype: str) -> Iterator[Pair]:
+    yield from _dense(target, dtype, transposed=True)
+
+
+def _dense(target: Target, dtype: str, *, transposed: bool) -> Iterator[Pair]:
+    V, W, H = _numbers(dtype)
+    kernel = _kernel(target, "fused_dense", "quotient", transposed=transposed)
+    V, kind = (V.T, DenseTransposed) if transposed else (V, Dense)
+    found = kernel(target.asarray(V), target.asarray(W), target.asarray(H))
+    yield found, unfused(kind(_wide(V)), _wide(W), _wide(H))
+
+
+def _sparse_quotient(target: Target, dtype: str) -> Iterator[Pair]:
+    """Along the rows, whose entries are in order, and along the columns, which find theirs by an index."""
+    V, W, H = _numbers(dtype)
+    data, kernel = _sparse(target, V), _kernel(target, "fused_sparse", "quotient")
+    W_here, Ht_here = target.asarray(W), target.asarray(H.T)
+    yield kernel(data.values, data.along, W_here, Ht_here), unfused(Dense(_wide(V)), _wide(W), _wide(H))
+    found = kernel(data.values, data.across, Ht_here, W_here)
+    yield found, unfused(Dense(_wide(V.T)), _wide(H.T), _wide(W.T))
+
+
+def _gathered_product(target: Target, dtype: str) -> Iterator[Pair]:
+    V, W, H = _numbers(dtype)
+    data, kernel = _sparse(target, V), _kernel(target, "fused_sparse", "product")
+    expected = (_wide(W) @ _wide(H))[V > 0]
+    yield kernel(data.i, data.j, target.asarray(W), target.asarray(H.T)), expected
+
+
+def _kernel(target: Target, module: str, name: str, **options: Any) -> Callable[..., Any]:
+    """A kernel as the target runs it: on its GPU, or interpreted."""
+    kernel = getattr(importlib.import_module(f"nmf_xp._kernels.{module}"), name)
+    return target.compile(functools.partial(kernel, interpret=target.device.platform != "gpu", **options))
+
+
+def _sparse(target: Target, V: np.ndarray[Any, Any]) -> Any:
+    return as_data(importlib.import_module("jax.experimental.sparse").BCOO.fromdense(target.asarray(V)))
+
+
+def _wide(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x.astype(np.float64)
+
+
+FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
+    "kl_divergence": _divergences,
+    "kl_entries": _divergence,
+    "kl_iterations": _iterations,
+    "least_squares_sweeps": _step(CoordinateDescent, beta=2.0),
+    "coordinate_dense": _step(CoordinateDescent),
+    "coordinate_sparse": _step(CoordinateDescent, sparse=True),
+    "newton_dense": _step(Newton),
+    "newton_sparse": _step(Newton, sparse=True),
+    "sampled_product": _step(MultiplicativeUpdate, sparse=True),
+}
+FOR_JAX: dict[str, Callable[[Target, str], Iterator[Pair]]] = {
+    "dense_quotient": _dense_quotient,
+    "transposed_quotient": _transposed_quotient,
+    "sparse_quotient": _sparse_quotient,
+    "gathered_product": _gathered_product,
+}
