@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.protocol import NOT_INSTALLED
 from benchmarks.tables import Row, _distinct, _targets, _title
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ OTHERS = ["o", "s", "D", "^", "v", "P", "X", "*"]
 
 def draw(found: dict[str, Any], path: Path) -> bool:
     """Write the plot, if there is anything to be seen and matplotlib is there."""
-    rows = [row for row in found["rows"] if row["view"] == "time-to" and row.get("error") != "not installed"]
+    rows = [row for row in found["rows"] if row["view"] == "time-to" and row.get("error") != NOT_INSTALLED]
     targets = _targets(rows)
     panels = [(a, b) for a in _distinct(rows, "loss") for b in _distinct(rows, "input")]
     panels = [(a, b) for a, b in panels if any(row["loss"] == a and row["input"] == b for row in rows)]
@@ -38,7 +39,7 @@ def draw(found: dict[str, Any], path: Path) -> bool:
     for (loss, kind), data, line in zip(panels, heights, grid, strict=True):
         for target, axes in zip(targets, line, strict=True):
             chosen = [row for row in rows if (row["loss"], row["input"]) == (loss, kind)]
-            _panel(axes, [row for row in chosen if row.get("target", target) == target], data, styles, left)
+            _panel(axes, [row for row in chosen if row["target"] == target], data, styles, left)
             axes.set_title(f"{_title(loss)}, {kind}, to iteration {target}", fontsize=9)
             axes.set_yticks(range(len(data)), data if axes is line[0] else [""] * len(data), fontsize=9)
     figure.supxlabel(

@@ -5,6 +5,7 @@ The whole call is timed: its checks of the input, what it prepares, and its repo
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,8 +89,8 @@ def measure(
     each = {x: timing.median / iterations[x] for x, timing in timings.items()}
     for x, timing in timings.items():
         value = float("nan") if timing.error else divergence(V, timing.output[0], timing.output[1], loss)
-        if value != value:
-            yield {**common, "side": x, "error": timing.error or "not a number"}
+        if not math.isfinite(value):
+            yield {**common, "side": x, "error": timing.error or "not finite"}
             continue
         relative = {to: each[x] / each[to] for to in COMPARED if to in each and to != x}
         yield {

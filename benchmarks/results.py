@@ -20,10 +20,16 @@ PACKAGES = (
 KEY = ("view", "loss", "data", "input", "backend", "seed", "side", "target")  # what makes a row another one
 
 
-def describe() -> dict[str, Any]:
+def load() -> float | None:
+    """How many processes wanted a core in the last minute; asked before a run, what else the machine had to do."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+
+
+def describe(load_before: float | None) -> dict[str, Any]:
     """The present run: date, machine, versions and commit."""
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "load_before": load_before,
         "arguments": sys.argv[1:],
         "machine": {
             "cpu": _cpu(),
@@ -50,10 +56,6 @@ def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
     for part in parts:
         for row in part["rows"]:
             key = tuple(row.get(x) for x in KEY)
-            if "target" not in row:  # a failure of all targets, and no longer true where another run has them
-                rows = {k: v for k, v in rows.items() if k[:-1] != key[:-1]}
-            else:
-                rows.pop((*key[:-1], None), None)
             rows[key] = {**row, "run": row["run"] + offset}
         offset += len(part["runs"])
     used = sorted({row["run"] for row in rows.values()})

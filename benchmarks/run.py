@@ -105,17 +105,20 @@ def show(found: dict[str, Any], folder: Path) -> None:
 def measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
     """What there is to be known. Written every minute, so that a run that ends early leaves something."""
     done: list[dict[str, Any]] = []
+    load = results.load()
+    if load is not None and load > 0.5:
+        print(f"The load is {load}: other processes slow libraries down, and not all of them equally.")
     written = time.monotonic()
     try:
         for row in rows(options):
             print(line(row), flush=True)
             done.append(row)
             if time.monotonic() > written + 60:
-                results.write(results.results(results.describe(), done), path)
+                results.write(results.results(results.describe(load), done), path)
                 written = time.monotonic()
     except KeyboardInterrupt:
         print("Interrupted: what was measured so far is written.")
-    return results.results(results.describe(), done)
+    return results.results(results.describe(load), done)
 
 
 def main(arguments: list[str] | None = None) -> None:

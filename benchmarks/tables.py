@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.per_iteration import COMPARED, PRODUCTS, READ
+from benchmarks.protocol import NOT_INSTALLED
+from benchmarks.time_to_divergence import OUT_OF_BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,15 +47,16 @@ def sections(parts: dict[str, str]) -> str:
 
 def machine(runs: list[Row]) -> str:
     """What each run ran on, and with."""
-    lines = []
-    for i, run in enumerate(runs):
+    when: dict[str, list[str]] = {}
+    for run in runs:
         on = run["machine"]
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-        lines.append(
-            f"- Run {i + 1}, {run['date']}: {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB, {on['system']}; "
-            f"{'; '.join(on['blas'])}; {versions}; commit {run['commit'] or 'unknown'}"
+        text = (
+            f"- {on['cpu']}, {on['cores']} cores, {on['memory_gib']} GiB, {on['system']}; {'; '.join(on['blas'])}; "
+            f"{versions}; commit {run['commit'] or 'unknown'}. Ended (load before the run): "
         )
-    return "\n".join(lines)
+        when.setdefault(text, []).append(f"{run['date'][:16]} ({run['load_before']})")
+    return "\n".join(text + ", ".join(dates) for text, dates in when.items())
 
 
 def per_iteration(rows: list[Row]) -> str:
@@ -72,7 +75,7 @@ def per_iteration(rows: list[Row]) -> str:
                 ratios = [(_number(relative[x] if x in (PRODUCTS, READ) else 1 / relative[x]) if x in relative else "")
                           for x in compared]  # fmt: skip
                 ms = row["error"] if "error" in row else _number(row["seconds"] * 1e3)
-                body.append([first, _side(row), ms, *ratios])
+                body.append([first, _side([row]), ms, *ratios])
                 first = ""
         parts[f"{_title(loss)}: time of an iteration; x: times faster than; over: times as long as"] = table(head, body)
     return sections(parts)
@@ -88,10 +91,9 @@ def time_to(rows: list[Row]) -> str:
             body = []
             for side in _distinct(chosen, "side"):
                 of_side = [row for row in chosen if row["side"] == side]
-                means = [geometric([row for row in of_side if row.get("target") == t]) for t in targets]
-                failed = sum("error" in row for row in of_side)
-                share = f"{failed} of {len(of_side)}"
-                body.append([_side(of_side[0]), *means, geometric(of_side), worst(of_side), share])
+                means = [geometric([row for row in of_side if row["target"] == t]) for t in targets]
+                share = f"{sum('error' in row for row in of_side)} of {len(of_side)}"
+                body.append([_side(of_side), *means, geometric(of_side), worst(of_side), share])
             if chosen:
                 head = ["side", *(f"to iteration {t}" for t in targets), "all", "worst case", "failed"]
                 title = f"{_title(loss)}, {kind} input: times faster than {chosen[0]['reference']}, geometric means"
@@ -112,9 +114,8 @@ def cases(rows: list[Row]) -> str:
                 for side in _distinct(chosen, "side"):
                     case = [row for row in chosen if row["data"] == data and row["side"] == side]
                     if case:
-                        missing = [row for row in case if "target" not in row]
-                        cells = [_case([row for row in case if row.get("target") == t] + missing) for t in targets]
-                        body.append([first, _side(case[0]), *cells])
+                        cells = [_case([row for row in case if row["target"] == t]) for t in targets]
+                        body.append([first, _side(case), *cells])
                         first = ""
             if chosen:
                 title = f"{_title(loss)}, {kind} input: times faster than {chosen[0]['reference']}, each data set"
@@ -154,7 +155,9 @@ def memory(rows: list[Row]) -> str:
 def geometric(rows: list[Row]) -> str:
     """Geometric mean of the cases that did not fail."""
     values = [row["times_faster"] for row in rows if "error" not in row]
-    return _number(math.exp(sum(map(math.log, values)) / len(values))) if values else "failed"
+    if values:
+        return _number(math.exp(sum(map(math.log, values)) / len(values)))
+    return NOT_INSTALLED if any(row["error"] == NOT_INSTALLED for row in rows) else "failed"
 
 
 def worst(rows: list[Row]) -> str:
@@ -162,7 +165,9 @@ def worst(rows: list[Row]) -> str:
     failures = [row for row in rows if "error" in row]
     if failures:
         row = failures[0]
-        return f"failed: {row['data']}, seed {row['seed']}" + (f", to {row['target']}" if "target" in row else "")
+        if row["error"] == NOT_INSTALLED:
+            return ""
+        return f"failed: {row['data']}, seed {row['seed']}, to {row['target']}"
     row = min(rows, key=lambda row: row["times_faster"])
     return f"{_number(row['times_faster'])}: {row['data']}, seed {row['seed']}, to {row['target']}"
 
@@ -170,8 +175,8 @@ def worst(rows: list[Row]) -> str:
 def _case(rows: list[Row]) -> str:
     values = [row["times_faster"] for row in rows if "error" not in row]
     failures = [row["error"] for row in rows if "error" in row]
-    if not values:
-        return ("failed: " if failures and failures[0] != "not installed" else "") + (failures[0] if failures else "")
+    if not values:  # the usual reason is said beside the tables
+        return ", ".join(dict.fromkeys("failed" if x == OUT_OF_BOUNDS else x for x in failures))
     text = geometric(rows) + (f" ({_number(min(values))} to {_number(max(values))})" if len(values) > 1 else "")
     return text + (f", {len(failures)} of {len(rows)} failed" if failures else "")
 
@@ -181,11 +186,14 @@ def _distinct(rows: list[Row], key: str) -> list[Any]:
 
 
 def _targets(rows: list[Row]) -> list[int]:
-    return sorted({row["target"] for row in rows if "target" in row})
+    return sorted({row["target"] for row in rows})
 
 
-def _side(row: Row) -> str:
-    return f"{row['side']} (= {row['solver']})" if row["side"] == "nmf_xp auto" and "solver" in row else row["side"]
+def _side(rows: list[Row]) -> str:
+    """Its name, and what "auto" stood for."""
+    stood_for = _distinct([row for row in rows if "solver" in row], "solver")
+    name: str = rows[0]["side"]
+    return f"{name} (= {', '.join(stood_for)})" if name.endswith(" auto") and stood_for else name
 
 
 def _described(row: Row) -> str:

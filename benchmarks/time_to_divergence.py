@@ -192,11 +192,11 @@ def _outcome(
     reached = divergence(V, timing.output[0], timing.output[1], loss)
     times_faster = reference.median / timing.median
     numbers = {
-        "iterations": iterations, "seconds": timing.median, "runs": list(timing.seconds), "reached": reached,
+        "iterations": iterations, "seconds": timing.median, "runs": list(timing.seconds),
         "reference_seconds": reference.median, "reference_runs": list(reference.seconds),
     }  # fmt: skip
-    if reached > row["divergence"] * (1 + NEAR / 10):
+    if not reached <= row["divergence"] * (1 + NEAR / 10):
         return {**numbers, "error": f"its timed run ended at {reached:.6g}, above {row['divergence']:.6g}"}
     if times_faster < 1 / MOST_TIME:
         return {**numbers, "error": f"{1 / times_faster:.0f} times slower"}
-    return {**numbers, "times_faster": times_faster}
+    return {**numbers, "reached": reached, "times_faster": times_faster}

@@ -5,6 +5,7 @@ Without threadpoolctl, or where the user allows BLAS one thread, everything runs
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import contextvars
 import functools
@@ -34,7 +35,7 @@ def held_blas() -> Iterator[None]:
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(count, initializer=_allow_overflow) as pool:
+    with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(count - 1, initializer=_allow_overflow) as pool:
         tokens = _workers.set(pool), _count.set(count)
         try:
             yield
@@ -56,9 +57,30 @@ def shares(items: list[T]) -> list[list[T]]:
 
 
 def run(function: Callable[[T], R], items: list[T]) -> list[R]:
-    """`function` of every item, in the threads where there are several."""
+    """`function` of every item, in the calling thread and the others where there are several."""
     pool = _workers.get()
-    return list(map(function, items)) if pool is None or len(items) == 1 else list(pool.map(function, items))
+    if pool is None or len(items) == 1:
+        return list(map(function, items))
+    waiting = collections.deque(enumerate(items))
+    results: dict[int, R] = {}
+
+    def work() -> None:
+        while waiting:
+            try:
+                i, item = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            results[i] = function(item)
+
+    helpers = [pool.submit(work) for _ in range(min(_count.get(), len(items)) - 1)]
+    try:
+        work()
+    finally:
+        waiting.clear()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+    return [results[i] for i in range(len(items))]
 
 
 def over_rows(m: int, work: Callable[[int, int], None], starts: Any = None) -> None:

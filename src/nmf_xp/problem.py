@@ -33,6 +33,11 @@ class Constraints(NamedTuple):
         """Whether entries are fixed or have upper bounds."""
         return self.fixed is not None or self.upper is not None
 
+    @property
+    def penalties(self) -> tuple[float, float]:
+        """The weights of the L1 and the L2 penalty, which may be traced; 0 where there is none."""
+        return 0.0 if self.l1 is None else self.l1, 0.0 if self.l2 is None else self.l2
+
     def transposed(self, *, xp: Namespace) -> Constraints:
         """The same constraints on the transposed factor."""
         fixed = None if self.fixed is None else xp.matrix_transpose(self.fixed)

@@ -86,7 +86,8 @@ def newton_sweeps(
     """W (..., m, r) after some sweeps for the Kullback-Leibler divergence."""
     kernel = row_kernel("coordinate", data, W, H, constraints)
     if kernel is not None:
-        return kernel(W, H, l1=constraints.l1 or 0.0, l2=constraints.l2 or 0.0, floor=floor, sweeps=sweeps)
+        l1, l2 = constraints.penalties
+        return kernel(W, H, l1=l1, l2=l2, floor=floor, sweeps=sweeps)
 
     def block_sweeps(block: Data, W: Array, constraints: Constraints) -> Part:
         return Part(_newton_sweeps(block, W, H, constraints, floor=floor, sweeps=sweeps, xp=xp), ())
@@ -99,7 +100,7 @@ def _newton_sweeps(
 ) -> Array:
     info = xp.finfo(W.dtype)
     tiny, huge = float(info.smallest_normal) ** 0.5, float(info.max)
-    l2 = constraints.l2 or 0.0
+    _, l2 = constraints.penalties
     sums = data.model_slope(W, H, None, beta=1.0, xp=xp)  # (..., 1, r) or (..., m, r)
     Ht = xp.matrix_transpose(H)
 

@@ -70,7 +70,7 @@ class Newton(NamedTuple):
         correlation = shared_correlation(W, H, xp=xp)
         kernel = row_kernel("newton", data, W, H, constraints)
         if kernel is not None:
-            l1, l2 = constraints.l1 or 0.0, constraints.l2 or 0.0
+            l1, l2 = constraints.penalties
             W = kernel(W, H, correlation, l1=l1, l2=l2, floor=self.floor, sweeps=SWEEPS, trials=TRIALS)
             return W, None
 
@@ -97,7 +97,7 @@ def newton_rows(
     info = xp.finfo(W.dtype)
     tiny, huge = float(info.smallest_normal), float(info.max)
     V, Y = data.values, data.predict(W, H, xp=xp)
-    l1, l2 = constraints.l1 or 0.0, constraints.l2 or 0.0
+    l1, l2 = constraints.penalties
     model = data.model_slope(W, H, None, beta=1.0, xp=xp)
     inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
     quotient = V * inverse

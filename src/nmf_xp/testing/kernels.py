@@ -67,7 +67,7 @@ def names_for(target: Target) -> list[str]:
     if target.is_jax:
         missing = [] if importlib.util.find_spec("jax.experimental.pallas.triton") else ["jax.experimental.pallas"]
         names = list(FOR_JAX)
-    elif _compat.is_numpy(target.asarray(np.ones(1))):
+    elif _compat.is_numpy(target.asarray(np.ones(1), "float32")):
         missing = [library for library in ("numba", "scipy") if importlib.util.find_spec(library) is None]
         names = list(FOR_NUMPY)
     else:
