@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.protocol import NOT_INSTALLED
+from benchmarks.protocol import LOSSES, NOT_INSTALLED
 from benchmarks.tables import Row, _distinct, _targets, _title
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def draw(found: dict[str, Any], path: Path) -> bool:
     """Write the plot, if there is anything to be seen and matplotlib is there."""
     rows = [row for row in found["rows"] if row["view"] == "time-to" and row.get("error") != NOT_INSTALLED]
     targets = _targets(rows)
-    panels = [(a, b) for a in _distinct(rows, "loss") for b in _distinct(rows, "input")]
+    panels = [(a, b) for a in LOSSES for b in ("dense", "csr")]
     panels = [(a, b) for a, b in panels if any(row["loss"] == a and row["input"] == b for row in rows)]
     if not targets:
         return False
@@ -30,7 +30,8 @@ def draw(found: dict[str, Any], path: Path) -> bool:
         return False
     styles = _styles(_distinct(rows, "side"))
     heights = [_distinct([row for row in rows if (row["loss"], row["input"]) == panel], "data") for panel in panels]
-    size = (11, 1.2 + 0.25 * (len(styles) // 5 + 1) + sum(0.75 + 0.42 * len(data) for data in heights))
+    row = max(0.42, 0.055 * len(styles))  # inches: the dots of a data set are one below the other
+    size = (11, 1.2 + 0.25 * (len(styles) // 5 + 1) + sum(0.75 + row * len(data) for data in heights))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
         len(panels), len(targets), squeeze=False, sharex=True, height_ratios=[1 + len(data) for data in heights]
@@ -99,4 +100,4 @@ def _panel(axes: Any, rows: list[Row], data: list[str], styles: dict[str, dict[s
 
 
 def _dot(axes: Any, x: float, y: float, style: dict[str, Any]) -> Any:
-    return axes.plot([x], [y], linestyle="none", markersize=6, markeredgewidth=0.9, **style)[0]
+    return axes.plot([x], [y], linestyle="none", markersize=5.5, markeredgewidth=0.9, **style)[0]

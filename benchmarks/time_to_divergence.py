@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.competitors import OTHERS, REFERENCE, Side
 from benchmarks.ours import resolved, side
 from benchmarks.protocol import NOT_INSTALLED, Timing, divergence, interleaved, reason, start, timed
-from nmf_xp import nmf
+from nmf_xp import Status, nmf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +39,7 @@ class Search:
         self.targets = targets
         self.seconds = seconds + SLACK  # left to spend
         self.iterations: dict[int, int] = {}
+        self.failure = OUT_OF_BOUNDS  # of the targets that are not reached
 
     def near(self, value: float) -> bool:
         """Whether the exact divergence is worth computing."""
@@ -77,7 +78,9 @@ def search_ours(search: Search, solver: str, V: Any, W: Any, H: Any, loss: str) 
 
     most = MOST_ITERATIONS * max(search.targets)
     options = {"beta_loss": loss, "solver": solver, "tol": 0, "check_every": 1, "max_iter": most}
-    nmf(V, W.shape[1], init=(W, H), callback=look, **options)  # type: ignore[arg-type]
+    result = nmf(V, W.shape[1], init=(W, H), callback=look, **options)  # type: ignore[arg-type]
+    if result.status in (Status.INCREASED, Status.NOT_FINITE):
+        search.failure = f"{result.status.name} at iteration {result.n_iter}"
 
 
 def search_other(search: Search, other: Side, V: Any, W: Any, H: Any, loss: str) -> None:
@@ -154,7 +157,7 @@ def measure(
         elif not other.installed and loss in other.losses:
             yield from failed(other.name, NOT_INSTALLED)
 
-    needed: dict[str, dict[int, int]] = {}
+    searches: dict[str, Search] = {}
     for x, found in sides.items():
         try:
             found.start(V, W, H, 2, loss)()  # imports and compilation
@@ -166,33 +169,33 @@ def measure(
         except Exception as error:
             yield from failed(x, reason(error))
         else:
-            needed[x] = search.iterations
+            searches[x] = search
     jobs: dict[tuple[str, int], Callable[[], Any]] = {}
     for t in targets:
         jobs[reference.name, t] = reference.start(V, W, H, t, loss)
-        for x, iterations in needed.items():
-            if t in iterations:
-                jobs[x, t] = sides[x].start(V, W, H, iterations[t], loss)
+        for x, search in searches.items():
+            if t in search.iterations:
+                jobs[x, t] = sides[x].start(V, W, H, search.iterations[t], loss)
     timings = interleaved(jobs, rounds=rounds, budget=budget)
-    for x, iterations in needed.items():
+    for x, search in searches.items():
         named = {"solver": resolved(ours[x], V, dataset.rank, loss)} if x in ours else {}
         for t in targets:
             row = {**common, "side": x, "target": t, "divergence": known.targets[t], **named}
-            yield {**row, **_outcome(timings.get((x, t)), iterations.get(t), timings[reference.name, t], V, loss, row)}
+            if t in search.iterations:
+                row["iterations"] = search.iterations[t]
+                yield {**row, **_outcome(timings[x, t], timings[reference.name, t], V, row)}
+            else:
+                yield {**row, "error": search.failure}
 
 
-def _outcome(
-    timing: Timing | None, iterations: int | None, reference: Timing, V: Any, loss: str, row: dict[str, Any]
-) -> dict[str, Any]:
+def _outcome(timing: Timing, reference: Timing, V: Any, row: dict[str, Any]) -> dict[str, Any]:
     """How often faster it is, or why it failed."""
-    if timing is None or iterations is None:
-        return {"error": OUT_OF_BOUNDS}
     if timing.error or reference.error:
         return {"error": timing.error or reference.error}
-    reached = divergence(V, timing.output[0], timing.output[1], loss)
+    reached = divergence(V, timing.output[0], timing.output[1], row["loss"])
     times_faster = reference.median / timing.median
     numbers = {
-        "iterations": iterations, "seconds": timing.median, "runs": list(timing.seconds),
+        "seconds": timing.median, "runs": list(timing.seconds),
         "reference_seconds": reference.median, "reference_runs": list(reference.seconds),
     }  # fmt: skip
     if not reached <= row["divergence"] * (1 + NEAR / 10):

@@ -35,7 +35,8 @@ def held_blas() -> Iterator[None]:
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with controller.limit(limits=1, user_api="blas"), ThreadPoolExecutor(count - 1, initializer=_allow_overflow) as pool:
+    others = ThreadPoolExecutor(count - 1, initializer=_allow_overflow)  # the calling thread works too
+    with controller.limit(limits=1, user_api="blas"), others as pool:
         tokens = _workers.set(pool), _count.set(count)
         try:
             yield

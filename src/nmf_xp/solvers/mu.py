@@ -49,8 +49,7 @@ class MultiplicativeUpdate(NamedTuple):
             W = multiplicative_w(block, W, state.H, constraints, beta=beta, floor=floor, xp=xp)
             return Part(W, () if self.fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), beta=beta, xp=xp))
 
-        # Frobenius needs no temporary of V's size, only two large products, and those gain nothing from blocks.
-        W, sums = half(data, state.W, w) if beta == 2 else sweep(half, data, state.W, w, xp=xp)
+        W, sums = sweep(half, data, state.W, w, xp=xp)
         if self.fixed_h:
             return Factors(W, state.H)
         Ht = mm_step(Ht, sums, h.transposed(xp=xp), beta=beta, floor=floor, xp=xp)
