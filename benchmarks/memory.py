@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -63,6 +62,7 @@ def extra(x: Side, V: Any, how: str) -> float:
         tracemalloc.start()
         job()
         peak = float(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
     else:
         before = _reset_peak()
         job()
@@ -81,6 +81,8 @@ def _peak() -> float:
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
+        import resource  # not on Windows
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
     return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 

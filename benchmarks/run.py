@@ -95,11 +95,14 @@ def line(row: dict[str, Any]) -> str:
 def show(found: dict[str, Any], folder: Path) -> None:
     """Print and write the tables; draw the plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in tables.tables(found).items():
-        print(f"\n{text}")
+    parts = tables.tables(found)
+    print("\n\n".join(parts.values()))
+    drawn = figure.draw(found, folder / "time-to.png")
+    parts["figure"] = "![Times faster than scikit-learn](time-to.png)" if drawn else tables.NOTHING
+    for name, text in parts.items():
         (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    if figure.draw(found, folder / "time-to.png"):
-        print(f"\nThe plot is {folder / 'time-to.png'}")
+    if drawn:
+        print(f"The plot is {folder / 'time-to.png'}")
 
 
 def measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def machine(runs: list[Row]) -> str:
             f"{versions}; commit {run['commit'] or 'unknown'}. Ended (load before the run): "
         )
         when.setdefault(text, []).append(f"{run['date'][:16]} ({run['load_before']})")
-    return "\n".join(text + ", ".join(dates) for text, dates in when.items())
+    return "\n".join(text + ", ".join(dates) for text, dates in when.items()) or NOTHING
 
 
 def per_iteration(rows: list[Row]) -> str:

@@ -8,7 +8,7 @@ copyright = "2026, the nmf_xp developers"  # noqa: A001
 version = release = nmf_xp.__version__
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "benchmarks"]  # the tables that benchmarks.md includes
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False

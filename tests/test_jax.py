@@ -200,6 +200,22 @@ def test_the_updates_serve_a_loop_of_ones_own() -> None:
     np.testing.assert_allclose(jax.jit(loop)(W, H)[0], np.asarray(expected.W), rtol=1e-12)
 
 
+def test_products_are_in_full_precision_unless_the_user_chose_another() -> None:
+    """On a GPU the default would be TF32 for float32."""
+    V, W, H = (x.astype("float32") for x in arrays())
+    functions: tuple[Any, ...] = (
+        lambda V, W, H: nmf_xp.update_w(V, W, H, beta_loss=1),
+        lambda V, W, H: nmf_xp.beta_divergence(V, W, H, beta_loss=1),
+        lambda V, W, H: nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1, max_iter=2, tol=0).W,
+    )
+    for function in functions:
+        products = [line for line in jax.jit(function).lower(V, W, H).as_text().splitlines() if "dot_general" in line]
+        assert products
+        assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+        with jax.default_matmul_precision("bfloat16"):
+            assert "HIGHEST" not in jax.jit(function).lower(V, W, H).as_text()
+
+
 def test_a_result_may_be_returned_by_a_compiled_function() -> None:
     result = jax.jit(lambda V, W, H: nmf_xp.nmf(V, 3, init=(W, H), tol=1e-3))(*arrays())
     leaves, structure = jax.tree_util.tree_flatten(result)

@@ -230,20 +230,28 @@ def test_restarts_equal_single_runs() -> None:
         assert restarts.n_iter.tolist() == [x.n_iter for x in alone]
 
 
-def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A matrix of several blocks, with kernels and without, against one block."""
+@pytest.mark.parametrize("kind", ["dense", "sparse", "weighted"])
+def test_blocks_and_threads_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix of several blocks along rows and columns, with kernels and without, against one block."""
+    sparse = pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(0)
-    V = rng.poisson(1.0, (400, 300)).astype(float)
-    W, H = rng.uniform(0.1, 1.0, (400, 6)), rng.uniform(0.1, 1.0, (6, 300))
+    V: Any = rng.poisson(1.0, (700, 600)).astype(float)
+    W, H = rng.uniform(0.1, 1.0, (700, 6)), rng.uniform(0.1, 1.0, (6, 600))
+    kinds = {"weights": rng.uniform(0.5, 1.0, (700, 600)), "absent": "missing"} if kind == "weighted" else {}
+    if kind != "dense":
+        V = sparse.csr_array(V)
+        assert len(data.as_data(V).with_both_orders().T.block_starts(6)) > 3
     for solver, beta in NEW:
         if beta <= 0:
             continue
         options: dict[str, Any] = {"init": (W, H), "beta_loss": beta, "solver": solver, "max_iter": 3, "tol": 0}
+        options |= kinds
         results = [nmf(V, 6, **options)]
         with monkeypatch.context() as patch:
             patch.setattr(_kernels, "find", lambda *_: None)
             results.append(nmf(V, 6, **options))
-            patch.setattr(data.Dense, "block_starts", lambda self, _: [0, self.shape[-2]])
+            for cls in (data.Dense, data.Sparse):
+                patch.setattr(cls, "block_starts", lambda self, _: [0, self.shape[-2]])
             results.append(nmf(V, 6, **options))
         for other in results[1:]:
             np.testing.assert_allclose(results[0].W, other.W, rtol=1e-7, atol=1e-9)

@@ -64,6 +64,7 @@ class Outcome(NamedTuple):
     status: Any
 
 
+@_compat.in_full_precision
 def run(
     solver: Solver,
     problem: Problem,

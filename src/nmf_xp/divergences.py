@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Constraints
 
 
+@_compat.in_full_precision
 def beta_divergence(
     V: Array,
     W: Array,

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from nmf_xp import _compat
 from nmf_xp.data import as_data, with_weights
 from nmf_xp.data.quotient import contract_quotient
 from nmf_xp.problem import FREE
@@ -111,6 +112,7 @@ def update_h(
     return _checked(multiplicative_h, V, W, H, beta_loss, weights, absent)
 
 
+@_compat.in_full_precision
 def _checked(
     rule: Callable[..., Array],
     V: Array,

@@ -80,7 +80,8 @@ class Sparse(NamedTuple):
         """Blocks of rows with about the same number of entries, enough of them to outweigh a sum of H's size."""
         m, n = self.shape
         nnz = self.values.shape[0]
-        count = min(m, nnz // max(2**16, 2 * n)) if _compat.is_numpy(self.values) else 1
+        known = _compat.is_numpy(self.values) and self.along.others is not None
+        count = min(m, nnz // max(2**16, 2 * n)) if known else 1
         if count < 2:
             return [0, m]
         import numpy as np
@@ -91,14 +92,9 @@ class Sparse(NamedTuple):
     def rows(self, start: int, stop: int) -> Sparse:
         starts = self.along.starts[start : stop + 1]
         first, last = int(_compat.scalar(starts[0])), int(_compat.scalar(starts[-1]))
-        stored = slice(first, last)
-        return Sparse(
-            self.values[stored],
-            self.i[stored] - start,
-            self.j[stored],
-            View(starts - first, self.j[stored], None),
-            View(self.across.starts, None, None),
-        )
+        stored: Any = slice(first, last) if self.along.order is None else self.along.order[first:last]
+        values, i, j = self.values[stored], self.i[stored] - start, self.j[stored]
+        return Sparse(values, i, j, View(starts - first, j, None), View(self.across.starts, None, None))
 
     def member(self, i: int) -> Sparse:
         return self
