@@ -62,8 +62,15 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()[:60]}"
 
 
+PAUSE = 0.1
+
+
 def timed(job: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what the job returned."""
+    """Seconds, and what the job returned, after a pause in which the threads of the side before stop to spin.
+
+    OpenBLAS and OpenMP keep a core busy for some time after their last product, waiting for the next.
+    """
+    time.sleep(PAUSE)
     begin = time.perf_counter()
     output = job()
     return time.perf_counter() - begin, output

@@ -161,7 +161,7 @@ def test_what_a_kernel_is_chosen_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_environment_leaves_out_the_kernels_of_numba_too(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="numba is not installed")
-    V, W, H = numbers(6, 5, 2, "float64")
+    V, W, H = numbers(90, 60, 2, "float64")
     assert _kernels.find("kl_iterations", V, W, H) is not None
     monkeypatch.setenv("NMF_XP_KERNELS", "0")
     assert all(_kernels.find(name, V, W, H) is None for name in _kernels.KERNELS)
