@@ -1,4 +1,4 @@
-"""100 restarts at once against 100 calls in a loop: Kullback-Leibler, 96 x 200, rank 8, float64.
+"""100 restarts at once against 100 calls in a loop: Kullback-Leibler, 96 x 200, rank 8, `mu`, float64.
 
     python benchmarks/restarts.py
 
@@ -80,7 +80,7 @@ def main() -> None:
         for library, V in (("NumPy", data), ("JAX", jax.numpy.asarray(data))):
             for setting, options in (("tol=0", {"tol": 0}), ("default tol", {})):
                 name = f"{library}, {setting}{'' if kernels else ', no numba'}"
-                compare(name, V, {"beta_loss": "kullback-leibler", "max_iter": 200, **options})
+                compare(name, V, {"beta_loss": "kullback-leibler", "solver": "mu", "max_iter": 200, **options})
 
 
 if __name__ == "__main__":
