@@ -31,10 +31,8 @@ def newton_dense(
 ) -> NDArray[Any]:
     """W (m, r) after one step of Newton's method for each row of a dense V (m, n)."""
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
-    settings = _settings(W, correlation, l1, l2, floor, sweeps, trials)
-    _threads.over_rows(
-        W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], H, H.sum(axis=1), *settings)
-    )
+    rest = H, H.sum(axis=1), *_settings(W, correlation, l1, l2, floor, sweeps, trials)
+    _threads.over_rows(W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], *rest))
     return W
 
 
@@ -55,11 +53,10 @@ def newton_sparse(
     starts, columns, order = view
     order = np.empty(0, dtype=starts.dtype) if order is None else order
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
-    settings = _settings(W, correlation, l1, l2, floor, sweeps, trials)
-    sums = Ht.sum(axis=0)
+    rest = Ht, Ht.sum(axis=0), *_settings(W, correlation, l1, l2, floor, sweeps, trials)
 
     def work(start: int, stop: int) -> None:
-        _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], Ht, sums, *settings)
+        _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
     _threads.over_rows(W.shape[0], work, starts)
     return W
