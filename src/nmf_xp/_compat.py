@@ -156,6 +156,16 @@ def replace_columns(
     return lax.fori_loop(0, x.shape[-1], body, (x, carry))
 
 
+def choose(condition: Array, yes: Array, no: Array, *, xp: Namespace) -> Array:
+    """`yes` for the matrices (..., m, n), or numbers (...,), for which the condition (...,) holds, else `no`.
+
+    One condition that NumPy holds is a Python bool, and nothing is copied.
+    """
+    if is_numpy(condition) and condition.ndim == 0:
+        return yes if condition else no
+    return xp.where(condition[..., None, None] if yes.ndim > condition.ndim else condition, yes, no)
+
+
 def divide_into(V: Array, Y: Array) -> Array:
     """V / Y, in the memory of Y where that is NumPy's: a fresh array of this size costs more than the division."""
     if is_numpy(Y):

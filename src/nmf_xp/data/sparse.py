@@ -51,6 +51,10 @@ class Sparse(NamedTuple):
     def weighted(self) -> bool:
         return False
 
+    @property
+    def products_by_blas(self) -> bool:
+        return False
+
     def heaviest(self, *, xp: Namespace) -> float:
         return 1.0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.solvers.coordinate import least_squares_sweeps, newton_sweeps
+from nmf_xp.solvers.coordinate import least_squares_sweeps, newton_sweeps, sweeps_kernel
 from nmf_xp.solvers.extrapolation import alternate
 from nmf_xp.solvers.mu import Factors
 from nmf_xp.updates import slopes
@@ -47,7 +47,7 @@ class CoordinateDescent(NamedTuple):
     def half(
         self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
     ) -> tuple[Array, Array | None]:
-        """W after its sweeps; for the Frobenius loss also V H^T."""
+        """W after its sweeps; for the Frobenius loss also the sum of V * WH."""
         if self.beta == 1:
             return newton_sweeps(data, W, H, constraints, floor=self.floor, sweeps=self.sweeps or 1, xp=xp), None
         r = W.shape[-1]
@@ -59,11 +59,20 @@ class CoordinateDescent(NamedTuple):
         if constraints.l2 is not None:
             gram = gram + constraints.l2 * xp.eye(r, dtype=gram.dtype, device=_compat.device(gram))
 
+        name = "least_squares_sweeps" if data.weighted else "least_squares_rows"
+        kernel = sweeps_kernel(name, data, W, constraints)
+        dtype = _compat.accumulator_dtype(xp, _compat.device(W))
+        floor = self.floor
+
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
+            if kernel is not None and not data.weighted:
+                product = block.contract(block.values, H, xp=xp)
+                l1 = constraints.penalties[0]
+                return Part(*kernel(W, product, gram, l1=l1, floor=floor, sweeps=sweeps))
             product, model = slopes(block, W, H, beta=2.0, xp=xp)
             slope = model - product + constraints.slope(W)
-            new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)
-            return Part(xp.concat([new, product], axis=-1), ())
+            W = least_squares_sweeps(W, slope, gram, constraints, kernel=kernel, floor=floor, sweeps=sweeps, xp=xp)
+            return Part(W, (xp.sum(W * product, axis=(-2, -1), dtype=dtype),))
 
-        both = sweep(rows, data, W, constraints, xp=xp).rows
-        return both[..., :r], both[..., r:]
+        W, (inner,) = sweep(rows, data, W, constraints, products_only=True, xp=xp)
+        return W, inner
