@@ -276,7 +276,7 @@ def read_archive(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
             return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # np.load leaves a damaged one open
         found = dict(stored)
     texts = {name: str(array) for name, array in found.items() if array.dtype.kind == "U" and array.ndim == 0}
     return {name: array for name, array in found.items() if name not in texts}, texts

@@ -36,9 +36,26 @@ if TYPE_CHECKING:
 
     HostArray = np.ndarray[Any, Any]
 
-__all__ = ["Checkpoint", "CheckpointError"]
+__all__ = ["SUFFIXES", "Checkpoint", "CheckpointError", "position"]
 
 PACKAGE_FOR = {".safetensors": "safetensors", ".zarr": "zarr"}
+
+
+def position(path: Path) -> int | None:
+    """The iteration at which the checkpoint at a path stands; None where there is none."""
+    _check_suffix(path)
+    found = storage.last(path)
+    return None if found is None else int(found.header["n_iter"])
+
+
+def _check_suffix(path: Path) -> None:
+    """Refuse a file of a format that there is not, or whose library is missing."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        msg = f"`checkpoint` must have one of the suffixes {', '.join(SUFFIXES)}, got {str(path)!r}"
+        raise ValueError(msg)
+    if suffix in PACKAGE_FOR:
+        optional_module(PACKAGE_FOR[suffix], "files")
 
 
 class Checkpoint:
@@ -53,12 +70,7 @@ class Checkpoint:
             msg = f"`checkpoint` must be the path of a file, got {path!r}"
             raise TypeError(msg)
         self.path = Path(path)
-        suffix = self.path.suffix.lower()
-        if suffix not in SUFFIXES:
-            msg = f"`checkpoint` must have one of the suffixes {', '.join(SUFFIXES)}, got {str(path)!r}"
-            raise ValueError(msg)
-        if suffix in PACKAGE_FOR:
-            optional_module(PACKAGE_FOR[suffix], "files")
+        _check_suffix(self.path)
         self._every = check_integer("checkpoint_every", every, minimum=1)
         self._seed = identity.seed(random_state)
         self._header: dict[str, Any] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import numbers
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -41,15 +40,15 @@ def options(posed: Posed, W: Array, schedule: Schedule, **others: Any) -> dict[s
 
 def contents(posed: Posed, given: list[Any] | None) -> dict[str, str]:
     """Hashes of the arrays of a problem: V, its weights, the constraints, and the start if it was given."""
-    data, w, h = posed.problem
+    data: Any = posed.problem.data
     base = getattr(data, "base", data)
     entries = [base.values, *((base.i, base.j) if isinstance(base, Sparse) else ())]
     weights = [x for name, x in zip(data._fields, data, strict=True) if name != "base"] if base is not data else []
     return {
         "V": _hash([*entries, posed.exponent]),
         "weights": _hash([type(data).__name__ if weights else None, *weights]),
-        "the penalty, fixed entries or upper bound of W": _hash(list(w)),
-        "the penalty, fixed entries or upper bound of H": _hash(list(h)),
+        "the penalty, fixed entries or upper bound of W": _hash(list(posed.problem.w)),
+        "the penalty, fixed entries or upper bound of H": _hash(list(posed.problem.h)),
         "init": _hash(given or []),
     }
 
@@ -80,15 +79,15 @@ def _hash(leaves: list[Any]) -> str:
             if not _compat.is_array(leaf):
                 digest.update(f"{leaf!r}\n".encode())
                 continue
-            array = _compat.to_host(leaf)
+            array = np.atleast_1d(_compat.to_host(leaf))
             digest.update(f"{array.dtype.str} {array.shape}\n".encode())
-            height = max(1, BLOCK * max(1, array.shape[0]) // max(1, array.nbytes)) if array.ndim else 1
-            starts = [*range(0, array.shape[0] if array.ndim else 1, height), None]
-            blocks = (array[a:b] if array.ndim else array[None] for a, b in itertools.pairwise(starts))
-            for part in pool.map(lambda x: _digest(np.asarray(x, order="C")), blocks):
+            height = max(1, BLOCK * len(array) // array.nbytes)
+            blocks = [array[i : i + height] for i in range(0, len(array), height)]
+            for part in pool.map(_digest, blocks):
                 digest.update(part)
     return digest.hexdigest()
 
 
 def _digest(block: np.ndarray[Any, Any]) -> bytes:
-    return hashlib.blake2b(memoryview(block).cast("B"), digest_size=16).digest()
+    block = block if block.flags.c_contiguous else block.copy(order="C")
+    return hashlib.blake2b(block.data).digest()

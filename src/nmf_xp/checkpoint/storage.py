@@ -72,7 +72,7 @@ def _way_out(path: Path) -> str:
     try:
         n_iter = _read(before).header["n_iter"]
     except CheckpointError:
-        return "no whole one is left: remove it to begin anew"
+        return "no whole one is left: remove it, or name another file, to begin anew"
     return f"the one before it is whole, at iteration {n_iter}: rename {before.name} to {path.name} to go on from there"
 
 

@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with plain_warnings():
             return int(options.run(options))
-    except KeyboardInterrupt:
-        complain("\ninterrupted; nothing was written")
+    except KeyboardInterrupt as interrupt:
+        complain(f"\n{interrupt or 'interrupted; nothing was written'}")
         return 130
     except BrokenPipeError:  # who read the output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
