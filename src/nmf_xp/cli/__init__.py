@@ -1,6 +1,7 @@
 """The command line: `nmf-xp fit`, `nmf-xp demo`, `nmf-xp conformance`.
 
-Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written.
+Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written but
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with plain_warnings():
             return int(options.run(options))
     except KeyboardInterrupt as interrupt:
-        complain(f"\n{interrupt or 'interrupted; nothing was written'}")
+        complain(f"\n{str(interrupt) or 'interrupted; nothing was written'}")
         return 130
     except BrokenPipeError:  # who read the output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
