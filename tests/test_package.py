@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 import nmf_xp
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[1]
 
