@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nmf_xp
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,8 +31,10 @@ def test_links_between_the_documents_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_the_code_of_the_documentation_runs() -> None:
-    for page in ("README.md", "docs/index.md", "docs/data-kinds.md", "docs/conformance.md"):
+def test_the_code_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pages = ("README.md", "docs/index.md", "docs/data-kinds.md", "docs/checkpoints.md", "docs/conformance.md")
+    for page in pages:
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
         assert blocks
         exec("\n".join(blocks), {})

@@ -81,6 +81,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(tmp_path / "pickled.npz", V=pickled, allow_pickle=True)
     np.savez(tmp_path / "two.npz", A=np.ones((4, 3)), B=np.ones((4, 3)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "V.npy").read_bytes()[:-8])
+    run = {"random_state": 0, "checkpoint": tmp_path / "run.npz", "checkpoint_every": 10, "tol": 0, "max_iter": 20}
+    nmf_xp.nmf(1.0 + np.arange(12.0).reshape(4, 3), 2, **run)  # type: ignore[arg-type]
+    (tmp_path / "run.previous.npz").rename(tmp_path / "cut.previous.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "run.npz").read_bytes()[:-8])
+    with np.load(tmp_path / "run.npz") as stored:
+        np.savez(tmp_path / "changed.npz", **{**stored, "state.W": 2 * stored["state.W"]})
     for name, text in TEXTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "folder.npy").mkdir()

@@ -1,12 +1,14 @@
 """Non-negative matrix factorization on any array type."""
 
 from nmf_xp._control import Progress
+from nmf_xp.checkpoint import CheckpointError
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Result, Status
 from nmf_xp.updates import update_h, update_w
 
 __all__ = [
+    "CheckpointError",
     "Progress",
     "Result",
     "Status",
