@@ -96,7 +96,7 @@ def run(
     threads = _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext()
     del W
     with threads, _compat.overflow_allowed():
-        if schedule.tol > 0 or observe is not None:
+        if schedule.tol > 0 or observe is not None or getattr(solver, "violation_tol", None) is not None:
             ends = _run_checked(solver, problem, start, schedule, observe, programs, xp)
         else:  # exactly max_iter steps, with no value read back
             state = _first_state(solver, problem, start, programs, xp)
@@ -197,6 +197,7 @@ def _run_checked(
         state = programs.steps(solver, taken.pop(), problem, n, xp)
         n_iter += n  # lint: a Python int
         current = _read(programs.objective(solver, Factors(state.W, state.H), problem, xp))
+        ended = [int(x) for x in _read(state.ended)] if hasattr(state, "ended") else [0] * len(rows)
         running = [row for row, member in enumerate(rows) if ends[member] is None]
         for row in running:
             history[rows[row]].append(current[row])
@@ -207,8 +208,11 @@ def _run_checked(
             status = Status.of(_verdict(past[0], past[-2], earlier, past[-1], tol=schedule.tol, eps=eps))
             if status is Status.RUNNING:
                 status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
+            if ended[row]:
+                status = Status.CONVERGED
             if status is not Status.RUNNING:
-                ends[rows[row]] = _End(tuple(past), n_iter, status, _row(state, row))  # lint: a list
+                n = ended[row] or n_iter
+                ends[rows[row]] = _End(tuple(past), n, status, _row(state, row))  # lint: a list
         running = [row for row in running if ends[rows[row]] is None]
         if 0 < len(running) <= programs.compact_below * len(rows) and len(running) < len(rows):
             state, problem = _select(state, problem, running, xp=xp)
@@ -287,6 +291,9 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
         zero = jnp.asarray(0)
         state, n_iter, status, _, history = lax.while_loop(running, body, (state, zero, status, zero, history))
     status = jnp.where(status == Status.RUNNING.value, Status.MAX_ITER.value, status)
+    if hasattr(state, "ended"):
+        status = jnp.where(state.ended > 0, Status.CONVERGED.value, status)
+        n_iter = jnp.where(state.ended > 0, state.ended.astype(n_iter.dtype), n_iter)
     return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
 
 
