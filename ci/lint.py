@@ -26,7 +26,7 @@ LAYERS = [
     ["init", "posing"],
     ["factorization"],
     ["__init__"],
-    ["files", "plot", "testing"],
+    ["files", "plot", "sklearn", "testing"],
     ["cli", "__main__"],
 ]
 # What may know which array library it has.

@@ -1,0 +1,74 @@
+"""X, W and H as the estimators take them, checked with scikit-learn's messages.
+
+NumPy, SciPy, lists and data frames go through scikit-learn's own checks; arrays of other libraries stay what they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_non_negative, validate_data
+
+from nmf_xp import _compat
+from nmf_xp.data import as_data
+from nmf_xp.validation import as_working_dtype
+
+
+def is_foreign(X: Any) -> bool:
+    """Whether X is an array, or a sparse array, of another library than NumPy and SciPy."""
+    if _compat.sparse_library(X) is not None:
+        return _compat.sparse_library(X) != "scipy"
+    return _compat.is_array(X) and not _compat.is_numpy(X)
+
+
+def check_data(estimator: Any, X: Any, *, reset: bool, whom: str) -> Any:
+    """X in a floating dtype, without negative entries; what the estimator knows of its features is set or checked."""
+    if not is_foreign(X):
+        X = validate_data(estimator, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32], reset=reset)
+        check_non_negative(X, whom)
+        return X
+    data = as_data(X)
+    xp = _compat.array_namespace(data.values)
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    if _compat.scalar(xp.min(data.values)) < 0:
+        _refuse(f"Negative values in data passed to {whom}.")
+    return X if data.values.ndim < 2 else as_working_dtype("X", X, xp=xp)
+
+
+def check_positive(X: Any, beta: float) -> None:
+    """Refuse zeros in X where the divergence is infinite on them."""
+    if beta > 0:
+        return
+    data = as_data(X)
+    if data.has_absent or _compat.scalar(_compat.array_namespace(data.values).min(data.values)) == 0:
+        _refuse(
+            "When beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a "
+            "positive beta_loss."
+        )
+
+
+def check_factor(A: Any, shape: tuple[int | str, int | str], whom: str) -> Any:
+    """A factor from the user, of a shape in which "auto" stands for any length."""
+    A = A if is_foreign(A) else check_array(A)
+    for axis, (name, got, expected) in enumerate(zip(("first", "second"), A.shape, shape, strict=True)):
+        if expected not in ("auto", got):
+            _refuse(
+                f"Array with wrong {name} dimension passed to {whom}. Expected {shape[axis]}, but got {A.shape[axis]}."
+            )
+    xp = _compat.array_namespace(A)
+    low, high = _compat.scalar(xp.min(A)), _compat.scalar(xp.max(A))
+    if low < 0:
+        _refuse(f"Negative values in data passed to {whom}.")
+    if high == 0:
+        _refuse(f"Array passed to {whom} is full of zeros.")
+    return A
+
+
+def dtype_of(X: Any) -> Any:
+    """The dtype of X's entries, of a sparse array too."""
+    return as_data(X).values.dtype
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)
