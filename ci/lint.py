@@ -24,7 +24,7 @@ LAYERS = [
     ["optimality"],
     ["solvers", "_control"],
     ["init", "posing"],
-    ["factorization"],
+    ["factorization", "online"],
     ["__init__"],
     ["files", "plot", "sklearn", "testing"],
     ["cli", "__main__"],

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from nmf_xp import _compat
+from nmf_xp.factorization import transform
 from nmf_xp.sklearn.inputs import check_factor, dtype_of
 from nmf_xp.sklearn.starts import start
 from nmf_xp.validation import check_beta
+
+if TYPE_CHECKING:
+    from nmf_xp.result import Result
+
+
+LOADINGS_TOL, LOADINGS_MAX_ITER = 1e-4, 1000  # the tolerance, as a part of `tol`, and the limit for W alone
 
 
 class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -131,6 +138,20 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             beta=self._beta,
             weights=weights,
             n_restarts=n_restarts,
+        )
+
+    def _minimum(self, X: Any, H: Any, W: Any, weights: Any) -> Result:
+        """The W that is best for H, by the fastest solver, from a given start or the one that `transform` has."""
+        return transform(
+            X,
+            H,
+            init=W,
+            beta_loss=self._beta,
+            weights=weights,
+            alpha_W=self.alpha_W,
+            l1_ratio=self.l1_ratio,
+            max_iter=max(self.max_iter, LOADINGS_MAX_ITER),
+            tol=LOADINGS_TOL * self.tol,
         )
 
     def _given_components(self, X: Any, H: Any) -> Any:

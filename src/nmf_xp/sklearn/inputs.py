@@ -36,6 +36,18 @@ def check_data(estimator: Any, X: Any, *, reset: bool, whom: str) -> Any:
     return X if data.values.ndim < 2 else as_working_dtype("X", X, xp=xp)
 
 
+def check_same_library(estimator: Any, X: Any, method: str) -> None:
+    """Refuse X of another library, or on another device, than the components."""
+    values, H = as_data(X).values, estimator.components_
+    namespaces = [_compat.array_namespace(x) for x in (values, H)]
+    if namespaces[0] is not namespaces[1] or _compat.device(values) != _compat.device(H):
+        names = [f"{xp.__name__} on {_compat.device(x)}" for xp, x in zip(namespaces, (values, H), strict=True)]
+        _refuse(
+            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device as "
+            f"those passed to fit(): got {names[0]}, fitted with {names[1]}."
+        )
+
+
 def check_positive(X: Any, beta: float) -> None:
     """Refuse zeros in X where the divergence is infinite on them."""
     if beta > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Status
 from nmf_xp.sklearn.base import BaseNMF
-from nmf_xp.sklearn.inputs import check_data, check_positive
+from nmf_xp.sklearn.inputs import check_data, check_positive, check_same_library
 from nmf_xp.sklearn.starts import loadings_start, orders
 from nmf_xp.sklearn.watching import Watch, error_of, reconstruction_error
 from nmf_xp.solvers import LOSSES
@@ -179,6 +180,7 @@ class NMF(BaseNMF):
         """
         check_is_fitted(self)
         X = check_data(self, X, reset=False, whom="NMF (input X)")
+        check_same_library(self, X, "transform")
         return self._load(X, self.components_, weights).W
 
     def _factorize(self, X: Any, W: Any, H: Any, weights: Any) -> Result:
@@ -188,8 +190,11 @@ class NMF(BaseNMF):
             check_positive(X, self._beta)
         W, H = self._start(X, W, H, weights, n_restarts=self.n_restarts)
         options = self._options(X, (W, H), weights, n_components=W.shape[-1], both=True)
-        result = nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties())
-        return self._finished(result)
+        result = self._finished(nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties()))
+        if not self._exact_loadings:
+            return result
+        best = self._minimum(X, result.H, result.W, weights)
+        return dataclasses.replace(result, W=best.W, _divergence=best.divergence)
 
     def _load(self, X: Any, H: Any, weights: Any) -> Result:
         """W of X for given H."""
@@ -197,10 +202,20 @@ class NMF(BaseNMF):
         if weights is None:
             check_positive(X, self._beta)
         H = self._given_components(X, H)
+        if self._exact_loadings:
+            return self._finished(self._minimum(X, H, None, weights))
         W = loadings_start(X, H, self.solver)
         options = self._options(X, (W, H), weights, n_components=H.shape[0], both=False)
         result = transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options)
         return self._finished(result)
+
+    @property
+    def _exact_loadings(self) -> bool:
+        """Whether W is the minimum for the last H.
+
+        "mu" leaves W far from it, from every start elsewhere; so what `fit_transform` and `transform` return would differ.
+        """
+        return self.solver == "mu" and self.tol > 0
 
     def _check_solver(self) -> None:
         if self._beta not in LOSSES.get(SOLVERS[self.solver], (self._beta,)):
