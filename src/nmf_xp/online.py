@@ -227,21 +227,19 @@ def online_nmf(
     m = whole.data.shape[0]
     batch_size = min(batch_size, m)
     settings = settings._replace(memory=forget ** (batch_size / m))
-    starts = list(range(0, m, batch_size))
-    problems = [
-        _block(whole, start, min(m, start + batch_size)) if len(starts) > 1 else whole for start in starts
-    ]
-    parts: list[Any] = [None] * len(starts)
+    bounds = [(start, min(m, start + batch_size)) for start in range(0, m, batch_size)]
+    problems = [_block(whole, *rows) if len(bounds) > 1 else whole for rows in bounds]
+    parts: list[Any] = [None] * len(bounds)
     if W is not None:
         W = xp.maximum(W, settings.floor)
-        parts = [W[start : start + batch_size, :] for start in starts]
+        parts = [W[start:stop, :] for start, stop in bounds]
     fresh = W is None
     watched = tol > 0 or max_no_improvement is not None or callback is not None
     smoothed, ended, step = Smoothed(), False, 0
     costs: list[float] = []
     with _held(state):
-        for step in range(max_iter * len(starts)):
-            i = step % len(starts)
+        for step in range(max_iter * len(bounds)):
+            i = step % len(bounds)
             done = _step(settings, state, problems[i], None if fresh else parts[i], (fresh_max_iter, tol), xp=xp)
             state, parts[i] = done.state, done.W
             if not watched:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nmf_xp.result import Result
 
 
-LOADINGS_TOL, LOADINGS_MAX_ITER = 1e-4, 1000  # the tolerance, as a part of `tol`, and the limit for W alone
+LOADINGS_TOL, LOADINGS_MAX_ITER = 1e-2, 1000  # the tolerance, as a part of `tol`, and the limit for W alone
 
 
 class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

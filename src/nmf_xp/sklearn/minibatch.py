@@ -175,6 +175,7 @@ class MiniBatchNMF(BaseNMF):
             **self._penalties(),
         )
         self._keep(done.state, steps=done.steps)
+        self._memory = self._share_of_memory(X)
         self.n_iter_ = math.ceil(done.steps / math.ceil(X.shape[0] / self.batch_size))
         self.history_ = done.costs
         if not done.ended and self.tol > 0:
@@ -207,15 +208,14 @@ class MiniBatchNMF(BaseNMF):
         if first:
             _, H = self._start(X, W, H, weights)
             self._keep(online_start(H, beta_loss=self._beta), steps=0)
-            m = X.shape[0]
-            self._memory = self.forget_factor ** (min(self.batch_size, m) / m)
+            self._memory = self._share_of_memory(X)
         else:
             check_same_library(self, X, "partial_fit")
         step = online_step(
             self._state,
             X,
             beta_loss=self._beta,
-            memory=getattr(self, "_memory", self.forget_factor),
+            memory=self._memory,
             weights=weights,
             fresh_max_iter=self.fresh_restarts_max_iter,
             fresh_tol=self.tol,
@@ -249,6 +249,11 @@ class MiniBatchNMF(BaseNMF):
         if weights is None:
             check_positive(X, self._beta)
         return X
+
+    def _share_of_memory(self, X: Any) -> float:
+        """What a mini-batch leaves of the past, so that a pass over X leaves `forget_factor`."""
+        m = X.shape[0]
+        return self.forget_factor ** (min(self.batch_size, m) / m)
 
     def _keep(self, state: OnlineState, *, steps: int) -> None:
         self._state = state

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from nmf_xp import Progress
 
+EVERY = 10  # iterations from one test of the rule to the next
 START = 1e-4  # in place of the zeros of a start, whose divergence could be infinite
 
 
@@ -48,7 +49,7 @@ class Watch:
         if self.verbose:
             seconds = time.perf_counter() - self.begun
             print(f"Epoch {progress.iteration:02d} reached after {seconds:.3f} seconds, error: {error:f}")  # noqa: T201
-        if self.tol is not None:
+        if self.tol is not None and progress.iteration % EVERY == 0:
             stop = stop or self.previous - error < self.tol * self.first
             self.previous = error
         return stop
