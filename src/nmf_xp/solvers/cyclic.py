@@ -103,7 +103,11 @@ class CyclicDescent(NamedTuple):
         return new, sum(sums)
 
     def _sweep(self, W: Array, slope: Array, gram: Array, constraints: Constraints, *, xp: Namespace) -> Part:
-        new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=1, xp=xp)
+        # A component whose other factor is zero does not move: a penalty would end it for good.
+        identity = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
+        used = xp.sum(gram * identity, axis=-2, keepdims=True) > 0
+        move = xp.where(used, slope, 0.0)
+        new = least_squares_sweeps(W, move, gram, constraints, floor=self.floor, sweeps=1, xp=xp)
         if self.violation_tol is None:
             return Part(new, ())
         # The slope that a coordinate met: those before it had moved already.
