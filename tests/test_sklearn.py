@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -24,9 +24,11 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 import nmf_xp
 from nmf_xp.sklearn import NMF, MiniBatchNMF, non_negative_factorization
-from nmf_xp.testing import Target
 from tests.compiled import eagerly
 from tests.problems import noisy
+
+if TYPE_CHECKING:
+    from nmf_xp.testing import Target
 
 SOLVERS = [("cd", 2.0), ("mu", 2.0), ("mu", 1.5), ("mu", 1.0), ("mu", 0.0)]
 OURS = [("auto", 1.0), ("auto", 2.0), ("newton", 1.0), ("mm", 0.5), ("cd-accelerated", 2.0)]
@@ -103,7 +105,7 @@ def test_shuffled_components_and_penalties(both: bool) -> None:
 @pytest.mark.parametrize("solver", ["cd", "mu"])
 def test_at_convergence_no_worse_than_scikit_learn(solver: str) -> None:
     V, W, H = noisy(25, 15, 3, seed=1)
-    options = {"solver": solver, "init": "custom", "tol": 0, "max_iter": 20000}
+    options: dict[str, Any] = {"solver": solver, "init": "custom", "tol": 0, "max_iter": 20000}
     theirs = decomposition.NMF(3, **options)
     theirs.fit_transform(V, W=W.copy(), H=H.copy())
     ours = NMF(3, **options)
@@ -119,7 +121,7 @@ def test_at_convergence_no_worse_than_scikit_learn(solver: str) -> None:
 def test_the_function(n_components: Any, update_H: bool) -> None:
     V, W, H = noisy(12, 9, 3 if n_components else 9)
     options = {"n_components": n_components, "init": "custom", "update_H": update_H, "max_iter": 50}
-    given = {"H": H} if not update_H else {"W": W, "H": H}
+    given: dict[str, Any] = {"H": H} if not update_H else {"W": W, "H": H}
     theirs = decomposition.non_negative_factorization(V, **{k: x.copy() for k, x in given.items()}, **options)
     ours = non_negative_factorization(V, **given, **options)
     for x, y in zip(ours[:2], theirs[:2], strict=True):
@@ -173,12 +175,12 @@ def test_the_same_error_messages(options: dict[str, Any], X: Any, given: dict[st
     ids=["iterations run out", "zeros in the start", "a start that is not used"],
 )
 def test_the_same_warnings(options: dict[str, Any], given: dict[str, Any]) -> None:
-    seen = []
+    warned = []
     for cls in (decomposition.NMF, NMF):
         with pytest.warns() as record:
             cls(2, random_state=0, **options).fit_transform(noisy(8, 7, 2).V, **given)
-        seen.append({(w.category, str(w.message)) for w in record})
-    assert seen[0] == seen[1]
+        warned.append({(w.category, str(w.message)) for w in record})
+    assert warned[0] == warned[1]
 
 
 @pytest.mark.parametrize("solver", ["cd", "mu", "mm"])
@@ -228,7 +230,9 @@ def test_every_array_library_without_a_configuration(target: Target, solver: str
         np.testing.assert_allclose(target.to_numpy(got), wanted, rtol=1e-6, atol=1e-9)
     assert (model.n_iter_, model.n_features_in_) == (expected.n_iter_, 11)
     assert type(model.transform(X)) is type(X)
-    np.testing.assert_allclose(target.to_numpy(model.inverse_transform(W)), W_expected @ expected.components_, rtol=1e-5)
+    np.testing.assert_allclose(
+        target.to_numpy(model.inverse_transform(W)), W_expected @ expected.components_, rtol=1e-5
+    )
     with pytest.raises(ValueError, match="Negative values in data passed to"):
         cls(**options).fit(target.asarray(V - 5, "float64"))
     with pytest.raises(ValueError, match="X has 10 features, but"):
@@ -258,15 +262,20 @@ def test_weights_restarts_callbacks_and_the_history() -> None:
     spoiled = np.where(weights > 0, V, 1e6)
     options: dict[str, Any] = {"solver": "auto", "beta_loss": 1, "init": "custom"}
     ours = [NMF(3, **options).fit_transform(X, W=W, H=H, weights=weights) for X in (V, spoiled)]
-    np.testing.assert_allclose(*ours, rtol=1e-9)
+    np.testing.assert_allclose(ours[0], ours[1], rtol=1e-9)
 
     single = NMF(3, init="random", random_state=0).fit(V)
     best = NMF(3, init="random", random_state=0, n_restarts=5).fit(V)
     assert best.reconstruction_err_ <= single.reconstruction_err_ * (1 + 1e-9)
     assert best.history_[0] >= best.history_[-1]
 
-    seen = []
-    model = NMF(3, init="random", random_state=0, callback=lambda progress: seen.append(progress) or len(seen) == 2)
+    seen: list[Any] = []
+
+    def callback(progress: Any) -> bool:
+        seen.append(progress)
+        return len(seen) == 2
+
+    model = NMF(3, init="random", random_state=0, callback=callback)
     model.fit(V)
     assert (model.n_iter_, len(model.history_), len(seen)) == (20, 3, 2)
 

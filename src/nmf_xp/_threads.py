@@ -13,6 +13,8 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nmf_xp import _compat
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +45,11 @@ def held_blas() -> Iterator[None]:
         finally:
             _workers.reset(tokens[0])
             _count.reset(tokens[1])
+
+
+def held_for(x: Any) -> contextlib.AbstractContextManager[None]:
+    """`held_blas` where `x` is NumPy's."""
+    return held_blas() if _compat.is_numpy(x) else contextlib.nullcontext()
 
 
 def count() -> int:

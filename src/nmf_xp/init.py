@@ -71,7 +71,7 @@ def random_start(data: Data, n_components: int, *, rng: Any, members: int | None
 
 
 def normal_start(data: Data, n_components: int, *, rng: Any, members: int | None = None, xp: Namespace) -> list[Array]:
-    """scikit-learn's random start: absolute values of normal numbers times sqrt(mean(V) / r), those of H drawn first."""
+    """scikit-learn's random start: sqrt(mean(V) / r) times absolute values of normal numbers, H drawn first."""
     import numpy as np
 
     m, n = data.shape[-2:]

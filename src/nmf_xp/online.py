@@ -1,12 +1,11 @@
-"""Factorize rows that come one block after the other: `online_step` for a stream, `online_nmf` for passes over one matrix."""
+"""Factorize rows that come block by block: `online_step` for a stream, `online_nmf` for passes over one matrix."""
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
-from nmf_xp._threads import held_blas
+from nmf_xp._threads import held_for
 from nmf_xp.data import as_data, with_weights
 from nmf_xp.init import constant_start
 from nmf_xp.problem import Constraints, Problem
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 class OnlineStep(NamedTuple):
     """What a block led to.
 
-    `state` carries the new H; `W` (m, r) belongs to the block; `cost`, 0-d, is the block's objective per row, for the new
-    W and the H before; `change`, 0-d, is the norm of H's change relative to H's.
+    `state` carries the new H; `W` (m, r) belongs to the block; `cost`, 0-d, is the block's objective per row, for the
+    new W and the H before; `change`, 0-d, is the norm of H's change relative to H's.
     """
 
     state: OnlineState
@@ -48,8 +47,8 @@ class OnlineStep(NamedTuple):
 class OnlineResult(NamedTuple):
     """Factors from passes over one matrix.
 
-    `W` has each batch's rows as its last visit left them, `steps` counts batches, `ended` says whether a rule or the callback
-    ended the run, and `costs` are those of the batches, empty where nothing looks at them.
+    `W` has each batch's rows as its last visit left them, `steps` counts batches, `ended` says whether a rule or the
+    callback ended the run, and `costs` are those of the batches, empty where nothing looks at them.
     """
 
     W: Array
@@ -130,6 +129,8 @@ def online_step(
         As for `nmf`, for this block.
     alpha_W, alpha_H, l1_ratio : optional
         As for `nmf`; the scaling of `alpha_H` is by the rows of this block.
+    fresh_max_iter, fresh_tol : optional
+        When to stop looking for a W that is not given.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def online_step(
         check_factor("W", W, problem.data.values)
         check_shape("W", W, (m, r))
         W = xp.maximum(W, settings.floor)
-    with _held(state):
+    with held_for(state.H):
         return _step(settings, state, problem, W, (fresh_max_iter, fresh_tol), xp=xp)
 
 
@@ -237,7 +238,7 @@ def online_nmf(
     watched = tol > 0 or max_no_improvement is not None or callback is not None
     smoothed, ended, step = Smoothed(), False, 0
     costs: list[float] = []
-    with _held(state):
+    with held_for(state.H):
         for step in range(max_iter * len(bounds)):
             i = step % len(bounds)
             done = _step(settings, state, problems[i], None if fresh else parts[i], (fresh_max_iter, tol), xp=xp)
@@ -322,8 +323,3 @@ def _block(whole: Problem, start: int, stop: int) -> Problem:
     h = whole.h
     h = h._replace(l1=h.l1 and h.l1 * share, l2=h.l2 and h.l2 * share)
     return whole._replace(data=whole.data.rows(start, stop), h=h)
-
-
-def _held(state: OnlineState) -> contextlib.AbstractContextManager[Any]:
-    """BLAS held to one thread where the blocks are shared among threads."""
-    return held_blas() if _compat.is_numpy(state.H) else contextlib.nullcontext()

@@ -1,7 +1,7 @@
 """scikit-learn's estimators on nmf_xp: change one import, ``from nmf_xp.sklearn import NMF, MiniBatchNMF``.
 
-A thin shell: parameters in, the public functions called, attributes out. The page "Coming from scikit-learn" says what is
-the same and what differs. Needs scikit-learn (``pip install "nmf_xp[sklearn]"``), which nothing else in the package does.
+A thin shell: parameters in, the public functions called, attributes out. The page "Coming from scikit-learn" says what
+is the same and what differs. It needs scikit-learn (``pip install "nmf_xp[sklearn]"``), as nothing else here does.
 
 | file | what it holds |
 |---|---|

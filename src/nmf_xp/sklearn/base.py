@@ -1,4 +1,4 @@
-"""What both estimators share: parameters, their constraints, the checks of W and H, and what follows from `components_`."""
+"""What both estimators share: constraints on parameters, starts, and what follows from `components_`."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     tol: float
     max_iter: int
     random_state: Any
-    alpha_W: float
-    alpha_H: float | str
+    alpha_W: float  # noqa: N815 - scikit-learn's name
+    alpha_H: float | str  # noqa: N815
     l1_ratio: float
     verbose: int
     components_: Any

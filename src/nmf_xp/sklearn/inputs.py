@@ -15,16 +15,9 @@ from nmf_xp.data import as_data
 from nmf_xp.validation import as_working_dtype
 
 
-def is_foreign(X: Any) -> bool:
-    """Whether X is an array, or a sparse array, of another library than NumPy and SciPy."""
-    if _compat.sparse_library(X) is not None:
-        return _compat.sparse_library(X) != "scipy"
-    return _compat.is_array(X) and not _compat.is_numpy(X)
-
-
 def check_data(estimator: Any, X: Any, *, reset: bool, whom: str) -> Any:
     """X in a floating dtype, without negative entries; what the estimator knows of its features is set or checked."""
-    if not is_foreign(X):
+    if not _compat.is_foreign(X):
         X = validate_data(estimator, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32], reset=reset)
         check_non_negative(X, whom)
         return X
@@ -43,8 +36,8 @@ def check_same_library(estimator: Any, X: Any, method: str) -> None:
     if namespaces[0] is not namespaces[1] or _compat.device(values) != _compat.device(H):
         names = [f"{xp.__name__} on {_compat.device(x)}" for xp, x in zip(namespaces, (values, H), strict=True)]
         _refuse(
-            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device as "
-            f"those passed to fit(): got {names[0]}, fitted with {names[1]}."
+            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "
+            f"as those passed to fit(): got {names[0]}, fitted with {names[1]}."
         )
 
 
@@ -62,7 +55,7 @@ def check_positive(X: Any, beta: float) -> None:
 
 def check_factor(A: Any, shape: tuple[int | str, int | str], whom: str) -> Any:
     """A factor from the user, of a shape in which "auto" stands for any length."""
-    A = A if is_foreign(A) else check_array(A)
+    A = A if _compat.is_foreign(A) else check_array(A)
     for axis, (name, got, expected) in enumerate(zip(("first", "second"), A.shape, shape, strict=True)):
         if expected not in ("auto", got):
             _refuse(

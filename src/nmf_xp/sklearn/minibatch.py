@@ -87,7 +87,7 @@ class MiniBatchNMF(BaseNMF):
     >>> import numpy as np
     >>> from nmf_xp.sklearn import MiniBatchNMF
     >>> X = np.array([[1, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
-    >>> model = MiniBatchNMF(n_components=2, init="random", random_state=0, batch_size=3)
+    >>> model = MiniBatchNMF(n_components=2, init="random", random_state=0)
     >>> model.fit_transform(X).shape, model.components_.shape
     ((6, 2), (2, 2))
     """

@@ -213,15 +213,13 @@ class NMF(BaseNMF):
     def _exact_loadings(self) -> bool:
         """Whether W is the minimum for the last H.
 
-        "mu" leaves W far from it, from every start elsewhere; so what `fit_transform` and `transform` return would differ.
+        "mu" leaves W far from it, elsewhere from every start: `fit_transform` and `transform` would differ.
         """
         return self.solver == "mu" and self.tol > 0
 
     def _check_solver(self) -> None:
         if self._beta not in LOSSES.get(SOLVERS[self.solver], (self._beta,)):
-            msg = (
-                f"Invalid beta_loss parameter: solver {self.solver!r} does not handle beta_loss = {self.beta_loss!r}"
-            )
+            msg = f"Invalid beta_loss parameter: solver {self.solver!r} does not handle beta_loss = {self.beta_loss!r}"
             raise ValueError(msg)
         if self.solver == "mu" and self.init == "nndsvd":
             warnings.warn(
@@ -238,7 +236,7 @@ class NMF(BaseNMF):
         """What `nmf` and `transform` are told of the solver, and of when to stop."""
         solver: Any = SOLVERS[self.solver]
         if self.solver == "cd":
-            order = ()
+            order: tuple[tuple[int, ...], ...] = ()
             if self.shuffle:
                 order = orders(n_components, max_iter=self.max_iter, random_state=self.random_state, both=both)
             solver = (solver, {"violation_tol": self.tol or None, "orders": order})

@@ -1,7 +1,7 @@
 """scikit-learn's starts: the same random numbers and the same singular vectors, so the same factors.
 
-Where X is no array of NumPy or SciPy, or has weights, the singular vectors are those of `nmf_xp.init`: X stays on its device,
-and entries without weight stay unread.
+Where X is no array of NumPy or SciPy, or has weights, the singular vectors are those of `nmf_xp.init`: X stays on its
+device, and entries without weight stay unread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from sklearn.utils.extmath import randomized_svd
 from nmf_xp import _compat
 from nmf_xp.data import as_data, with_weights
 from nmf_xp.init import constant_start, nndsvd_factors, nndsvd_start, normal_start
-from nmf_xp.sklearn.inputs import is_foreign
 
 ORDERS = 1024  # iterations after which the orders of `shuffle=True` repeat
 
@@ -38,7 +37,7 @@ def start(
     elif n_restarts > 1:
         msg = f"n_restarts = {n_restarts} needs random starts, got init = '{init}'"
         raise ValueError(msg)
-    elif is_foreign(X) or weights is not None:
+    elif _compat.is_foreign(X) or weights is not None:
         W, H = nndsvd_start(data, r, fill=init, rng=check_random_state(random_state), xp=xp)
     else:
         svd = randomized_svd(X, r, random_state=random_state)

@@ -1,4 +1,4 @@
-"""What sees a run: scikit-learn's stopping rule for multiplicative updates, the lines of `verbose`, the user's callback."""
+"""What sees a run: scikit-learn's stopping rule of `mu`, the lines of `verbose`, the user's callback."""
 
 from __future__ import annotations
 
@@ -70,6 +70,4 @@ def reconstruction_error(divergence: Any) -> float:
 
 def error_of(X: Any, *, beta: float, weights: Any) -> Callable[[Any, Any], float]:
     """The error of W and H as a model of X."""
-    return lambda W, H: reconstruction_error(
-        _compat.scalar(beta_divergence(X, W, H, beta_loss=beta, weights=weights))
-    )
+    return lambda W, H: reconstruction_error(_compat.scalar(beta_divergence(X, W, H, beta_loss=beta, weights=weights)))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class CoordinateDescent(NamedTuple):
     """Settings.
 
-    There are as many sweeps as take about as long as the products that they use (Gillis & Glineur 2012), and one for the
-    Kullback-Leibler loss, where each of them reads V.
+    There are as many sweeps as take about as long as the products that they use (Gillis & Glineur 2012), and one for
+    the Kullback-Leibler loss, where each of them reads V.
     """
 
     beta: float

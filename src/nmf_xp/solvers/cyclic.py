@@ -1,7 +1,7 @@
 """scikit-learn's coordinate descent for the Frobenius loss: one sweep an iteration over the components of each factor.
 
-It visits the components in their order or in given ones, lets entries be exactly zero, and can end by a rule of its own,
-scikit-learn's: the violation of the optimality conditions, seen by each coordinate when it is visited and summed over an
+It visits the components in their order or in given ones, lets entries be exactly zero, and can end by scikit-learn's
+rule: the violation of the optimality conditions, seen by each coordinate when it is visited and summed over an
 iteration, has fallen to `violation_tol` times that of the first iteration (Cichocki & Phan 2009; Hsieh & Dhillon 2011).
 Where the rule holds, the factors stay as they are; the loop learns of it at its next check.
 """
@@ -28,7 +28,7 @@ class State(NamedTuple):
     H: Array
     orders: Array  # (..., T, r): of the half-iterations to come, the next one first; empty for the natural order
     first: Array  # (...,): the violation of the first iteration
-    count: Array  # (...,): iterations that ran
+    iterations: Array  # (...,): iterations that ran
     ended: Array  # (...,): the iteration in which the rule held, 0 until then
 
 
@@ -71,8 +71,8 @@ class CyclicDescent(NamedTuple):
             H, violation, orders = xp.matrix_transpose(Ht), violation + more, _rolled(orders, xp=xp)
         if self.violation_tol is None:
             return state._replace(W=W, H=H, orders=orders)
-        count = state.count + 1.0
-        first = xp.where(state.count == 0, violation, state.first)
+        count = state.iterations + 1.0
+        first = xp.where(state.iterations == 0, violation, state.first)
         running = state.ended == 0
         holds = violation <= self.violation_tol * first
         ended = xp.where(xp.logical_and(running, holds), count, state.ended)

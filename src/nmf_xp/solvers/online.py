@@ -4,8 +4,8 @@ The minimum over H of the majoriser of all blocks seen so far is a quotient of t
 
     H = (A / B)^gamma,    A <- rho A + H^(1/gamma) * W^T (V * Y^(beta-2)),    B <- rho B + W^T Y^(beta-1),    Y = WH,
 
-with the exponent gamma of `updates.mm_exponent`. The factor rho forgets old blocks. What is kept, H, A and B, has the size of H,
-however many blocks there are.
+with the exponent gamma of `updates.mm_exponent`. The factor rho forgets old blocks. What is kept, H, A and B, has the
+size of H, however many blocks there are.
 """
 
 from __future__ import annotations
