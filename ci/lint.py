@@ -24,9 +24,9 @@ LAYERS = [
     ["optimality"],
     ["solvers", "_control"],
     ["init", "posing", "checkpoint"],
-    ["factorization"],
+    ["factorization", "online"],
     ["__init__"],
-    ["plot", "testing"],
+    ["plot", "sklearn", "testing"],
     ["cli", "__main__"],
 ]
 # What may know which array library it has.

@@ -75,6 +75,12 @@ def sparse_library(x: Any) -> str | None:
     return None
 
 
+def is_foreign(x: Any) -> bool:
+    """Whether `x` is an array, or a sparse array, of another library than NumPy and SciPy."""
+    library = sparse_library(x)
+    return library != "scipy" if library is not None else is_array(x) and not is_numpy(x)
+
+
 def to_host(x: Any) -> np.ndarray[Any, Any]:
     """NumPy array with the values of `x`, from any device."""
     import numpy as np

@@ -128,7 +128,7 @@ def run(
     threads = _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext()
     del W
     with threads, _compat.overflow_allowed():
-        if schedule.tol > 0 or observe is not None or recorder is not None:
+        if schedule.tol > 0 or observe is not None or recorder is not None or _has_rule(solver):
             ends = _run_in_parts(solver, problem, start, schedule, observe, recorder, programs, xp)
         else:  # exactly max_iter steps, with no value read back
             state = _first_state(solver, problem, start, programs, xp)
@@ -211,7 +211,7 @@ def _run_in_parts(
     """
     eps = float(xp.finfo(problem.data.values.dtype).eps)
     lag = -(-solver.pace // schedule.check_every)  # checks between which there must be progress
-    checks = schedule.tol > 0 or observe is not None
+    checks = schedule.tol > 0 or observe is not None or _has_rule(solver)
     # The history begins with the start that was given, whatever the solver makes of it first.
     history = [[x] for x in _read(programs.objective(solver, Factors(*start), problem, xp))]
     state = _first_state(solver, problem, start, programs, xp)
@@ -224,12 +224,15 @@ def _run_in_parts(
         problem = problem._replace(data=problem.data.select(_indices(rows, state, xp=xp), xp=xp))
     stop = False
     while True:
+        ended = [int(x) for x in _read(state.ended)] if _has_rule(solver) else [0] * len(rows)
         for row, member in enumerate(rows):
             if ends[member] is None:
                 past = history[member]
                 status = _status(past, n_iter, schedule, checked=checks and checked, stop=stop, lag=lag, eps=eps)
+                if ended[row]:
+                    status = Status.CONVERGED
                 if status is not Status.RUNNING:
-                    end = End(tuple(past) if checks else (), n_iter, status, _row(state, row))
+                    end = End(tuple(past) if checks else (), ended[row] or n_iter, status, _row(state, row))
                     ends[member] = end  # lint: a list
         running = [row for row, member in enumerate(rows) if ends[member] is None]
         if not running:
@@ -250,6 +253,11 @@ def _run_in_parts(
             stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
         if recorder is not None:
             recorder.record(Position(n_iter, rows, history, ends, state, checked))
+
+
+def _has_rule(solver: Solver) -> bool:
+    """Whether the solver ends by a rule of its own, which its state tells as `ended`."""
+    return getattr(solver, "violation_tol", None) is not None
 
 
 def _status(
@@ -340,6 +348,9 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
         zero = jnp.asarray(0)
         state, n_iter, status, _, history = lax.while_loop(running, body, (state, zero, status, zero, history))
     status = jnp.where(status == Status.RUNNING.value, Status.MAX_ITER.value, status)
+    if _has_rule(solver):
+        status = jnp.where(state.ended > 0, Status.CONVERGED.value, status)
+        n_iter = jnp.where(state.ended > 0, state.ended.astype(n_iter.dtype), n_iter)
     return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
 
 

@@ -15,6 +15,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nmf_xp import _compat
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -131,6 +133,11 @@ def free_blas() -> Iterator[None]:
     finally:
         for library in libraries:
             library.set_num_threads(1)
+
+
+def held_for(x: Any) -> contextlib.AbstractContextManager[None]:
+    """`held_blas` where `x` is NumPy's."""
+    return held_blas() if _compat.is_numpy(x) else contextlib.nullcontext()
 
 
 def count() -> int:

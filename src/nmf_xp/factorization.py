@@ -11,7 +11,7 @@ from nmf_xp.checkpoint import Checkpoint
 from nmf_xp.init import INITS, proportional_start, start
 from nmf_xp.posing import Posed, pose
 from nmf_xp.result import Result
-from nmf_xp.solvers import LOSSES, SOLVERS, automatic
+from nmf_xp.solvers import LOSSES, OPTIONS, SOLVERS, automatic
 from nmf_xp.validation import (
     check_array,
     check_beta,
@@ -40,7 +40,7 @@ def nmf(
     n_components: int,
     *,
     beta_loss: float | str = "frobenius",
-    solver: str = "auto",
+    solver: str | tuple[str, dict[str, Any]] = "auto",
     init: str | tuple[Array, Array] = "random",
     weights: Array | None = None,
     missing: str | None = None,
@@ -77,7 +77,7 @@ def nmf(
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence that is decreased; the names stand for 2, 1 and 0. V must be positive for beta <= 0.
-    solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain"}, default "auto"
+    solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain"} or (name, options), default "auto"
         None of them raises the objective.
 
         - "mu": multiplicative updates (Lee & Seung 2001; Fevotte & Idier 2011), for every loss.
@@ -86,7 +86,10 @@ def nmf(
         - "newton": Newton's method for all rows at once, for Kullback-Leibler; three multiplicative updates come first.
         - "cd": coordinate descent, for Frobenius (Cichocki & Phan 2009; Gillis & Glineur 2012) and Kullback-Leibler
           (Hsieh & Dhillon 2011). It and "newton" extrapolate (Ang & Gillis 2019).
-        - "cd-plain": one sweep an iteration without extrapolation, as scikit-learn's "cd".
+        - "cd-plain": scikit-learn's "cd", for Frobenius: one sweep an iteration, without extrapolation, and with exact
+          zeros. Options: `violation_tol`, to end also where the violation of the optimality conditions, summed over
+          an iteration, is at most so many times that of the first one; `orders`, permutations of the components in
+          which one half-iteration after the other visits them, repeated where they end.
         - "auto": "newton" for Kullback-Leibler, "cd" for Frobenius, "mm" for all else; `result.solver` says which.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (W, H), default "random"
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
@@ -226,7 +229,7 @@ def transform(
     /,
     *,
     beta_loss: float | str = "frobenius",
-    solver: str = "auto",
+    solver: str | tuple[str, dict[str, Any]] = "auto",
     init: Array | None = None,
     weights: Array | None = None,
     missing: str | None = None,
@@ -313,10 +316,12 @@ def transform(
 
 
 def _settings(
-    beta_loss: float | str, solver: str, max_iter: int, tol: float, check_every: int
+    beta_loss: float | str, solver: Any, max_iter: int, tol: float, check_every: int
 ) -> tuple[float, _Settings, _control.Schedule]:
     """Validate what does not depend on V."""
     beta = check_beta(beta_loss)
+    pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
+    solver, options = solver if pair else (solver, {})
     method = check_option("solver", solver, ("auto", *SOLVERS))
     schedule = _control.Schedule(
         check_integer("max_iter", max_iter, minimum=1),
@@ -328,13 +333,18 @@ def _settings(
         losses = " or ".join(f"{loss:g}" for loss in LOSSES[method])
         msg = f"`solver={method!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
         raise ValueError(msg)
-    return beta, _Settings(method), schedule
+    for option in options:
+        check_option(f"an option of solver={method!r}", option, OPTIONS.get(method, ()))
+    if options.get("violation_tol") is not None:
+        check_non_negative("violation_tol", options["violation_tol"])
+    return beta, _Settings(method, tuple(options.items())), schedule
 
 
 class _Settings(NamedTuple):
     """Which solver, which factors it updates, and from which start where that was not given."""
 
     method: str
+    options: tuple[tuple[str, Any], ...] = ()
     fixed_h: bool = False
     init: str | None = None
 
@@ -351,14 +361,15 @@ def _solve(
 ) -> Result:
     """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
     xp, problem = posed.xp, posed.problem
-    solver = SOLVERS[settings.method](beta=posed.beta, floor=posed.floor, fixed_h=settings.fixed_h)
+    options = {"beta": posed.beta, "floor": posed.floor, "fixed_h": settings.fixed_h, **dict(settings.options)}
+    solver = SOLVERS[settings.method](**options)
     constraints = (problem.w, problem.h)
     start[:] = _same_stack(*start, xp=xp)
     if record is not None:
         function = "transform" if settings.fixed_h else "nmf"
         record.identify(posed, start, schedule, function=function, solver=settings.method, init=settings.init)
     given = [None if c.fixed is None else x for x, c in zip(start, constraints, strict=True)]
-    start[:] = [xp.maximum(x, posed.floor) for x in start]
+    start[:] = [xp.maximum(x, solver.floor) for x in start]
     start[:] = [c.enforce(x, x, xp=xp) for x, c in zip(start, constraints, strict=True)]
     with _observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = _control.run(solver, problem, start, schedule=schedule, observe=observe, recorder=record, xp=xp)

@@ -39,7 +39,7 @@ def _least_squares_sweeps(W: Any, slope: Any, scale: Any, gram: Any, floor: Any,
     m, r = W.shape
     work = np.empty((4, r, LANES), W.dtype)
     w, g, s, inverse = work[0], work[1], work[2], work[3]
-    one = floor / floor
+    one = tiny / tiny
     for first in range(0, m, LANES):
         count = min(LANES, m - first)
         for i in range(count):
@@ -77,7 +77,7 @@ def _least_squares_rows(W: Any, product: Any, gram: Any, l1: Any, floor: Any, ti
     m, r = W.shape
     work = np.empty((4, r, LANES), W.dtype)
     w, g, s, inverse = work[0], work[1], work[2], work[3]
-    one = floor / floor
+    one = tiny / tiny
     s[:] = one
     for k in range(r):
         inverse[k] = one / max(gram[k, k], tiny)

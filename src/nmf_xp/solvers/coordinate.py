@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Constraints
 
 
+def least_squares_gram(data: Data, H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
+    """The curvature of the Frobenius loss and the penalty in a row of W: (..., r, r)."""
+    gram = H @ xp.matrix_transpose(H)
+    if data.weighted:  # a bound that weighs every entry as the heaviest one
+        gram = gram * data.heaviest(xp=xp)
+    if constraints.l2 is not None:
+        gram = gram + constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=_compat.device(gram))
+    return gram
+
+
 def least_squares_sweeps(
     W: Array,
     slope: Array,
