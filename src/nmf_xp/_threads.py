@@ -33,7 +33,7 @@ class Crew:
 
     def __init__(self, helpers: int) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._helpers = [threading.Thread(target=self._serve, daemon=True) for _ in range(helpers)]
+        self._helpers = helpers
         self._started = False
 
     def _serve(self) -> None:
@@ -44,7 +44,7 @@ class Crew:
     @property
     def count(self) -> int:
         """How many threads there are, with the calling one."""
-        return len(self._helpers) + 1
+        return self._helpers + 1
 
     def run(self, function: Callable[[T], R], items: list[T]) -> list[R]:
         """`function` of every item; the calling thread waits for what others have begun, not for those still asleep."""
@@ -65,9 +65,9 @@ class Crew:
 
         if not self._started:  # a tiny problem never gets here
             self._started = True
-            for helper in self._helpers:
-                helper.start()
-        for _ in range(min(len(self._helpers), len(items) - 1)):
+            for _ in range(self._helpers):
+                threading.Thread(target=self._serve, daemon=True).start()
+        for _ in range(min(self._helpers, len(items) - 1)):
             self._calls.put(help_out)
         begun_elsewhere = len(items)
         try:
@@ -92,7 +92,7 @@ class Crew:
 
     def dismiss(self) -> None:
         """Let the threads end."""
-        for _ in self._helpers:
+        for _ in range(self._helpers):
             self._calls.put(None)
 
 
