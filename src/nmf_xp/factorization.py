@@ -316,7 +316,9 @@ def _settings(
         msg = f"`solver={method!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
         raise ValueError(msg)
     for option in options:
-        check_option(f"an option of solver={method!r}", option, OPTIONS.get(method, ()))
+        if option not in OPTIONS.get(method, ()):
+            msg = f"`solver` {method!r} has no option {option!r}; its options: {', '.join(OPTIONS.get(method, ())) or None}"
+            raise ValueError(msg)
     if options.get("violation_tol") is not None:
         check_non_negative("violation_tol", options["violation_tol"])
     return beta, _Settings(method, tuple(options.items())), schedule
