@@ -75,7 +75,7 @@ def cost(names: list[str], rounds: int) -> Iterator[str]:
         X = data.load()
         for beta, loss in NAMES.items():
             solver = "cd" if beta == 2 else "mu"
-            sides = {
+            sides: dict[str, tuple[Any, dict[str, Any]]] = {
                 f"scikit-learn, {solver}": (decomposition.NMF, {"solver": solver}),
                 f"nmf_xp, {solver}": (nmf_xp.sklearn.NMF, {"solver": solver}),
                 "nmf_xp, auto": (nmf_xp.sklearn.NMF, {"solver": "auto"}),

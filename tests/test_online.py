@@ -55,7 +55,7 @@ def test_passes_are_the_same_on_every_backend(target: Target, beta: float) -> No
     np.testing.assert_allclose(got.costs, expected.costs, rtol=1e-9)
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("beta", [1.0, 1.5])
 @pytest.mark.parametrize("library", ["scipy", "torch", "jax"])
 def test_sparse_is_as_dense(library: str, beta: float) -> None:
     V, W, H = noisy(30, 14, 3, zeros=True)

@@ -317,7 +317,8 @@ def _settings(
         raise ValueError(msg)
     for option in options:
         if option not in OPTIONS.get(method, ()):
-            msg = f"`solver` {method!r} has no option {option!r}; its options: {', '.join(OPTIONS.get(method, ())) or None}"
+            known = ", ".join(OPTIONS.get(method, ())) or "none"
+            msg = f"The options of `solver` {method!r} must be among its own, {known}, got {option!r}"
             raise ValueError(msg)
     if options.get("violation_tol") is not None:
         check_non_negative("violation_tol", options["violation_tol"])
