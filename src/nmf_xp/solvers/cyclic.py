@@ -42,6 +42,7 @@ class CyclicDescent(NamedTuple):
     orders: tuple[tuple[int, ...], ...] = ()
     pace: int = 1
     stacks: bool = False
+    name: str = "cd-plain"
 
     def prepare(self, problem: Problem) -> Problem:
         """Sparse data in both orders."""
