@@ -11,14 +11,14 @@ import pytest
 from nmf_xp import beta_divergence, nmf, transform
 from nmf_xp.online import Smoothed, online_nmf, online_start, online_step
 from tests.compiled import eagerly
-from tests.problems import BETAS, noisy
+from tests.problems import BETAS, BRANCHES, noisy
 
 if TYPE_CHECKING:
     from nmf_xp.testing import Target
 
 
 @eagerly
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", BRANCHES)
 def test_it_comes_near_the_factorization_of_all_rows(target: Target, beta: float) -> None:
     """Every backend and loss, from a stream of which nothing is kept; at least 30 % of the way in nine blocks."""
     V, _, H = noisy(60, 12, 3)
@@ -42,7 +42,7 @@ def loaded(V: Any, H: Any, beta: float) -> float:
 
 
 @eagerly
-@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("beta", [0.5, 1.0])
 def test_passes_are_the_same_on_every_backend(target: Target, beta: float) -> None:
     V, W, H = noisy(31, 12, 3)
     options: dict[str, Any] = {"batch_size": 8, "max_iter": 3, "beta_loss": beta, "alpha_W": 0.01, "l1_ratio": 0.5}
@@ -55,7 +55,7 @@ def test_passes_are_the_same_on_every_backend(target: Target, beta: float) -> No
     np.testing.assert_allclose(got.costs, expected.costs, rtol=1e-9)
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("beta", [1.0, 1.5])
 @pytest.mark.parametrize("library", ["scipy", "torch", "jax"])
 def test_sparse_is_as_dense(library: str, beta: float) -> None:
     V, W, H = noisy(30, 14, 3, zeros=True)

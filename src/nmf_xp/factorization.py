@@ -334,7 +334,10 @@ def _settings(
         msg = f"`solver={method!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
         raise ValueError(msg)
     for option in options:
-        check_option(f"an option of solver={method!r}", option, OPTIONS.get(method, ()))
+        if option not in OPTIONS.get(method, ()):
+            known = ", ".join(OPTIONS.get(method, ())) or "none"
+            msg = f"The options of `solver` {method!r} must be among its own, {known}, got {option!r}"
+            raise ValueError(msg)
     if options.get("violation_tol") is not None:
         check_non_negative("violation_tol", options["violation_tol"])
     return beta, _Settings(method, tuple(options.items())), schedule

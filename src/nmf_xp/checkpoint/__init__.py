@@ -199,7 +199,7 @@ def _in_memory_as(strides: list[int], values: HostArray) -> HostArray:
     """The values with these steps, in entries, from one to the next along each axis."""
     import numpy as np
 
-    if any(step < 0 for step in strides):
+    if values.size == 0 or any(step < 0 for step in strides):
         return values
     length = 1 + sum((n - 1) * step for n, step in zip(values.shape, strides, strict=True))
     memory = np.zeros(length, dtype=values.dtype)

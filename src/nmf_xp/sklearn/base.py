@@ -88,7 +88,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         array, shape (n_samples, n_features)
-            X @ components_.
+            X @ H.
         """
         check_is_fitted(self)
         return X @ self.components_

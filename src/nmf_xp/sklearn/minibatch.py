@@ -70,7 +70,7 @@ class MiniBatchNMF(BaseNMF):
         The cost of each mini-batch of `fit`; empty where nothing looks at them.
     n_features_in_ : int
         Number of features seen by `fit`.
-    feature_names_in_ : array of str, shape (n_features_in_,)
+    feature_names_in_ : array of str, shape (n_features,)
         Their names, where X has names that are all strings.
 
     See Also
@@ -87,7 +87,7 @@ class MiniBatchNMF(BaseNMF):
     >>> import numpy as np
     >>> from nmf_xp.sklearn import MiniBatchNMF
     >>> X = np.array([[1, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
-    >>> model = MiniBatchNMF(n_components=2, init="random", random_state=0)
+    >>> model = MiniBatchNMF(n_components=2, init="random", random_state=0, tol=1e-3)
     >>> model.fit_transform(X).shape, model.components_.shape
     ((6, 2), (2, 2))
     """

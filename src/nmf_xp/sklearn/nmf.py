@@ -77,7 +77,7 @@ class NMF(BaseNMF):
         The objective at the start and at each check; empty where `tol` is 0 and nothing looks at the run.
     n_features_in_ : int
         Number of features seen by `fit`.
-    feature_names_in_ : array of str, shape (n_features_in_,)
+    feature_names_in_ : array of str, shape (n_features,)
         Their names, where X has names that are all strings.
 
     See Also

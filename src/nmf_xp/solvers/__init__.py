@@ -1,7 +1,8 @@
 """The algorithms: frozen settings on one side, the state that changes on the other.
 
 A solver is a NamedTuple of Python scalars, hashable, so that a compiled loop can treat it as a constant. It never
-sees V, only a `Problem`. Adding one takes a file here and a line in `SOLVERS`.
+sees V, only a `Problem`. Named tuples are equal where their fields are, so each carries its name: else JAX would take
+the compiled program of one wrapped solver for that of another. Adding one takes a file here and a line in `SOLVERS`.
 
 | file | algorithm | losses | an iteration reads V |
 |---|---|---|---|

@@ -30,6 +30,7 @@ class CoordinateDescent(NamedTuple):
     fixed_h: bool = False
     pace: int = 1
     stacks: bool = False
+    name: str = "cd"
 
     def prepare(self, problem: Problem) -> Problem:
         """Sparse data in both orders."""

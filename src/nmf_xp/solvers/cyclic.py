@@ -44,6 +44,7 @@ class CyclicDescent(NamedTuple):
     orders: tuple[tuple[int, ...], ...] = ()
     pace: int = 1
     stacks: bool = False
+    name: str = "cd-plain"
 
     def prepare(self, problem: Problem) -> Problem:
         """Sparse data in both orders."""
@@ -116,10 +117,10 @@ class CyclicDescent(NamedTuple):
         kernel: Callable[..., Array] | None,
         xp: Namespace,
     ) -> Part:
-        # A component whose other factor is zero does not move: a penalty would end it for good.
-        identity = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
-        used = xp.sum(gram * identity, axis=-2, keepdims=True) > 0
-        move = xp.where(used, slope, 0.0)
+        move = slope
+        if constraints.l1 is not None:  # it would end for good a component whose other factor is zero
+            identity = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
+            move = xp.where(xp.sum(gram * identity, axis=-2, keepdims=True) > 0, slope, 0.0)
         new = least_squares_sweeps(W, move, gram, constraints, kernel=kernel, floor=self.floor, sweeps=1, xp=xp)
         if self.violation_tol is None:
             return Part(new, ())

@@ -45,6 +45,7 @@ class Newton(NamedTuple):
     fixed_h: bool = False
     pace: int = 1
     stacks: bool = False
+    name: str = "newton"
 
     def prepare(self, problem: Problem) -> Problem:
         """Sparse data in both orders."""
