@@ -41,20 +41,20 @@ def same(target: Target, found: Any, expected: HostArray, rtol: float) -> None:
 # Least squares
 
 
-def plane() -> tuple[HostArray, HostArray, HostArray]:
+def plane() -> tuple[HostArray, HostArray]:
     rng = np.random.default_rng(0)
-    return rng.normal(size=(30, 3)), rng.normal(size=30), rng.normal(size=3)
+    return rng.normal(size=(200, 2)), rng.normal(size=200)
 
 
 def test_gradient_descent_finds_the_least_squares(target: Target) -> None:
-    A, y, _ = plane()
-    fit = target.compile(lambda A, y: least_squares.fit(A, y, 200))
-    # 200 steps shrink the error by (1 - smallest / sum of the eigenvalues of A^T A)^200, 3e-22 here.
+    A, y = plane()
+    fit = target.compile(lambda A, y: least_squares.fit(A, y, 60))
+    # 60 steps shrink the error by (1 - smallest / sum of the eigenvalues of A^T A)^60, 2e-17 here.
     same(target, fit(target.asarray(A), target.asarray(y)), np.linalg.lstsq(A, y, rcond=None)[0], 1e-12)
 
 
 def test_its_cost_never_rises() -> None:
-    A, y, _ = plane()
+    A, y = plane()
     costs = [float(least_squares.cost(least_squares.fit(A, y, steps), A, y)) for steps in range(20)]
     assert np.all(np.diff(costs) < 0)
 

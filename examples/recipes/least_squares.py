@@ -7,6 +7,7 @@ prints what the proof says of each, and where each leads.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def main() -> None:
     A, y = line()
     p = np.asarray([0.3, -0.7])
     for derivative in (gradient, without_minus, without_parentheses):
-        report = check_gradient(lambda p: cost(p, A, y), lambda p, d=derivative: d(p, A, y), p)
+        report = check_gradient(partial(cost, A=A, y=y), partial(derivative, A=A, y=y), p)
         print(f"{derivative.__name__}: {'right' if report.ok else report.failures[0].detail}")
         costs = [cost(fit(A, y, steps, derivative), A, y) for steps in (0, 1, 10, 100)]
         print("  J after 0, 1, 10, 100 steps: " + ", ".join(f"{c:.4g}" for c in costs))
