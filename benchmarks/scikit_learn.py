@@ -9,20 +9,16 @@ Each prints a table in Markdown; those in docs/benchmarks/ are copies.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import functools
-import os
-import platform
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
-import sklearn
 from sklearn import decomposition
 
-import nmf_xp
 import nmf_xp.sklearn
+from benchmarks import results, tables
 from benchmarks.datasets import REAL, Dataset
 from benchmarks.protocol import interleaved
 
@@ -95,12 +91,8 @@ def cost(names: list[str], rounds: int) -> Iterator[str]:
 
 
 def machine() -> str:
-    """Date, versions and cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {platform.machine()}, {cores} cores, "
-        f"scikit-learn {sklearn.__version__}, NumPy {np.__version__}, nmf_xp {nmf_xp.__version__}."
-    )
+    """Date, machine and versions."""
+    return tables.machine([results.describe(results.load())])
 
 
 def _dense(data: Dataset) -> Any:

@@ -11,7 +11,6 @@ Lazy arrays (dask) need a third body; until it is here, `nmf` refuses them.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -125,11 +124,12 @@ def run(
         large = problem.data.values.ndim < 2 or len(problem.data.member(0).block_starts(W.shape[-1])) > 2
         programs = programs.map(_by_group if solver.stacks and not large else _by_member)
     members = W.shape[0] if W.ndim > 2 else None
-    threads = _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext()
+    threads = _threads.held_for(W)
     del W
     with threads, _compat.overflow_allowed():
-        if schedule.tol > 0 or observe is not None or recorder is not None or _has_rule(solver):
-            ends = _run_in_parts(solver, problem, start, schedule, observe, recorder, programs, xp)
+        checks = schedule.tol > 0 or observe is not None or _has_rule(solver)
+        if checks or recorder is not None:
+            ends = _run_in_parts(solver, problem, start, schedule, observe, recorder, programs, xp, checks=checks)
         else:  # exactly max_iter steps, with no value read back
             state = _first_state(solver, problem, start, programs, xp)
             state = programs.steps(solver, state, problem, schedule.max_iter, xp)
@@ -204,14 +204,15 @@ def _run_in_parts(
     recorder: Recorder | None,
     programs: _Programs,
     xp: Namespace,
+    *,
+    checks: bool,
 ) -> list[End]:
-    """Steps with a check, and one read, every `check_every` of them; without tolerance and observer only with a record.
+    """Steps with a check, and one read, every `check_every` of them; without `checks` only with a record.
 
     Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
     """
     eps = float(xp.finfo(problem.data.values.dtype).eps)
     lag = -(-solver.pace // schedule.check_every)  # checks between which there must be progress
-    checks = schedule.tol > 0 or observe is not None or _has_rule(solver)
     # The history begins with the start that was given, whatever the solver makes of it first.
     history = [[x] for x in _read(programs.objective(solver, Factors(*start), problem, xp))]
     state = _first_state(solver, problem, start, programs, xp)

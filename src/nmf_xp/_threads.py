@@ -52,12 +52,15 @@ class Crew:
         ends: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
         results: dict[int, Any] = {}
 
-        def help_out() -> None:
-            while waiting:
+        def taken() -> Iterator[tuple[int, T]]:
+            while True:
                 try:
-                    i, item = waiting.popleft()
+                    yield waiting.popleft()
                 except IndexError:  # another thread was faster
                     return
+
+        def help_out() -> None:
+            for i, item in taken():
                 try:
                     ends.put((i, function(item), None))
                 except BaseException as error:  # it goes to the calling thread
@@ -71,18 +74,11 @@ class Crew:
             self._calls.put(help_out)
         begun_elsewhere = len(items)
         try:
-            while waiting:
-                try:
-                    i, item = waiting.popleft()
-                except IndexError:
-                    break
+            for i, item in taken():
                 begun_elsewhere -= 1
                 results[i] = function(item)
         finally:
-            with contextlib.suppress(IndexError):
-                while True:  # what is left after an error is dropped
-                    waiting.popleft()
-                    begun_elsewhere -= 1
+            begun_elsewhere -= len(list(taken()))  # what is left after an error is dropped
             ended = [ends.get() for _ in range(begun_elsewhere)]
         for i, result, error in ended:
             if error is not None:

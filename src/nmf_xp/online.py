@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp._threads import held_for
-from nmf_xp.data import as_data, with_weights
 from nmf_xp.init import constant_start
+from nmf_xp.posing import checked_data
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.solvers.online import OnlineState, OnlineUpdate, relative_change
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
-    as_working_dtype,
     check_beta,
     check_callable,
     check_factor,
@@ -21,8 +20,6 @@ from nmf_xp.validation import (
     check_penalties,
     check_shape,
     check_values,
-    check_weights,
-    check_zeros,
 )
 
 if TYPE_CHECKING:
@@ -158,7 +155,7 @@ def online_step(
     (3, 10)
     """
     settings, xp = _settings(state, beta_loss, memory)
-    problem = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio), xp=xp)
+    problem = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     m, r = problem.data.shape[0], state.H.shape[0]
     if W is not None:
         check_factor("W", W, problem.data.values)
@@ -224,7 +221,7 @@ def online_nmf(
     check_callable("callback", callback)
     forget = check_non_negative("forget_factor", forget_factor)
     settings, xp = _settings(state, beta_loss, forget)
-    whole = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio), xp=xp)
+    whole = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     m = whole.data.shape[0]
     batch_size = min(batch_size, m)
     settings = settings._replace(memory=forget ** (batch_size / m))
@@ -293,21 +290,11 @@ def _problem(
     absent: str,
     beta: float,
     penalties: tuple[float, float | str, float],
-    *,
-    xp: Namespace,
 ) -> Problem:
     """A block with its weights and penalties, checked."""
-    data = as_data(V)
-    values = as_working_dtype("V", data.values, xp=_compat.array_namespace(data.values))
-    data = data.with_values(values)
-    check_factor("H", state.H, values)
+    data, _, _ = checked_data(V, beta=beta, weights=weights, missing=None, absent=absent)
+    check_factor("H", state.H, data.values)
     check_shape("H", state.H, (state.H.shape[0], data.shape[-1]))
-    if weights is not None:
-        check_weights(weights, values, data.shape)
-    data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
-    if _compat.is_readable(values):
-        low, _ = check_values("V", data.values, xp=xp)
-        check_zeros(0.0 if data.has_absent else low, beta)
     alpha_W, alpha_H = check_penalties(*penalties)
     return Problem(data, _penalty(alpha_W, penalties[2], data.shape[1]), _penalty(alpha_H, penalties[2], data.shape[0]))
 

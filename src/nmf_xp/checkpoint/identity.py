@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import numbers
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _threads
 from nmf_xp.data import Sparse
 from nmf_xp.init import random_generator
 
@@ -74,7 +73,7 @@ def _hash(leaves: list[Any]) -> str:
     import numpy as np
 
     digest = hashlib.blake2b(digest_size=16)
-    with ThreadPoolExecutor() as pool:
+    with _threads.held_blas():
         for leaf in leaves:
             if not _compat.is_array(leaf):
                 digest.update(f"{leaf!r}\n".encode())
@@ -83,7 +82,7 @@ def _hash(leaves: list[Any]) -> str:
             digest.update(f"{array.dtype.str} {array.shape}\n".encode())
             height = max(1, BLOCK * len(array) // array.nbytes)
             blocks = [array[i : i + height] for i in range(0, len(array), height)]
-            for part in pool.map(_digest, blocks):
+            for part in _threads.run(_digest, blocks):
                 digest.update(part)
     return digest.hexdigest()
 

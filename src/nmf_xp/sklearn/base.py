@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nmf_xp import _compat
 from nmf_xp.factorization import transform
-from nmf_xp.sklearn.inputs import check_factor, dtype_of
+from nmf_xp.sklearn.inputs import check_data, check_factor, check_same_library
 from nmf_xp.sklearn.starts import start
 from nmf_xp.validation import check_beta
 
@@ -38,6 +38,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "verbose": ["verbose"],
     }
+
+    _input: ClassVar[str]  # what its messages call the X that it is given
 
     # Every estimator sets these in its own __init__, as scikit-learn reads the parameters from its signature.
     n_components: Any
@@ -76,6 +78,26 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         self.fit_transform(X, W=W, H=H, weights=weights)
         return self
+
+    def transform(self, X: Any, weights: Any = None) -> Any:
+        """Loadings of new data on the components.
+
+        Parameters
+        ----------
+        X : array or sparse matrix, shape (n_samples, n_features)
+            Non-negative data, of the library with whose arrays the estimator was fitted.
+        weights : array, optional
+            Weights of the entries of X, as for `fit`.
+
+        Returns
+        -------
+        array, shape (n_samples, n_components)
+            W.
+        """
+        check_is_fitted(self)
+        X = check_data(self, X, reset=False, whom=self._input)
+        check_same_library(self, X, "transform")
+        return self._loadings(X, weights)
 
     def inverse_transform(self, X: Any) -> Any:
         """The model of data that have been transformed.
@@ -119,7 +141,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             r = n if self.n_components is None else self.n_components
             H = check_factor(H, (r, n), "NMF (input H)")
             W = check_factor(W, (m, r if r != "auto" else H.shape[0]), "NMF (input W)")
-            if not W.dtype == H.dtype == dtype_of(X):
+            if not W.dtype == H.dtype == X.dtype:
                 msg = f"H and W should have the same dtype as X. Got H.dtype = {H.dtype} and W.dtype = {W.dtype}."
                 raise TypeError(msg)
             return W, H
@@ -158,7 +180,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """H that is to be kept, checked against X."""
         r = self.n_components
         H = check_factor(H, ("auto" if r in (None, "auto") else r, X.shape[1]), "NMF (input H)")
-        if _compat.dtype_name(H.dtype) != _compat.dtype_name(dtype_of(X)):
+        if _compat.dtype_name(H.dtype) != _compat.dtype_name(X.dtype):
             msg = f"H should have the same dtype as X. Got H.dtype = {H.dtype}."
             raise TypeError(msg)
         return H

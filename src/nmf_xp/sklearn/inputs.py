@@ -70,10 +70,5 @@ def check_factor(A: Any, shape: tuple[int | str, int | str], whom: str) -> Any:
     return A
 
 
-def dtype_of(X: Any) -> Any:
-    """The dtype of X's entries, of a sparse array too."""
-    return as_data(X).values.dtype
-
-
 def _refuse(message: str) -> None:
     raise ValueError(message)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 
 from nmf_xp import _compat
 from nmf_xp.divergences import beta_divergence
@@ -102,6 +101,8 @@ class MiniBatchNMF(BaseNMF):
         "transform_max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "callback": [callable, None],
     }
+
+    _input: ClassVar[str] = "MiniBatchNMF (input X)"
 
     def __init__(
         self,
@@ -224,28 +225,13 @@ class MiniBatchNMF(BaseNMF):
         self._keep(step.state, steps=self.n_steps_ + 1)
         return self
 
-    def transform(self, X: Any, weights: Any = None) -> Any:
-        """Loadings of new data on the components.
-
-        Parameters
-        ----------
-        X : array or sparse matrix, shape (n_samples, n_features)
-            Non-negative data, of the library with whose arrays the estimator was fitted.
-        weights : array, optional
-            Weights of the entries of X, as for `fit`.
-
-        Returns
-        -------
-        array, shape (n_samples, n_components)
-            W.
-        """
-        check_is_fitted(self)
-        X = self._checked(X, weights, reset=False)
-        check_same_library(self, X, "transform")
+    def _loadings(self, X: Any, weights: Any) -> Any:
+        if weights is None:
+            check_positive(X, self._beta)
         return self._load(X, weights)
 
     def _checked(self, X: Any, weights: Any, *, reset: bool) -> Any:
-        X = check_data(self, X, reset=reset, whom="MiniBatchNMF (input X)")
+        X = check_data(self, X, reset=reset, whom=self._input)
         if weights is None:
             check_positive(X, self._beta)
         return X

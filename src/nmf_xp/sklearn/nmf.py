@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Status
 from nmf_xp.sklearn.base import BaseNMF
-from nmf_xp.sklearn.inputs import check_data, check_positive, check_same_library
+from nmf_xp.sklearn.inputs import check_data, check_positive
 from nmf_xp.sklearn.starts import loadings_start, orders
 from nmf_xp.sklearn.watching import Watch, error_of, reconstruction_error
 from nmf_xp.solvers import LOSSES
@@ -107,6 +106,8 @@ class NMF(BaseNMF):
         "callback": [callable, None],
     }
 
+    _input: ClassVar[str] = "NMF (input X)"
+
     def __init__(
         self,
         n_components: int | str | None = "auto",
@@ -163,26 +164,6 @@ class NMF(BaseNMF):
         self.history_ = result.history
         return result.W
 
-    def transform(self, X: Any, weights: Any = None) -> Any:
-        """Loadings of new data on the components.
-
-        Parameters
-        ----------
-        X : array or sparse matrix, shape (n_samples, n_features)
-            Non-negative data, of the library with whose arrays the estimator was fitted.
-        weights : array, optional
-            Weights of the entries of X, as for `fit`.
-
-        Returns
-        -------
-        array, shape (n_samples, n_components)
-            W.
-        """
-        check_is_fitted(self)
-        X = check_data(self, X, reset=False, whom="NMF (input X)")
-        check_same_library(self, X, "transform")
-        return self._load(X, self.components_, weights).W
-
     def _factorize(self, X: Any, W: Any, H: Any, weights: Any) -> Result:
         """Both factors of X."""
         self._check_solver()
@@ -195,6 +176,9 @@ class NMF(BaseNMF):
             return result
         best = self._minimum(X, result.H, result.W, weights)
         return dataclasses.replace(result, W=best.W, _divergence=best.divergence)
+
+    def _loadings(self, X: Any, weights: Any) -> Any:
+        return self._load(X, self.components_, weights).W
 
     def _load(self, X: Any, H: Any, weights: Any) -> Result:
         """W of X for given H."""

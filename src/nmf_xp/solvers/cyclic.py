@@ -52,14 +52,15 @@ class CyclicDescent(NamedTuple):
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
         """The state at the start."""
+        import numpy as np
+
         stack, device = W.shape[:-2], _compat.device(W)
         r = W.shape[-1]
         if any(sorted(order) != list(range(r)) for order in self.orders):
             msg = f"`orders` must be permutations of the numbers from 0 to {r - 1}, got {self.orders!r}"
             raise ValueError(msg)
-        keyword = {} if device is None else {"device": device}  # a traced array has none
-        orders = xp.asarray([k for order in self.orders for k in order], dtype=xp.int32, **keyword)
-        orders = xp.reshape(orders, (len(self.orders), r if self.orders else 0))
+        table = np.asarray(self.orders, dtype=np.int32).reshape(len(self.orders), -1 if self.orders else 0)
+        orders = _compat.from_host(table, xp=xp, dtype=xp.int32, device=device)
         zero = 0.0 * xp.sum(W, axis=(-2, -1), dtype=_compat.accumulator_dtype(xp, device))
         return State(W, H, xp.broadcast_to(orders, (*stack, *orders.shape)), zero, zero, zero)
 
