@@ -130,6 +130,14 @@ def test_the_rules_that_end_a_run() -> None:
     assert (by_count.ended, by_count.steps, by_count.costs) == (False, 8, ())
 
 
+@pytest.mark.parametrize(("bad", "what"), [(-1.0, "negative"), (float("nan"), "NaN|missing"), (0.0, "positive")])
+def test_bad_weights_of_a_block_are_refused(bad: float, what: str) -> None:
+    V, _, H = noisy(8, 5, 2)
+    weights = np.full(V.shape, bad)
+    with pytest.raises(ValueError, match=f"`weights` .*({what})"):
+        online_step(online_start(H), V, weights=weights)
+
+
 def test_the_smoothed_cost() -> None:
     smoothed = Smoothed().seen(4.0, 0.5).seen(2.0, 0.5)
     assert smoothed == Smoothed(3.0, 3.0, 0)
