@@ -25,6 +25,7 @@ LAYERS = [
     ["solvers", "_control"],
     ["init", "posing", "checkpoint"],
     ["factorization"],
+    ["selection"],
     ["__init__"],
     ["plot", "testing"],
     ["cli", "__main__"],
