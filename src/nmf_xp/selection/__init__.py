@@ -1,7 +1,7 @@
 """Choosing the rank: one file an idea.
 
-`consensus` and `stability` say how far restarts agree, `held_out` how well a rank predicts what it has not seen, `rules` makes a
-recommendation of it, and `outcome` is what comes back.
+`consensus` and `stability` say how far restarts agree, `held_out` how well a rank predicts what it has not seen,
+`rules` makes a recommendation of it, and `outcome` is what comes back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat
 from nmf_xp.data import as_data
+from nmf_xp.data.sparse import Sparse
 from nmf_xp.factorization import nmf
 from nmf_xp.init import random_generator
 from nmf_xp.selection import held_out, rules
@@ -48,10 +49,10 @@ def select_rank(
     rule: str = "auto",
     n_restarts: int = 20,
     beta_loss: float | str = "frobenius",
-    solver: str = "mu",
+    solver: str = "auto",
     weights: Array | None = None,
     n_folds: int = 5,
-    fold_restarts: int = 2,
+    fold_restarts: int = 4,
     max_iter: int = 200,
     tol: float = 1e-4,
     random_state: Any = None,
@@ -63,24 +64,28 @@ def select_rank(
     V : array, shape (m, n)
         A non-negative matrix, as for `nmf`.
     ranks : iterable of int
-        The ranks to compare, at least two. Ranks on both sides of the answer are needed: one at the edge is never well supported.
+        The ranks to compare, at least two. Ranks on both sides of the answer are needed: one at the edge is never
+        well supported.
     rule : {"auto", "held-out", "bi-cross-validation", "cophenetic", "stability"}, default "auto"
         How the rank is chosen; only the cross-validation that the rule needs is run.
 
-        - "held-out": the least rank that predicts entries that were held out as well as any, up to the error of the comparison.
+        - "held-out": the least rank that predicts entries that were held out as well as any, up to the error of the
+          comparison.
         - "bi-cross-validation": likewise for blocks of rows and columns (Owen & Perry 2009).
-        - "cophenetic": the first rank after which the cophenetic correlation of the consensus falls (Brunet et al. 2004).
+        - "cophenetic": the first rank after which the cophenetic correlation of the consensus falls (Brunet et al.
+          2004).
         - "stability": the rank whose components differ least between restarts (Wu et al. 2016).
         - "auto": "held-out".
     n_restarts : int, default 20
         Random starts of each rank, at least 2, from which consensus and stability are computed.
     beta_loss, weights, max_iter, tol, random_state : optional
         As for `nmf`. The beta_loss should be that of the noise: the prediction is judged by it too.
-    solver : str, default "mu"
-        As for `nmf`. Multiplicative updates are the cheapest for many short runs, and what the rules were calibrated with.
+    solver : str, default "auto"
+        As for `nmf`. "auto" is "mu" in the folds: it is the fastest with weights, and what the rules were calibrated
+        with.
     n_folds : int, default 5
         Folds of the cross-validation, at least 2.
-    fold_restarts : int, default 2
+    fold_restarts : int, default 4
         Random starts in each fold, of which the best in training counts.
 
     Returns
@@ -91,15 +96,17 @@ def select_rank(
     Raises
     ------
     TypeError, ValueError
-        As for `nmf`; ValueError also where there are fewer than two ranks, or where a fold would have no row or no column.
+        As for `nmf`; ValueError also where there are fewer than two ranks, or where a fold would have no row or no
+        column.
     ImportError
         scipy is not installed.
 
     Notes
     -----
     A column of V is in the group of its largest loading, with the components scaled so that each column of W sums to 1.
-    Consensus matrices are n x n, in NumPy. Cross-validation holds V, and weights of its size, as dense arrays, also where V is sparse.
-    Each rank has random numbers of its own, so that its row in the table does not depend on the other ranks.
+    Consensus matrices are n x n, in NumPy. Cross-validation holds V, and weights of its size, as dense arrays, also
+    where V is sparse. Each rank has random numbers of its own, so that its row in the table does not depend on the
+    other ranks.
 
     Examples
     --------
@@ -119,7 +126,8 @@ def select_rank(
     fold_restarts = check_integer("fold_restarts", fold_restarts, minimum=1)
     data = as_data(V)
     if len(data.shape) > 2:
-        msg = f"`V` must be one matrix, got a stack of shape {tuple(data.shape)}; select the rank of each member by itself"
+        shape = tuple(data.shape)
+        msg = f"`V` must be one matrix, got a stack of shape {shape}; select the rank of each member by itself"
         raise ValueError(msg)
     candidates = _check_ranks(ranks, data.shape, n_folds=n_folds, rule=rule)
     if importlib.util.find_spec("scipy") is None:
@@ -141,14 +149,14 @@ def select_rank(
     columns = {name: np.asarray(column) for name, column in table.items()}
     if rule in PREDICTIVE:
         data = data.with_values(as_working_dtype("V", data.values, xp=xp))
-        dense: Array = data.values if _compat.sparse_library(V) is None else data.dense(xp=xp)  # type: ignore[attr-defined]
+        dense = data.dense(xp=xp) if isinstance(data, Sparse) else data.values
         loss = PREDICTIVE[rule](
             dense,
             candidates,
             weights=None if weights is None else _full_weights(weights, dense, xp=xp),
             n_folds=n_folds,
             seed=seed,
-            options={**options, "n_restarts": fold_restarts},
+            options={**options, "solver": "mu" if solver == "auto" else solver, "n_restarts": fold_restarts},
             xp=xp,
         )
         columns["loss"] = loss.mean(axis=1)

@@ -1,8 +1,8 @@
 """Cross-validation: how well a factorization of one part of V predicts the rest of it.
 
-Both functions return the mean divergence of an entry that was held out, for each rank and fold, with shape (ranks, folds).
-A model that says zero where there is something is infinitely wrong for beta <= 1, though only little is wrong with it; so one part
-in twenty of each prediction is that of the best model of rank one.
+Both functions return the mean divergence of an entry that was held out, for each rank and fold, with shape (ranks,
+folds). A model that says zero where there is something is infinitely wrong for beta <= 1, though only little is wrong
+with it; so one part in twenty of each prediction is that of the best model of rank one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nmf_xp._typing import Array, Namespace
 
-RANK_ONE_SHARE = 0.05  # calibrated on planted ranks, see docs/choosing-the-rank.md; 0 mistakes single zeros for a bad rank
+RANK_ONE_SHARE = 0.05  # calibrated on planted ranks, see docs/choosing-the-rank.md
 
 
 def speckled(
@@ -64,9 +64,9 @@ def bi_cross(
 ) -> np.ndarray[Any, Any]:
     """Hold out blocks of rows and columns (Owen & Perry 2009).
 
-    With V cut into the blocks A and B above, C and D below, D is factorized into W H; the rows of B are placed on H and the columns
-    of C on W, and A is predicted by the product of the two. The folds of rows and columns are shuffled and used in pairs, so that each row and
-    each column is held out once.
+    With V cut into the blocks A and B above, C and D below, D is factorized into W H; the rows of B are placed on H
+    and the columns of C on W, and A is predicted by the product of the two. The folds of rows and columns are
+    shuffled and used in pairs, so that each row and each column is held out once.
     """
     import numpy as np
 

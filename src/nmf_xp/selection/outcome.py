@@ -24,9 +24,10 @@ class RankSelection:
     doubts : tuple of str
         What makes the evidence for it weak; empty where nothing does.
     table : dict of str to numpy.ndarray
-        Columns of one length, which ``pandas.DataFrame(selection.table)`` takes as they are: "rank"; "divergence", that of the
-        best restart; "cophenetic", "dispersion", "matched" and "amari", the agreement of the restarts; and with a rule
-        that predicts "loss", the mean divergence of an entry that was held out, and "loss_error", its standard error.
+        Columns of one length, which ``pandas.DataFrame(selection.table)`` takes as they are: "rank"; "divergence",
+        that of the best restart; "cophenetic", "dispersion", "matched" and "amari", the agreement of the restarts;
+        and with a rule that predicts "loss", the mean divergence of an entry that was held out, and "loss_error", its
+        standard error.
     consensus : dict of int to numpy.ndarray
         For each rank, how often two columns of V are in one group: shape (n, n), on the host.
     best : dict of int to Result
@@ -34,7 +35,8 @@ class RankSelection:
 
     Notes
     -----
-    ``print(selection)`` shows the table and the recommendation; `nmf_xp.plot.ranks` and `nmf_xp.plot.consensus` draw them.
+    ``print(selection)`` shows the table and the recommendation; `nmf_xp.plot.ranks` and `nmf_xp.plot.consensus` draw
+    them.
     """
 
     rank: int

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     Column = np.ndarray[Any, Any]
 
-STANDARD_ERRORS = 2.0  # by which a larger rank must predict better; calibrated, see docs/choosing-the-rank.md
+ERRORS_TO_WIN = 1.0  # standard errors by which a larger rank must predict better
+ERRORS_TO_BE_SURE = 2.0  # and for which that is no weak evidence
 FALL = 0.01  # of the cophenetic correlation or rise of the Amari distance that is clear
 
 
@@ -27,13 +28,13 @@ def by_prediction(ranks: Sequence[int], loss: Column, *, rule: str) -> Recommend
     """The least rank that predicts as well as the best one, up to the error of the comparison.
 
     That is the rule of one standard error (Breiman et al. 1984, section 3.4.3), with the error of the *difference*
-    between the two ranks, which the same folds measure, and with two of it. `loss` has shape (ranks, folds).
+    between the two ranks, which the same folds measure. `loss` has shape (ranks, folds).
     """
     best = int(loss.mean(axis=1).argmin())
-    chosen = next(i for i in range(len(ranks)) if i == best or not _clearly_above(loss[i], loss[best]))
+    chosen = next(i for i in range(len(ranks)) if i == best or not _above(loss[i], loss[best], ERRORS_TO_WIN))
     doubts = _edges(ranks, chosen)
-    if chosen > 0 and not _clearly_above(loss[chosen - 1], loss[chosen]):
-        doubts.append(f"rank {ranks[chosen - 1]} predicts as well, up to the error of the comparison")
+    if chosen > 0 and not _above(loss[chosen - 1], loss[chosen], ERRORS_TO_BE_SURE):
+        doubts.append(f"rank {ranks[chosen - 1]} predicts nearly as well")
     if best != chosen:
         doubts.append(f"rank {ranks[best]} predicts better, by less than the error of the comparison")
     return Recommendation(ranks[chosen], rule, tuple(doubts))
@@ -59,10 +60,10 @@ def by_stability(ranks: Sequence[int], amari: Column) -> Recommendation:
     return Recommendation(ranks[chosen], "stability", tuple(doubts))
 
 
-def _clearly_above(loss: Column, reference: Column) -> bool:
+def _above(loss: Column, reference: Column, errors: float) -> bool:
     difference = loss - reference
     error = difference.std(ddof=1) / len(difference) ** 0.5
-    return bool(difference.mean() > STANDARD_ERRORS * error)
+    return bool(difference.mean() > errors * error)
 
 
 def _edges(ranks: Sequence[int], chosen: int) -> list[str]:

@@ -1,8 +1,8 @@
 """Whether restarts find the same components.
 
-A component is the matrix w h of one column of W and its row of H, so neither its scale nor its number matters. The cosine of two of
-them is the product of the cosines of their columns and of their rows. Those of all restarts come from two matrix products on
-V's device; the k x k blocks are compared on the host.
+A component is the matrix w h of one column of W and its row of H, so neither its scale nor its number matters. The
+cosine of two of them is the product of the cosines of their columns and of their rows. Those of all restarts come
+from two matrix products on V's device; the k x k blocks are compared on the host.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def stability(W: Array, H: Array, *, xp: Namespace) -> Stability:
 def amari_distance(similarity: Matrix) -> float:
     """How far a k x k matrix of similarities is from a permutation (Wu et al. 2016).
 
-    1 - (sum of the largest entries of the columns + those of the rows) / 2k."""
+    1 - (sum of the largest entries of the columns + those of the rows) / 2k.
+    """
     k = len(similarity)
     return float(1 - (similarity.max(axis=0).sum() + similarity.max(axis=1).sum()) / (2 * k))
 
