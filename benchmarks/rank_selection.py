@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.datasets import leukemia
 from nmf_xp import select_rank
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RANKS, RESTARTS, ITERATIONS, REPETITIONS = range(2, 9), 50, 200, 3
 
@@ -55,8 +58,8 @@ def main() -> None:
     V = leukemia()
     restarts = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     ours(V[:200], rule="auto")  # kernels are compiled
-    sides = {
-        "restarts only, all iterations": lambda: ours(V, rule="cophenetic", tol=0),
+    sides: dict[str, Callable[[], float]] = {
+        "restarts only, mu, all iterations": lambda: ours(V, rule="cophenetic", solver="mu", tol=0),
         "restarts only, default tol": lambda: ours(V, rule="cophenetic"),
         "with held-out entries, default tol": lambda: ours(V),
         f"nimfa, from {restarts} restarts": lambda: theirs(V, restarts),

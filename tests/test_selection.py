@@ -15,7 +15,7 @@ from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation,
 from nmf_xp.selection.stability import amari_distance, stability
 
 if TYPE_CHECKING:
-    from tests.conftest import Target
+    from nmf_xp.testing import Target
 
 scipy = pytest.importorskip("scipy", reason="scipy is not installed")
 
@@ -62,8 +62,8 @@ def test_stability_ignores_the_order_and_scale_of_components(target: Target) -> 
     cosines = [
         [np.sum(np.outer(W[:, i], H[i]) * np.outer(other[0][:, j], other[1][j])) for j in range(4)] for i in range(4)
     ]
-    lengths = [[np.linalg.norm(np.outer(w[:, i], h[i])) for i in range(4)] for w, h in ((W, H), other)]
-    similarity = np.asarray(cosines) / np.outer(*lengths)
+    lengths = [np.asarray([np.linalg.norm(np.outer(w[:, i], h[i])) for i in range(4)]) for w, h in ((W, H), other)]
+    similarity = np.asarray(cosines) / np.outer(lengths[0], lengths[1])
     best = max(similarity[range(4), list(p)].mean() for p in itertools.permutations(range(4)))
     assert apart.matched == pytest.approx(best, rel=1e-5)
     assert apart.amari == pytest.approx(amari_distance(similarity), rel=1e-5)
@@ -76,7 +76,8 @@ def test_amari_distance_at_its_ends() -> None:
 
 def test_what_is_held_out_is_never_read_in_training() -> None:
     """Each fold's model must be that of a run on V with anything in the place of the fold's entries."""
-    V, seed, options = planted(2, m=12, n=9), 5, {"beta_loss": 1.0, "solver": "mu", "max_iter": 30, "tol": 1e-4}
+    V, seed = planted(2, m=12, n=9), 5
+    options: dict[str, Any] = {"beta_loss": 1.0, "solver": "mu", "max_iter": 30, "tol": 1e-4}
     loss = held_out.speckled(V, [1, 3], weights=None, n_folds=3, seed=seed, options={**options, "n_restarts": 2}, xp=np)
     fold_of = np.random.default_rng([seed, 0]).permutation(np.arange(V.size) % 3).reshape(V.shape)
     for fold in range(3):
@@ -84,8 +85,8 @@ def test_what_is_held_out_is_never_read_in_training() -> None:
         spoiled = np.where(out, 1e3, V)
         mine = nmf(
             spoiled, 3, weights=~out, n_restarts=2, random_state=np.random.default_rng([seed, 1, 3, fold]), **options
-        )  # type: ignore[arg-type]
-        simple = nmf(spoiled, 1, weights=~out, random_state=0, **options)  # type: ignore[arg-type]
+        )
+        simple = nmf(spoiled, 1, weights=~out, random_state=0, **options)
         Y = 0.95 * mine.W @ mine.H + 0.05 * simple.W @ simple.H
         entries = V[out], Y[out]
         expected = sum(v * np.log(v / y) - v + y if v else y for v, y in zip(*entries, strict=True)) / out.sum()

@@ -134,7 +134,7 @@ def select_rank(
         msg = 'selecting a rank needs scipy: pip install "nmf_xp[selection]"'
         raise ImportError(msg)
     xp = _compat.array_namespace(data.values)
-    seed = int(_seed(random_state))
+    seed = _seed(random_state)
     options = {"beta_loss": beta, "solver": solver, "max_iter": max_iter, "tol": tol}
     table: dict[str, list[float]] = {
         name: [] for name in ("rank", "divergence", "cophenetic", "dispersion", "matched", "amari")
@@ -228,4 +228,4 @@ def _seed(random_state: Any) -> int:
     import numpy as np
 
     rng = random_generator(random_state)
-    return rng.integers(2**31) if isinstance(rng, np.random.Generator) else rng.randint(2**31)
+    return int(rng.integers(2**31) if isinstance(rng, np.random.Generator) else rng.randint(2**31))
