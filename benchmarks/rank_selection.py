@@ -1,15 +1,16 @@
 """`select_rank` against nimfa: ALL/AML (5000 x 38), ranks 2 to 8, Kullback-Leibler, 200 iterations a restart.
 
-    python benchmarks/rank_selection.py [nimfa's restarts, 2 unless told]
+    python benchmarks/rank_selection.py [--repetitions 3] [--nimfa-restarts 2]
 
 nimfa takes minutes for 50 restarts; it runs fewer, and its time is scaled up, as its restarts run one after the
 other. What `select_rank` takes beyond the restarts, the cross-validation, is given apart. Both run the multiplicative
 updates of Lee & Seung and stop nowhere early (`tol=0`); a line with the default `tol` follows. Sides are interleaved;
-the median of three is shown.
+the medians are shown.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -28,7 +29,7 @@ from nmf_xp import select_rank
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RANKS, RESTARTS, ITERATIONS, REPETITIONS = range(2, 9), 50, 200, 3
+RANKS, RESTARTS, ITERATIONS = range(2, 9), 50, 200
 
 
 def ours(V: Any, **options: Any) -> float:
@@ -45,7 +46,7 @@ def theirs(V: Any, restarts: int) -> float:
     import nimfa
 
     if not hasattr(np, "mat"):
-        np.asmatrix = np.asmatrix  # nimfa 1.4 needs it, and NumPy 2 has no such name
+        setattr(np, "mat", np.asmatrix)  # noqa: B010  # nimfa 1.4 needs it, and NumPy 2 has no such name
     np.random.seed(0)  # noqa: NPY002  # nimfa draws from it
     model = nimfa.Nmf(V, max_iter=ITERATIONS, update="divergence", objective="div", min_residuals=0, n_run=restarts)
     begin = time.perf_counter()
@@ -56,7 +57,11 @@ def theirs(V: Any, restarts: int) -> float:
 def main() -> None:
     """Print a table."""
     V = leukemia()
-    restarts = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--nimfa-restarts", type=int, default=2)
+    arguments = parser.parse_args()
+    restarts = arguments.nimfa_restarts
     ours(V[:200], rule="auto")  # kernels are compiled
     sides: dict[str, Callable[[], float]] = {
         "restarts only, mu, all iterations": lambda: ours(V, rule="cophenetic", solver="mu", tol=0),
@@ -65,7 +70,7 @@ def main() -> None:
         f"nimfa, from {restarts} restarts": lambda: theirs(V, restarts),
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(REPETITIONS):
+    for _ in range(arguments.repetitions):
         for name, side in sides.items():
             times[name].append(side())
             print(f"{name}: {times[name][-1]:.1f} s", file=sys.stderr, flush=True)

@@ -78,14 +78,14 @@ def test_what_is_held_out_is_never_read_in_training() -> None:
     """Each fold's model must be that of a run on V with anything in the place of the fold's entries."""
     V, seed = planted(2, m=12, n=9), 5
     options: dict[str, Any] = {"beta_loss": 1.0, "solver": "mu", "max_iter": 30, "tol": 1e-4}
-    loss = held_out.speckled(V, [1, 3], weights=None, n_folds=3, seed=seed, options={**options, "n_restarts": 2}, xp=np)
+    loss = held_out.speckled(V, [1, 3], weights=None, n_folds=3, starts=2, seed=seed, options=options, xp=np)
     fold_of = np.random.default_rng([seed, 0]).permutation(np.arange(V.size) % 3).reshape(V.shape)
     for fold in range(3):
         out = fold_of == fold
         spoiled = np.where(out, 1e3, V)
-        mine = nmf(
-            spoiled, 3, weights=~out, n_restarts=2, random_state=np.random.default_rng([seed, 1, 3, fold]), **options
-        )
+        rng = np.random.default_rng([seed, 1, 3, fold])
+        first = nmf(spoiled, 3, weights=~out, n_restarts=2, random_state=rng, **options)
+        mine = nmf(spoiled, 3, weights=~out, init=(first.W, first.H), **options)
         simple = nmf(spoiled, 1, weights=~out, random_state=0, **options)
         Y = 0.95 * mine.W @ mine.H + 0.05 * simple.W @ simple.H
         entries = V[out], Y[out]
@@ -96,8 +96,8 @@ def test_what_is_held_out_is_never_read_in_training() -> None:
 def test_bi_cross_validation_predicts_an_exact_model() -> None:
     rng = np.random.default_rng(0)
     V = rng.gamma(0.5, size=(30, 2)) @ rng.gamma(0.5, size=(2, 20))
-    options = {"beta_loss": 2.0, "solver": "cd", "max_iter": 500, "tol": 1e-9, "n_restarts": 2}
-    loss = held_out.bi_cross(V, [1, 2], weights=None, n_folds=4, seed=0, options=options, xp=np).mean(axis=1)
+    options = {"beta_loss": 2.0, "solver": "cd", "max_iter": 500, "tol": 1e-9}
+    loss = held_out.bi_cross(V, [1, 2], weights=None, n_folds=4, starts=2, seed=0, options=options, xp=np).mean(axis=1)
     share = held_out.RANK_ONE_SHARE**2  # of the error of rank one, which is mixed in, is all that is left
     assert loss[1] == pytest.approx(share * loss[0], rel=1e-3)
     assert loss[0] > 1e-3

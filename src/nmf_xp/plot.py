@@ -236,7 +236,7 @@ def consensus(matrix: Any, *, labels: Any = None, ax: Any = None) -> Any:
     ax = _axes(ax)
     order = leaf_order(matrix)
     image = ax.imshow(matrix[np.ix_(order, order)], cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-    ax.figure.colorbar(image, ax=ax, label="share of restarts in one group")
+    ax.figure.colorbar(image, ax=ax, label="share of restarts in one group", shrink=0.8)
     if labels is None:
         ax.set(xticks=[], yticks=[], xlabel="columns of V, by group")
     else:

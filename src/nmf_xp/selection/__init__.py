@@ -52,8 +52,8 @@ def select_rank(
     solver: str = "auto",
     weights: Array | None = None,
     n_folds: int = 5,
-    fold_restarts: int = 4,
-    max_iter: int = 200,
+    fold_restarts: int = 8,
+    max_iter: int = 400,
     tol: float = 1e-4,
     random_state: Any = None,
 ) -> RankSelection:
@@ -85,8 +85,8 @@ def select_rank(
         with.
     n_folds : int, default 5
         Folds of the cross-validation, at least 2.
-    fold_restarts : int, default 4
-        Random starts in each fold, of which the best in training counts.
+    fold_restarts : int, default 8
+        Random starts in each fold; the one that is best in training after 60 iterations goes on to `max_iter`.
 
     Returns
     -------
@@ -156,7 +156,8 @@ def select_rank(
             weights=None if weights is None else _full_weights(weights, dense, xp=xp),
             n_folds=n_folds,
             seed=seed,
-            options={**options, "solver": "mu" if solver == "auto" else solver, "n_restarts": fold_restarts},
+            starts=fold_restarts,
+            options={**options, "solver": "mu" if solver == "auto" else solver},
             xp=xp,
         )
         columns["loss"] = loss.mean(axis=1)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.result import Result
 
+SHORT = 60  # iterations of each start, of which the best goes on
 RANK_ONE_SHARE = 0.05  # calibrated on planted ranks, see docs/choosing-the-rank.md
 
 
@@ -29,6 +31,7 @@ def speckled(
     *,
     weights: Array | None,
     n_folds: int,
+    starts: int,
     seed: int,
     options: dict[str, Any],
     xp: Namespace,
@@ -44,9 +47,10 @@ def speckled(
         seen = 1 - out
         if weights is not None:
             seen, out = seen * weights, out * weights
-        simple = nmf(V, 1, weights=seen, random_state=0, **{**options, "n_restarts": 1})
+        simple = nmf(V, 1, weights=seen, random_state=0, **options)
         for i, rank in enumerate(ranks):
-            found = nmf(V, rank, weights=seen, random_state=np.random.default_rng([seed, 1, rank, fold]), **options)
+            rng = np.random.default_rng([seed, 1, rank, fold])
+            found = _best_of(starts, V, rank, weights=seen, rng=rng, options=options)
             model = _mixed((found.W, found.H), (simple.W, simple.H), xp=xp)
             loss[i, fold] = _mean_divergence(V, model, out, beta=found.beta, xp=xp)
     return loss
@@ -58,6 +62,7 @@ def bi_cross(
     *,
     weights: Array | None,
     n_folds: int,
+    starts: int,
     seed: int,
     options: dict[str, Any],
     xp: Namespace,
@@ -72,7 +77,6 @@ def bi_cross(
 
     rng = np.random.default_rng([seed, 0])
     row_fold, column_fold = (rng.permutation(np.arange(length) % n_folds) for length in V.shape)
-    projection = {name: options[name] for name in ("beta_loss", "solver", "max_iter", "tol")}
     loss = np.empty((len(ranks), n_folds))
     for fold in range(n_folds):
         rows, columns = row_fold == fold, column_fold == fold
@@ -82,15 +86,25 @@ def bi_cross(
         c, d = (None if weights is None else _block(weights, ~rows, j, xp=xp) for j in (columns, ~columns))
         models: dict[int, tuple[Array, Array]] = {}
         for rank in dict.fromkeys((1, *ranks)):
-            found = nmf(D, rank, weights=d, random_state=np.random.default_rng([seed, 1, rank, fold]), **options)
-            W = transform(B, found.H, weights=b, **projection).W
+            start = np.random.default_rng([seed, 1, rank, fold])
+            found = _best_of(starts, D, rank, weights=d, rng=start, options=options)
+            W = transform(B, found.H, weights=b, **options).W
             flipped = (xp.matrix_transpose(x) for x in (C, found.W))
-            H = transform(*flipped, weights=None if c is None else xp.matrix_transpose(c), **projection).W
+            H = transform(*flipped, weights=None if c is None else xp.matrix_transpose(c), **options).W
             models[rank] = W, xp.matrix_transpose(H)
         for i, rank in enumerate(ranks):
             model = _mixed(models[rank], models[1], xp=xp)
             loss[i, fold] = _mean_divergence(A, model, a, beta=found.beta, xp=xp)
     return loss
+
+
+def _best_of(
+    starts: int, V: Array, rank: int, *, weights: Array | None, rng: np.random.Generator, options: dict[str, Any]
+) -> Result:
+    """The best of several short runs, continued: a rank must not lose because one fold ended in a poor minimum."""
+    short = {**options, "max_iter": min(SHORT, options["max_iter"])}
+    first = nmf(V, rank, weights=weights, n_restarts=starts, random_state=rng, **short)
+    return nmf(V, rank, weights=weights, init=(first.W, first.H), **options)
 
 
 def _mixed(model: tuple[Array, Array], simple: tuple[Array, Array], *, xp: Namespace) -> tuple[Array, Array]:
