@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from nmf_xp import nmf, select_rank
+from nmf_xp import consensus_factors, nmf, select_rank
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.selection import held_out, rules
 from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion, leaf_order
+from nmf_xp.selection.merging import merge
 from nmf_xp.selection.stability import amari_distance, stability
 
 if TYPE_CHECKING:
@@ -217,3 +218,32 @@ def test_a_sparse_matrix_is_as_its_dense_one() -> None:
     dense, sparse = select_rank(V, [1, 2], **options), select_rank(scipy.sparse.csr_array(V), [1, 2], **options)
     for name, column in dense.table.items():
         np.testing.assert_allclose(sparse.table[name], column, rtol=1e-8, atol=1e-8, err_msg=name)
+
+
+def test_merging_takes_medians_of_what_restarts_agree_on_and_drops_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.eye(3, 30) + np.eye(3, 30, 5)
+    H = np.stack([(truth * rng.uniform(0.98, 1.02, truth.shape))[rng.permutation(3)] for _ in range(9)])
+    H *= rng.uniform(0.1, 10, size=(9, 3, 1))  # of no matter
+    strange = H.copy()
+    strange[4, 1] = rng.random(30)
+    components, labels, distances = merge(strange, max_distance=0.3)
+    assert [tuple(i) for i in np.argwhere(labels < 0)] == [(4, 1)]
+    assert distances.argmax() == 4 * 3 + 1
+    order = components.argmax(axis=1) % 5
+    np.testing.assert_allclose(components[np.argsort(order)], truth / 2, atol=0.02)
+    for k in range(3):
+        members = strange[labels == k]
+        members = members / np.linalg.norm(members, axis=1, keepdims=True)
+        median = np.median(members, axis=0)
+        np.testing.assert_allclose(components[k], median / median.sum(), rtol=1e-12)
+
+
+def test_consensus_factors_fit_as_well_as_the_best_restart(target: Target) -> None:
+    V = planted(3)
+    found = consensus_factors(target.asarray(V), 3, n_restarts=6, beta_loss=1, random_state=0)
+    best = nmf(V, 3, n_restarts=6, beta_loss=1, random_state=0, max_iter=400)
+    assert found.result.divergence < 1.02 * best.divergence
+    assert found.labels.shape == found.distances.shape == (6, 3)
+    H = target.to_numpy(found.result.H)
+    np.testing.assert_allclose(H.sum(axis=1), 1, rtol=1e-6)

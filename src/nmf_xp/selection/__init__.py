@@ -1,7 +1,8 @@
 """Choosing the rank: one file an idea.
 
 `consensus` and `stability` say how far restarts agree, `held_out` how well a rank predicts what it has not seen,
-`rules` makes a recommendation of it, and `outcome` is what comes back.
+`rules` makes a recommendation of it, and `outcome` is what comes back. `merging` makes one factorization of many
+restarts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nmf_xp.factorization import nmf
 from nmf_xp.init import random_generator
 from nmf_xp.selection import held_out, rules
 from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion
+from nmf_xp.selection.merging import ConsensusFactors, consensus_factors
 from nmf_xp.selection.outcome import RankSelection
 from nmf_xp.selection.stability import stability
 from nmf_xp.validation import (
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.result import Result
 
-__all__ = ["RankSelection", "select_rank"]
+__all__ = ["ConsensusFactors", "RankSelection", "consensus_factors", "select_rank"]
 
 PREDICTIVE = {"held-out": held_out.speckled, "bi-cross-validation": held_out.bi_cross}
 RULES = ("auto", *PREDICTIVE, "cophenetic", "stability")
