@@ -7,6 +7,7 @@ restarts.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +99,7 @@ def select_rank(
     Raises
     ------
     TypeError, ValueError
-        As for `nmf`; ValueError also where there are fewer than two ranks, or where a fold would have no row or no
-        column.
+        As for `nmf`; ValueError also where there are fewer than two ranks, or where a fold would be empty.
     ImportError
         scipy is not installed.
 
@@ -176,8 +176,6 @@ def _restarts(
     V: Array, rank: int, n_restarts: int, weights: Array | None, options: dict[str, Any], *, seed: int
 ) -> tuple[np.ndarray[Any, Any], Result, dict[str, float]]:
     """Consensus matrix, best restart, and a row of the table."""
-    import dataclasses
-
     import numpy as np
 
     rng = np.random.default_rng([seed, 2, rank])

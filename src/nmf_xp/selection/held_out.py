@@ -117,6 +117,9 @@ def _mean_divergence(
     V: Array, model: tuple[Array, Array], weights: Array | None, *, beta: float, xp: Namespace
 ) -> float:
     total = V.shape[0] * V.shape[1] if weights is None else _compat.scalar(xp.sum(weights))
+    if total == 0:
+        msg = "`n_folds` must leave an observed entry in each fold, got one without any; take fewer folds"
+        raise ValueError(msg)
     return _compat.scalar(beta_divergence(V, *model, beta_loss=beta, weights=weights)) / total
 
 
