@@ -25,6 +25,7 @@ LAYERS = [
     ["solvers", "_control"],
     ["init", "posing", "checkpoint"],
     ["factorization", "online"],
+    ["selection"],
     ["__init__"],
     ["plot", "sklearn", "testing"],
     ["cli", "__main__"],

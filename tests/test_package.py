@@ -33,14 +33,8 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 def test_the_code_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    pages = (
-        "README.md",
-        "docs/index.md",
-        "docs/data-kinds.md",
-        "docs/checkpoints.md",
-        "docs/conformance.md",
-        "docs/coming-from-scikit-learn.md",
-    )
+    names = ("index", "data-kinds", "choosing-the-rank", "checkpoints", "conformance", "coming-from-scikit-learn")
+    pages = ("README.md", *(f"docs/{name}.md" for name in names))
     for page in pages:
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
         assert blocks
