@@ -10,7 +10,7 @@ import pytest
 
 from nmf_xp import beta_divergence, nmf, transform, update_h, update_w
 from nmf_xp._compat import to_host
-from nmf_xp.data import as_data
+from nmf_xp.data import Dense, as_data, quickest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,6 +180,21 @@ def test_blocks_of_rows_with_weights_on_zeros(monkeypatch: pytest.MonkeyPatch) -
     }
     monkeypatch.setattr(importlib.import_module("nmf_xp.data").Sparse, "block_starts", lambda *_: [0, 3, 4, 11, 20, 24])
     assert_equal(nmf(scipy_sparse.csr_array(V), 3, **options), nmf(V, 3, **options))
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6])
+def test_a_matrix_that_is_half_full_is_treated_as_dense(share: float) -> None:
+    rng = np.random.default_rng(0)
+    V = (1 + rng.poisson(2.0, (80, 60))) * (rng.random((80, 60)) < share).astype(float)
+    data = as_data(scipy_sparse.csr_array(V))
+    taken = quickest(data, xp=np)
+    assert isinstance(taken, Dense) == (share > 0.5)
+    if isinstance(taken, Dense):
+        np.testing.assert_array_equal(taken.values, V)
+    sparse, dense = (nmf(x, 3, beta_loss=1, random_state=0) for x in (scipy_sparse.csr_array(V), V))
+    np.testing.assert_allclose(sparse.W, dense.W, rtol=1e-6)
+    missing = nmf(scipy_sparse.csr_array(V), 3, beta_loss=1, random_state=0, absent="missing")
+    np.testing.assert_allclose(missing.W, nmf(V, 3, beta_loss=1, random_state=0, weights=V > 0).W, rtol=1e-6)
 
 
 def test_held_out_entries_of_a_sparse_matrix() -> None:

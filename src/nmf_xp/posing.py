@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
-from nmf_xp.data import as_data, with_weights
+from nmf_xp.data import as_data, quickest, with_weights
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
@@ -149,7 +149,7 @@ def checked_data(
         return data, None, xp
     low, high = check_values("V", data.values, xp=xp)
     check_zeros(0.0 if data.has_absent else low, beta)
-    return data, high, xp
+    return quickest(data, xp=xp), high, xp
 
 
 def _weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) -> Array | None:

@@ -18,7 +18,7 @@ from nmf_xp.validation import check_array, check_option, check_sparse
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "with_weights"]
+__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "quickest", "with_weights"]
 
 
 class Data(Protocol):
@@ -125,6 +125,21 @@ def with_weights(data: Data, weights: Array | None, *, absent: str, beta: float,
         data = Dense(data.dense(xp=xp))
     weights = xp.broadcast_to(weights, data.values.shape)
     return Weighted(_behind(data, weights, beta=beta, xp=xp), weights)
+
+
+DENSE = 2**12
+"""The least number of entries for which `quickest` looks: for fewer it would gain nothing."""
+
+
+def quickest(data: Data, *, xp: Namespace) -> Data:
+    """A sparse V of which at least half is stored as a dense one, on NumPy; all other data as they are.
+
+    An entry then costs half of what it does in a sparse V, and with its two places there it takes as much memory.
+    """
+    if not isinstance(data, Sparse) or not _compat.is_numpy(data.values):
+        return data
+    m, n = data.shape
+    return Dense(data.dense(xp=xp)) if DENSE <= m * n <= 2 * data.values.shape[0] else data
 
 
 def _line_weighted(data: Sparse, weights: Array, *, beta: float, xp: Namespace) -> Data:

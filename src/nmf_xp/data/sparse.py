@@ -70,8 +70,12 @@ class Sparse(NamedTuple):
         return self._replace(across=View(across.indptr, across.indices, across.data))
 
     def dense(self, *, xp: Namespace) -> Array:
-        """V as a dense array: V I, or I V, whichever I is smaller."""
+        """V as a dense array; where an array library cannot write to places, V I or I V, whichever I is smaller."""
         m, n = self.shape
+        if _compat.is_numpy(self.values):
+            V: Any = xp.zeros((m, n), dtype=self.values.dtype, device=_compat.device(self.values))
+            V[self.i, self.j] = self.values  # lint: made here
+            return V
         eye = xp.eye(min(m, n), dtype=self.values.dtype, device=_compat.device(self.values))
         if n <= m:
             return self.contract(self.values, eye, xp=xp)
