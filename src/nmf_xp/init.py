@@ -6,9 +6,11 @@ afterwards, so that one `random_state` gives the same start on every backend.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _draws, _layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +41,12 @@ def start(
     data: Data, n_components: int, *, init: str, random_state: Any, members: int | None, xp: Namespace
 ) -> list[Array]:
     """W and H for the named method; a stack of `members` of them, drawn one after the other, unless it is None."""
+    if random_state is None and _layout.shared(data.values):
+        msg = (
+            "`random_state` must be an integer where several processes share `V`, got None, from which each would draw "
+            "a start of its own"
+        )
+        raise ValueError(msg)
     rng = random_generator(random_state)
     if init == "random":
         return random_start(data, n_components, rng=rng, members=members, xp=xp)
@@ -57,17 +65,40 @@ def random_start(data: Data, n_components: int, *, rng: Any, members: int | None
         return [xp.stack(factors) for factors in zip(*pairs, strict=True)]
     m, n = data.shape[-2:]
     shapes = (m, n_components), (n_components, n)
-    draws = [[rng.uniform(0.1, 1.1, size=shape) for shape in shapes] for _ in range(members or 1)]
     V = data.values
     device = _compat.device(V)
     wide = _compat.accumulator_dtype(xp, device)
-    stacks = (np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True))
-    W, H = (_compat.from_host(x, xp=xp, dtype=V.dtype, device=device) for x in stacks)
+    layout = _layout.layout(V)
+    if layout is None:
+        draws = [[rng.uniform(*_draws.RANGE, size=shape) for shape in shapes] for _ in range(members or 1)]
+        stacks = (np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True))
+        W, H = (_compat.from_host(x, xp=xp, dtype=V.dtype, device=device) for x in stacks)
+    else:
+        W, H = _divided_draws(layout, shapes, rng=rng, members=members, dtype=V.dtype)
     total = data.sum(V, dtype=wide, xp=xp) / data.total(W, H, dtype=wide, xp=xp)
     scale = xp.astype(xp.sqrt(total), V.dtype)
     if members:
         scale = xp.reshape(scale, (members, 1, 1))
     return [W * scale, H * scale]
+
+
+def _divided_draws(layout: _layout.Layout, shapes: Any, *, rng: Any, members: int | None, dtype: Any) -> list[Array]:
+    """The same draws for factors that lie on several devices, block by block."""
+    import numpy as np
+
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def block(i: int, index: tuple[slice, ...]) -> Any:
+        skips = [member * sum(sizes) + i * sizes[0] for member in range(members or 1)]
+        blocks = [_draws.block(rng, skip, shapes[i], index[-2:]).astype(dtype) for skip in skips]
+        return np.stack(blocks) if members else blocks[0]
+
+    stack = (members,) if members else ()
+    factors = [
+        which.make((*stack, *shapes[i]), functools.partial(block, i)) for i, which in enumerate((layout.W, layout.H))
+    ]
+    _draws.advance(rng, (members or 1) * sum(sizes))
+    return factors
 
 
 def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
