@@ -41,9 +41,10 @@ def advance(rng: Any, n: int) -> None:
 
     bits = getattr(rng, "bit_generator", None)
     if isinstance(bits, np.random.PCG64 | np.random.PCG64DXSM):  # one step a number
-        kept = {name: bits.state[name] for name in ("has_uint32", "uinteger")}
+        before: Any = bits.state
         bits.advance(n)
-        bits.state = {**bits.state, **kept}
+        state: Any = bits.state
+        bits.state = state | {name: before[name] for name in ("has_uint32", "uinteger")}
         return
     for start in range(0, n, CHUNK):
         rng.uniform(size=min(CHUNK, n - start))

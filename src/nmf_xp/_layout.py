@@ -20,8 +20,6 @@ from nmf_xp import _compat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array
-
 WANTED = (
     "lay it out by `nmf_xp.sharding.load_blocks`, or by `jax.device_put(V, NamedSharding(mesh, "
     "PartitionSpec('rows', 'columns')))` over a mesh with these two axes"
@@ -34,11 +32,6 @@ class Layout(NamedTuple):
     mesh: Any
     rows: Any = None
     columns: Any = None
-
-    @property
-    def T(self) -> Layout:
-        """The layout of the transposed matrix."""
-        return Layout(self.mesh, self.columns, self.rows)
 
     @property
     def W(self) -> Layout:
@@ -55,13 +48,8 @@ class Layout(NamedTuple):
         from jax.sharding import NamedSharding, PartitionSpec
 
         axes = (self.rows, self.columns) if ndim > 1 else ()
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * (ndim - len(axes)), *axes))
-
-    def pin(self, x: Array) -> Array:
-        """The array, for which a compiled program keeps this layout."""
-        import jax
-
-        return jax.lax.with_sharding_constraint(x, self.sharding(x.ndim))
+        spec: Any = PartitionSpec
+        return NamedSharding(self.mesh, spec(*[None] * (ndim - len(axes)), *axes))
 
     def put(self, x: Any) -> Any:
         """The array in this layout, from wherever it is; an axis of length 1 is repeated."""
@@ -84,7 +72,7 @@ class Layout(NamedTuple):
 
         made: dict[tuple[tuple[int, int, int], ...], Any] = {}
 
-        def load(index: tuple[slice, ...]) -> Any:
+        def load(index: Any) -> Any:
             ranges = tuple(part.indices(length) for part, length in zip(index, shape, strict=True))
             if ranges not in made:
                 made[ranges] = block(tuple(slice(start, stop) for start, stop, _ in ranges))
@@ -114,14 +102,16 @@ def shared(V: Any) -> bool:
     return _compat.on_mesh(V) and not V.is_fully_addressable
 
 
-def with_auto_axes(given: Layout) -> Layout:
-    """The same layout over a mesh whose axes are of type Auto."""
+def taken_over(V: Any) -> Any:
+    """V on a mesh whose axes are of type Auto; as it is where it lies on a single device, or on such a mesh."""
+    found = layout(V)
+    if found is None:
+        return V
     from jax.sharding import AxisType, Mesh
 
-    mesh = given.mesh
-    if all(kind == AxisType.Auto for kind in mesh.axis_types):
-        return given
-    return given._replace(mesh=Mesh(mesh.devices, mesh.axis_names))
+    if all(kind == AxisType.Auto for kind in found.mesh.axis_types):
+        return V
+    return found._replace(mesh=Mesh(found.mesh.devices, found.mesh.axis_names)).put(V)
 
 
 def beside(V: Any, W: Any, H: Any, weights: Any) -> tuple[Any, Any, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nmf_xp import _compat, _layout
-from nmf_xp.data import divided
 from nmf_xp.data.dense import Dense
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.data.sparse_formats import from_sparse
@@ -95,21 +94,9 @@ def as_data(V: Any) -> Data:
     """The Data that holds V, of the kind that its type calls for; V's type and shape are checked, not its values."""
     if _compat.sparse_library(V) is None:
         check_array("V", V, min_ndim=2)
-        return _on_mesh(V) if _compat.on_mesh(V) else Dense(V)
+        return Dense(_layout.taken_over(V))
     check_sparse("V", V)
     return from_sparse(V)
-
-
-def _on_mesh(V: Any) -> Data:
-    """A dense V on a mesh of JAX devices, which it takes over as it lies there."""
-    found = _layout.layout(V)
-    assert found is not None
-    whole = _layout.with_auto_axes(found)
-    data = Dense(whole.put(V) if whole != found else V)
-    if whole.mesh.size == 1:
-        return data
-    divided.register()
-    return divided.Divided(data, whole)
 
 
 def with_weights(data: Data, weights: Array | None, *, absent: str, beta: float, xp: Namespace) -> Data:
