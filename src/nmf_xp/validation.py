@@ -159,6 +159,8 @@ def check_broadcast(name: str, got: tuple[int, ...], shape: tuple[int, ...]) -> 
 def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
     """The least and the largest entry of a readable array, all of which must be finite and non-negative."""
     low, high = _compat.scalar(xp.min(x)), _compat.scalar(xp.max(x))
+    if _compat.on_mesh(x) and _compat.scalar(xp.any(xp.isnan(x))):  # the least of several devices leaves NaN out
+        low = math.nan
     if math.isnan(low) or math.isinf(high) or math.isinf(low):
         what, rule = ("NaN", xp.isnan(x)) if math.isnan(low) else ("an infinity", xp.isinf(x))
         remedy = "; if NaN means unobserved, say missing='nan'" if what == "NaN" and name == "V" else ""

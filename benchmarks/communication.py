@@ -1,0 +1,134 @@
+"""The communication model against what compiled programs send, and what it predicts for a matrix of 1e15 entries.
+
+    python benchmarks/communication.py [--output docs/benchmarks/communication.md]
+
+Each layout runs in a process of its own with virtual CPU devices: `nmf` itself, whose compiled iteration is then read.
+Nothing is timed, so the figures are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # as a script: the folder above holds the package `benchmarks`
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.collectives import dump_flags, programs
+from nmf_xp.sharding import words_per_iteration
+
+SHAPE, RANK, ITEM = (4096, 2048), 16, 4  # bytes of a float32
+GRIDS = [(8, 1), (4, 2), (2, 4), (1, 8), (4, 1), (2, 2), (1, 4), (2, 1)]
+LOSSES = {"kullback-leibler": 1.0, "frobenius": 2.0, "itakura-saito": 0.0}
+
+HUGE, HUGE_RANK, LINK = (10**9, 10**6), 50, 50e9  # bytes a second between devices: a port of 400 Gbit/s
+MEMORY, ARITHMETIC = 3.35e12, 67e12  # bytes and float32 operations a second of an H100 SXM, by its data sheet
+HUGE_DEVICES = (1024, 16384, 131072)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the layouts, print the tables and write them where asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="write the tables here too")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        run(int(options.worker[0]), int(options.worker[1]), options.worker[2])
+        return 0
+    text = "\n\n".join([measured_table(GRIDS, list(LOSSES)), predicted_table()]) + "\n"
+    print(text)
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+    return 0
+
+
+def run(p: int, q: int, loss: str) -> None:
+    """Factorize on a grid of p x q devices; XLA dumps the programs."""
+    import jax
+    import numpy as np
+
+    from nmf_xp import nmf
+    from nmf_xp.sharding import load_blocks
+
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()).reshape(p, q), ("rows", "columns"))
+    V = load_blocks(SHAPE, _block, mesh=mesh)
+    nmf(V, RANK, beta_loss=loss, solver="mu", random_state=0, max_iter=2, tol=0)
+
+
+def _block(rows: slice, columns: slice) -> Any:
+    import numpy as np
+
+    i, j = np.ogrid[rows, columns]
+    return (1 + (i * 7 + j * 13) % 11).astype(np.float32)
+
+
+def measure(grid: tuple[int, int], loss: str) -> float:
+    """Bytes that a device sends in one iteration, from the program that `nmf` ran."""
+    p, q = grid
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"XLA_FLAGS": dump_flags(p * q, Path(folder)), "JAX_PLATFORMS": "cpu"}
+        worker = [sys.executable, __file__, "--worker", str(p), str(q), loss]
+        subprocess.run(worker, check=True, env=environment)
+        (steps,) = programs(Path(folder), "steps").values()
+    return sum(collective.sent for collective in steps)
+
+
+def model(grid: tuple[int, int], loss: str) -> float:
+    """Bytes that a device should send."""
+    return ITEM * words_per_iteration(SHAPE, RANK, grid, beta_loss=loss)
+
+
+def measured_table(grids: list[tuple[int, int]], losses: list[str]) -> str:
+    """Model and program, layout by layout, as Markdown."""
+    m, n = SHAPE
+    lines = [
+        f"Bytes that a device sends in one iteration of `mu`, {m} x {n}, float32, rank {RANK}:",
+        "",
+        "| grid | loss | model | compiled program | difference |",
+        "|---|---|---|---|---|",
+    ]
+    for loss in losses:
+        for grid in grids:
+            expected, found = model(grid, loss), measure(grid, loss)
+            lines.append(
+                f"| {grid[0]} x {grid[1]} | {loss} | {expected:,.0f} | {found:,.0f} | {found / expected - 1:+.1%} |"
+            )
+    return "\n".join(lines)
+
+
+def predicted_table() -> str:
+    """What the model says of a matrix of 1e9 x 1e6, as Markdown."""
+    m, n = HUGE
+    lines = [
+        f"One iteration of `mu`, Kullback-Leibler, {m:,} x {n:,}, float32, rank {HUGE_RANK}, links of "
+        f"{LINK / 1e9:.0f} GB/s:",
+        "",
+        "| devices | best grid | V on a device | a device sends | in | by rows alone | V is read twice in "
+        "| products in |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for devices in HUGE_DEVICES:
+        grids = [(p, devices // p) for p in range(1, devices + 1) if devices % p == 0]  # V padded to fit
+        sent, (p, q) = min((huge_bytes(grid), grid) for grid in grids)
+        rows = huge_bytes((devices, 1))
+        block = ITEM * m * n / devices
+        lines.append(
+            f"| {devices} | {p} x {q} | {block / 1e9:,.0f} GB | {sent / 1e6:,.0f} MB | {1e3 * sent / LINK:,.1f} ms | "
+            f"{1e3 * rows / LINK:,.1f} ms | {1e3 * 2 * block / MEMORY:,.0f} ms | "
+            f"{1e3 * 8 * m * n * HUGE_RANK / devices / ARITHMETIC:,.0f} ms |"
+        )
+    return "\n".join(lines)
+
+
+def huge_bytes(grid: tuple[int, int]) -> float:
+    """Bytes that a device sends in an iteration on the huge matrix."""
+    return ITEM * words_per_iteration(HUGE, HUGE_RANK, grid, beta_loss="kullback-leibler")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""V on many JAX devices: the same answers, and nothing but blocks of factors moves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nmf_xp
+from benchmarks.collectives import Collective, collectives, dump_flags, programs
+from nmf_xp import _draws
+from nmf_xp.sharding import best_grid, load_blocks, words_per_iteration
+
+jax = pytest.importorskip("jax")
+
+from tests import many_devices  # noqa: E402  (it imports jax)
+from tests.many_devices import GRIDS, SCENARIOS, M, N, R  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+DEVICES = 8
+FLOAT64 = 8
+BLOCK = FLOAT64 * R * max(M // 4, N // 2)  # of a factor on a grid of 4 x 2
+SHARD = FLOAT64 * M * N // DEVICES
+
+
+def begin(folder: Path, devices: int, *arguments: str) -> subprocess.Popen[str]:
+    """A scenario in a process of its own, whose compiled programs XLA writes into the folder."""
+    environment = os.environ | {"XLA_FLAGS": dump_flags(devices, folder), "JAX_PLATFORMS": "cpu"}
+    environment["XLA_FLAGS"] += " --xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0"
+    environment["NMF_XP_KERNELS"] = "0"
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(nmf_xp.__file__).parents[1]), str(ROOT)])
+    command = [sys.executable, "-m", "tests.many_devices", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+
+
+def largest(folder: Path, name: str = "") -> dict[str, int]:
+    """The bytes of the largest collective of each kind."""
+    found: dict[str, int] = {}
+    for program in programs(folder, name).values():
+        for kind, size, *_ in program:
+            found[kind] = max(size, found.get(kind, 0))
+    return found
+
+
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "process"])
+def test_many_devices_give_what_one_gives_and_move_no_block_of_v(scenario: str, tmp_path: Path) -> None:
+    end(begin(tmp_path, DEVICES, scenario))
+    # The iterations, the objective and the report only sum blocks of factors, and so do the start and the checks of V.
+    # Where a user's own array lies elsewhere, it moves, once.
+    compiled = largest(tmp_path, "steps") | largest(tmp_path, "report") | largest(tmp_path, "objective")
+    assert set(compiled) == (set() if scenario in ("errors", "functions") else {"all-reduce"})
+    whole = largest(tmp_path)
+    assert max(whole.values()) <= SHARD / 4 or scenario in ("options", "layouts")
+    if scenario in ("solvers", "grids"):
+        assert set(whole) == {"all-reduce"}
+    if scenario == "solvers":
+        assert max(compiled.values()) <= 2 * BLOCK + 64 * FLOAT64, "at most two sums for a factor at once"
+    if scenario == "grids":
+        steps = programs(tmp_path, "steps").values()
+        for grid, program in zip(GRIDS, steps, strict=True):
+            model = FLOAT64 * words_per_iteration((M, N), R, grid, beta_loss=1)
+            assert sum(collective.sent for collective in program) == pytest.approx(model, rel=0.1)
+
+
+def test_two_processes_agree_with_one(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = [begin(tmp_path / str(i), DEVICES // 2, "process", str(i), port, str(tmp_path)) for i in range(2)]
+    for process in both:
+        end(process)
+    found, twin = (dict(np.load(tmp_path / f"{i}.npz")) for i in range(2))
+    expected: dict[str, Any] = {}
+    for name, options in many_devices.runs().items():
+        result = nmf_xp.nmf(many_devices.data(), R, **jax.tree.map(many_devices.on_host, options))
+        expected |= {f"{name} {x}": getattr(result, x) for x in ("W", "H", "history", "divergence")}
+    expected["transform W"] = nmf_xp.transform(many_devices.data(), result.H, beta_loss=2).W
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, twin[name], err_msg=name)
+        x = np.asarray(expected[name])
+        np.testing.assert_allclose(value, x, rtol=1e-6, atol=1e-6 * float(x.max()), err_msg=name)
+    for i in range(2):
+        compiled = largest(tmp_path / str(i), "steps")
+        assert set(compiled) == {"all-reduce"}
+        assert max(compiled.values()) <= SHARD / 4
+
+
+SEEDS: dict[str, Any] = {
+    "pcg64": lambda: np.random.default_rng(5),
+    "pcg64dxsm": lambda: np.random.Generator(np.random.PCG64DXSM(5)),
+    "philox": lambda: np.random.Generator(np.random.Philox(5)),
+    "mt19937": lambda: np.random.RandomState(5),
+}
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_a_block_is_drawn_as_if_the_whole_had_been(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_draws, "CHUNK", 7)
+    twin, shape = SEEDS[kind](), (9, 6)
+    if isinstance(twin, np.random.Generator):
+        twin.integers(5, dtype=np.int32)  # leaves half a number behind
+    rng = SEEDS[kind]()
+    if isinstance(rng, np.random.Generator):
+        rng.integers(5, dtype=np.int32)
+    twin.uniform(size=11)
+    whole = twin.uniform(*_draws.RANGE, size=shape)
+    for rows in (slice(0, 9), slice(0, 3), slice(6, 9)):
+        for columns in (slice(0, 6), slice(2, 4), slice(5, 6)):
+            np.testing.assert_array_equal(_draws.block(rng, 11, shape, (rows, columns)), whole[rows, columns])
+    _draws.advance(rng, 11 + whole.size)
+    assert rng.uniform() == twin.uniform()
+    assert str(getattr(rng, "bit_generator", None) and rng.bit_generator.state) == str(
+        getattr(twin, "bit_generator", None) and twin.bit_generator.state
+    )
+
+
+def test_the_best_grid_is_as_long_as_v() -> None:
+    assert best_grid((4_000_000, 1_000_000), 64) == (16, 4)
+    assert best_grid((1_000_000, 4_000_000), 64) == (4, 16)
+    assert best_grid((30, 12), 6) == (3, 2)
+    assert best_grid((30, 4), 8) == (2, 4)
+    assert best_grid((7, 8), 4) == (1, 4)
+    with pytest.raises(
+        ValueError, match=r"^`shape` must be divided evenly by a grid of 4 devices, got \(7, 9\); pad V"
+    ):
+        best_grid((7, 9), 4)
+
+
+def test_the_model_by_hand() -> None:
+    """4 x 2 devices: sums of 100 x 3 over two, of 50 x 3 over four, each with three more, and on a ring."""
+    assert words_per_iteration((400, 100), 3, (4, 2), beta_loss=1) == 1.0 * (300 + 3) + 1.5 * (150 + 3)
+    assert words_per_iteration((400, 100), 3, (4, 2), beta_loss=2) == 1.0 * (300 + 9) + 1.5 * (150 + 9)
+    assert words_per_iteration((400, 100), 3, (4, 2), beta_loss=3) == 2 * (1.0 * 300 + 1.5 * 150)
+    assert words_per_iteration((400, 100), 3, (1, 1)) == 0
+
+
+def test_load_blocks_on_the_devices_there_are() -> None:
+    X = np.arange(12.0).reshape(4, 3)
+    V = load_blocks((4, 3), lambda rows, columns: X[rows, columns], devices=jax.devices()[:1])
+    assert V.sharding.mesh.axis_names == ("rows", "columns")
+    np.testing.assert_array_equal(V, X)
+    with pytest.raises(ValueError, match=r"^`load` must return a block of shape \(4, 3\) for rows 0:4 and columns 0:3"):
+        load_blocks((4, 3), lambda *_: X[:3], devices=jax.devices()[:1])
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), ("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"^`mesh` must have two axes, one for the rows and one for the columns of V"):
+        load_blocks((4, 3), lambda rows, columns: X[rows, columns], mesh=mesh)
+
+
+HLO = """
+%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %all-reduce.1 = (f32[4,2]{1,0}, /*index=1*/f64[3]{0}) all-reduce(%a, %b), channel_id=2, replica_groups=[4,2]<=[8], to
+}
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %while.1 = (s32[], f32[4]) while(%t), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %all-gather-start.1 = bf16[] all-gather-start(%a), channel_id=5, replica_groups={{0,1,2},{3,4,5}}, dimensions={0}
+  %all-reduce.2 = s8[7] all-reduce(%a), replica_groups=mesh['x'=4,'y'=2], device_ids=([4,2]T(1,0)) {'x','y'}, to_apply
+  %use = f32[] get-tuple-element(%all-reduce.2), index=0
+}
+"""
+
+
+def test_collectives_are_read_from_a_program() -> None:
+    assert collectives(HLO) == [
+        Collective("all-reduce", 4 * 8 + 8 * 3, 2, 5),
+        Collective("all-gather", 2, 3, 1),
+        Collective("all-reduce", 7, 8, 1),
+    ]
+    assert collectives(HLO)[0].sent == 1.0 * 56 * 5
+    with pytest.raises(ValueError, match="no group of devices is known"):
+        collectives("%a = f32[] all-reduce(%b), to_apply=%c")
