@@ -50,6 +50,12 @@ def programs(folder: Path, name: str = "") -> dict[str, list[Collective]]:
     return found
 
 
+def largest_memory(folder: Path) -> int:
+    """Bytes that the program in the folder which needs most has on a device, its arguments included."""
+    reports = (path.read_text(encoding="utf-8") for path in folder.glob("*after_optimizations-memory-usage-report.txt"))
+    return max(int(size) for report in reports for size in re.findall(r"^Total bytes: (\d+)", report, re.MULTILINE))
+
+
 def collectives(text: str) -> list[Collective]:
     """The collectives of one program."""
     inside = ""

@@ -28,7 +28,13 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def test_the_code_of_the_documentation_runs() -> None:
-    for page in ("README.md", "docs/index.md", "docs/data-kinds.md", "docs/conformance.md", "docs/larger-than-memory.md"):
+    for page in (
+        "README.md",
+        "docs/index.md",
+        "docs/data-kinds.md",
+        "docs/conformance.md",
+        "docs/larger-than-memory.md",
+    ):
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
         assert blocks
         exec("\n".join(blocks), {})

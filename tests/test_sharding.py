@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import nmf_xp
+from benchmarks import communication
 from benchmarks.collectives import Collective, collectives, dump_flags, programs
 from nmf_xp import _draws
 from nmf_xp.sharding import best_grid, load_blocks, words_per_iteration
@@ -158,6 +159,15 @@ def test_load_blocks_on_the_devices_there_are() -> None:
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), ("a", "b", "c"))
     with pytest.raises(ValueError, match=r"^`mesh` must have two axes, one for the rows and one for the columns of V"):
         load_blocks((4, 3), lambda rows, columns: X[rows, columns], mesh=mesh)
+
+
+def test_the_tables_of_the_documentation() -> None:
+    page = (ROOT / "docs" / "benchmarks" / "communication.md").read_text(encoding="utf-8")
+    assert communication.predicted_table() in page
+    table = communication.measured_table([(2, 1)], ["kullback-leibler"])
+    row = table.splitlines()[-1]
+    assert row.endswith("+0.0% |")
+    assert row in page
 
 
 HLO = """
