@@ -15,6 +15,8 @@ from jax.experimental import multihost_utils, sparse
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import nmf_xp
+from nmf_xp.data import as_data
+from nmf_xp.init import start
 from nmf_xp.sharding import load_blocks
 from tests.problems import various
 
@@ -83,6 +85,11 @@ def grids() -> None:
     expected = nmf_xp.nmf(X, R, solver="mu", beta_loss=1, random_state=0, max_iter=10)
     for grid in GRIDS:
         V = divided(X, grid)
+        W, H = start(as_data(V), R, init="random", random_state=0, members=None, xp=jnp)
+        assert (W.addressable_shards[0].data.shape, H.addressable_shards[0].data.shape) == (
+            (M // grid[0], R),
+            (R, N // grid[1]),
+        )
         got = nmf_xp.nmf(V, R, solver="mu", beta_loss=1, random_state=0, max_iter=10)
         same(got, expected)
         along(got, V)
@@ -220,12 +227,12 @@ def process(index: str, port: str, folder: str) -> None:
 def runs() -> dict[str, dict[str, Any]]:
     """What two processes factorize as one does."""
     X = data()
-    start = jnp.asarray(X[:, :R]), jnp.asarray(X[:R, :])
+    given = jnp.asarray(X[:, :R]), jnp.asarray(X[:R, :])
     return {
         "newton": {"random_state": 0, "beta_loss": 1, "max_iter": 20},
         "restarts": {"random_state": 0, "n_restarts": 3, "solver": "mu", "max_iter": 20},
         "nndsvda": {"random_state": 0, "init": "nndsvda", "beta_loss": 0.5, "max_iter": 5},
-        "own": {"init": start, "weights": jnp.asarray(X / X.max()), "max_iter": 20},
+        "own": {"init": given, "weights": jnp.asarray(X / X.max()), "max_iter": 20},
     }
 
 

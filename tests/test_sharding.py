@@ -59,16 +59,13 @@ def largest(folder: Path, name: str = "") -> dict[str, int]:
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "process"])
 def test_many_devices_give_what_one_gives_and_move_no_block_of_v(scenario: str, tmp_path: Path) -> None:
     end(begin(tmp_path, DEVICES, scenario))
-    # The iterations, the objective and the report only sum blocks of factors, and so do the start and the checks of V.
-    # Where a user's own array lies elsewhere, it moves, once.
-    compiled = largest(tmp_path, "steps") | largest(tmp_path, "report") | largest(tmp_path, "objective")
-    assert set(compiled) == (set() if scenario in ("errors", "functions") else {"all-reduce"})
-    whole = largest(tmp_path)
-    assert max(whole.values()) <= SHARD / 4 or scenario in ("options", "layouts")
-    if scenario in ("solvers", "grids"):
-        assert set(whole) == {"all-reduce"}
+    moved = largest(tmp_path)  # by the checks of V, the start, the iterations, the objective and the report
+    if scenario == "errors":
+        assert moved.pop("all-gather") <= 64, "where on the devices the first bad entry is"
+    assert set(moved) == {"all-reduce"}
+    assert moved["all-reduce"] <= SHARD / 4
     if scenario == "solvers":
-        assert max(compiled.values()) <= 2 * BLOCK + 64 * FLOAT64, "at most two sums for a factor at once"
+        assert moved["all-reduce"] <= 2 * BLOCK + 64 * FLOAT64, "at most two sums for a factor at once"
     if scenario == "grids":
         steps = programs(tmp_path, "steps").values()
         for grid, program in zip(GRIDS, steps, strict=True):
