@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from benchmarks import figure, fixed_cost, memory, ours, per_iteration, results, run, tables, time_to_divergence
+from benchmarks import (
+    figure,
+    fixed_cost,
+    memory,
+    ours,
+    per_iteration,
+    results,
+    run,
+    scikit_learn,
+    tables,
+    time_to_divergence,
+)
 from benchmarks.competitors import OTHERS, PLAIN, SKLEARN_CD, SKLEARN_MU, Side
 from benchmarks.datasets import Dataset
 from benchmarks.protocol import LOSSES, NOT_INSTALLED, SKLEARN_EPSILON, divergence, interleaved, start
@@ -297,3 +308,15 @@ def test_nothing_to_draw_is_no_plot(tmp_path: Path) -> None:
     rows = [row("c", 0, error=NOT_INSTALLED)]
     assert not figure.draw({"runs": [], "rows": rows}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_the_estimators_are_compared_with_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"few": Dataset(counts, 10), "sparse": Dataset(lambda: scipy.sparse.csr_array(counts()), 10, sparse=True)}
+    monkeypatch.setattr(scikit_learn, "REAL", few)
+    rows = [line.split("|")[1:-1] for line in scikit_learn.equal(list(few), 3)][2:]
+    assert len(rows) == 2 * 2 * 5
+    assert all(float(row[4]) < 1e-10 and float(row[5]) < 1e-10 for row in rows)
+    rows = [line.split("|")[1:-1] for line in scikit_learn.cost(list(few), 1)][2:]
+    assert len(rows) == 2 * 2 * 5
+    assert all(float(row[5]) > 0 for row in rows)
+    assert "scikit-learn" in scikit_learn.machine()

@@ -15,6 +15,7 @@ OPTIONAL = {
     "matplotlib",
     "PIL",
     "safetensors",
+    "zarr",
     "threadpoolctl",
     "numba",
     "hypothesis",

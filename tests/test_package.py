@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nmf_xp
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,19 +26,24 @@ def test_all_public_names_exist_and_are_documented() -> None:
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
-    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/recipes/*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_the_code_of_the_documentation_runs() -> None:
-    for page in (
-        "README.md",
-        "docs/index.md",
-        "docs/data-kinds.md",
-        "docs/conformance.md",
-        "docs/larger-than-memory.md",
-    ):
+def test_the_code_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = (
+        "index",
+        "data-kinds",
+        "choosing-the-rank",
+        "checkpoints",
+        "conformance",
+        "coming-from-scikit-learn",
+        "larger-than-memory",
+    )
+    pages = ("README.md", *(f"docs/{name}.md" for name in names))
+    for page in pages:
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
         assert blocks
         exec("\n".join(blocks), {})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmf_xp import nmf, plot
+from nmf_xp import nmf, plot, select_rank
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 matplotlib.use("agg")
@@ -86,3 +86,43 @@ def test_components_that_cannot_be_drawn_are_refused(axes: Any) -> None:
         plot.components(np.ones((3, 2, 6)), (2, 3), ax=axes)
     with pytest.raises(ValueError, match="`columns` must be at least 1, got 0"):
         plot.components(np.ones((2, 6)), (2, 3), columns=0, ax=axes)
+
+
+@pytest.fixture(scope="module")
+def selection() -> Any:
+    V = np.random.default_rng(0).poisson(np.kron(np.eye(2), np.ones((8, 5))) * 20 + 1)
+    return select_rank(V, [1, 2, 3], n_restarts=3, beta_loss=1, random_state=0)
+
+
+def test_ranks_draws_the_columns_of_the_table(selection: Any, axes: Any) -> None:
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    assert plot.ranks(selection, ax=axes) is axes
+    for line, name in zip(axes.lines[:3], ("cophenetic", "dispersion", "matched"), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+        np.testing.assert_array_equal(line.get_ydata(), selection.table[name])
+    assert len({line.get_marker() for line in axes.lines[:3]}) == 3  # told apart without their hue
+    assert axes.lines[3].get_xdata()[0] == selection.rank
+    assert axes.lines[3].get_linestyle() == ("--" if selection.weak else "-")
+    right = next(other for other in axes.figure.axes if other is not axes)
+    np.testing.assert_array_equal(right.lines[0].get_ydata(), selection.table["loss"])
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["cophenetic correlation", "dispersion", "matched components", "held-out loss (right)"]
+
+
+def test_consensus_puts_groups_side_by_side(axes: Any) -> None:
+    pytest.importorskip("scipy", reason="scipy is not installed")
+    group = np.asarray([0, 1, 0, 1, 1])
+    matrix = np.equal.outer(group, group).astype(float)
+    assert plot.consensus(matrix, labels=list("abcde"), ax=axes) is axes
+    drawn = np.asarray(axes.images[0].get_array())
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    order = ["abcde".index(name) for name in names]
+    np.testing.assert_array_equal(drawn, matrix[np.ix_(order, order)])
+    assert np.count_nonzero(np.diff(group[order])) == 1
+
+
+def test_consensus_refuses_what_does_not_fit(axes: Any) -> None:
+    with pytest.raises(ValueError, match=r"`matrix` must be square, got shape \(2, 3\)"):
+        plot.consensus(np.ones((2, 3)), ax=axes)
+    with pytest.raises(ValueError, match="`labels` must hold 2 names, one for each column of V, got 1"):
+        plot.consensus(np.eye(2), labels=["a"], ax=axes)

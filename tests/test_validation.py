@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 import warnings
@@ -81,6 +80,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(tmp_path / "pickled.npz", V=pickled, allow_pickle=True)
     np.savez(tmp_path / "two.npz", A=np.ones((4, 3)), B=np.ones((4, 3)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "V.npy").read_bytes()[:-8])
+    run = {"random_state": 0, "checkpoint": tmp_path / "run.npz", "checkpoint_every": 10, "tol": 0, "max_iter": 20}
+    nmf_xp.nmf(1.0 + np.arange(12.0).reshape(4, 3), 2, **run)  # type: ignore[arg-type]
+    (tmp_path / "run.previous.npz").rename(tmp_path / "cut.previous.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "run.npz").read_bytes()[:-8])
+    with np.load(tmp_path / "run.npz") as stored:
+        np.savez(tmp_path / "changed.npz", **{**stored, "state.W": 2 * stored["state.W"]})
     for name, text in TEXTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "folder.npy").mkdir()
@@ -107,7 +112,7 @@ TEXTS = {
 def test_a_bad_command_ends_in_one_line_and_writes_nothing(
     input_: str, outcome: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("scipy", "PIL"):
+    for module in ("scipy", "PIL", *(["torch"] if "--backend torch" in input_ else [])):
         pytest.importorskip(module)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     try:
@@ -139,7 +144,7 @@ def test_bad_values_are_found_and_placed_on_every_backend(target: Target, value:
 
 @pytest.mark.parametrize("backend", [Backend.STRICT_DEVICE, Backend.TORCH, Backend.JAX])
 def test_arrays_of_different_namespaces_are_refused(backend: Backend) -> None:
-    importlib.import_module(backend.library)
+    pytest.importorskip(backend.library)
     target = backend.target()
     V, W, H = noisy(7, 5, 3)
     with pytest.raises(

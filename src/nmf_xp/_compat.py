@@ -92,6 +92,12 @@ def sparse_library(x: Any) -> str | None:
     return None
 
 
+def is_foreign(x: Any) -> bool:
+    """Whether `x` is an array, or a sparse array, of another library than NumPy and SciPy."""
+    library = sparse_library(x)
+    return library != "scipy" if library is not None else is_array(x) and not is_numpy(x)
+
+
 def to_host(x: Any) -> np.ndarray[Any, Any]:
     """NumPy array with the values of `x`, from any device."""
     import numpy as np
@@ -173,6 +179,16 @@ def replace_columns(
         return lax.dynamic_update_slice_in_dim(x, new, k, axis=x.ndim - 1), carry
 
     return lax.fori_loop(0, x.shape[-1], body, (x, carry))
+
+
+def choose(condition: Array, yes: Array, no: Array, *, xp: Namespace) -> Array:
+    """`yes` for the matrices (..., m, n), or numbers (...,), for which the condition (...,) holds, else `no`.
+
+    One condition that NumPy holds is a Python bool, and nothing is copied.
+    """
+    if is_numpy(condition) and condition.ndim == 0:
+        return yes if condition else no
+    return xp.where(condition[..., None, None] if yes.ndim > condition.ndim else condition, yes, no)
 
 
 def divide_into(V: Array, Y: Array) -> Array:

@@ -11,9 +11,8 @@ Lazy arrays (dask) need a third body; until it is here, `nmf` refuses them.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nmf_xp import _compat, _threads, result
 from nmf_xp.divergences import data_divergence
@@ -51,6 +50,36 @@ class Schedule(NamedTuple):
     check_every: int
 
 
+class End(NamedTuple):
+    """How one matrix, or one member of a stack, ended."""
+
+    history: tuple[float, ...]
+    n_iter: int
+    status: Status
+    state: Any
+
+
+class Position(NamedTuple):
+    """Where a run stands after some iterations: all that is needed to go on."""
+
+    n_iter: int
+    rows: list[int]  # the member in each row of the state
+    history: list[list[float]]  # of each member
+    ends: list[End | None]  # of each member
+    state: Any
+    checked: bool = False  # whether the last entries of the history are of this iteration
+
+
+class Recorder(Protocol):
+    """What keeps positions, so that a later run can go on from the last of them."""
+
+    def resume(self, begun: Position, *, xp: Namespace) -> Position:
+        """The position that was kept, or that of a run that has just begun."""
+
+    def record(self, position: Position) -> None:
+        """Keep this position if it is time to; the lists in it change after the call."""
+
+
 class Outcome(NamedTuple):
     """How a run ended: Python scalars from eager arrays, arrays from traced ones."""
 
@@ -72,18 +101,20 @@ def run(
     *,
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
+    recorder: Recorder | None = None,
     xp: Namespace,
 ) -> Outcome:
     """Iterate from W and H in `start` to the end of the schedule; `observe` sees each check and returns True to stop.
 
-    `start` is emptied, so that nothing holds on to these factors once they are out of use.
+    With a `recorder` the run goes on from where an earlier one was when it last recorded its position. `start` is
+    emptied, so that nothing holds on to these factors once they are out of use.
     """
     W = start[0]
     traced = any(_compat.is_traced(x) for x in (problem.data.values, *start))
     if _compat.is_jax(W):
         _register_result()
         if not traced and _is_small_stack_on_cpu(problem, W):
-            return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, xp=xp)
+            return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, recorder=recorder, xp=xp)
     problem = solver.prepare(problem)
     programs = _compiled_programs() if _compat.is_jax(W) else _python_programs
     if traced:
@@ -93,15 +124,16 @@ def run(
         large = problem.data.values.ndim < 2 or len(problem.data.member(0).block_starts(W.shape[-1])) > 2
         programs = programs.map(_by_group if solver.stacks and not large else _by_member)
     members = W.shape[0] if W.ndim > 2 else None
-    threads = _threads.held_blas() if _compat.is_numpy(W) else contextlib.nullcontext()
+    threads = _threads.held_for(W)
     del W
     with threads, _compat.overflow_allowed():
-        if schedule.tol > 0 or observe is not None:
-            ends = _run_checked(solver, problem, start, schedule, observe, programs, xp)
+        checks = schedule.tol > 0 or observe is not None or _has_rule(solver)
+        if checks or recorder is not None:
+            ends = _run_in_parts(solver, problem, start, schedule, observe, recorder, programs, xp, checks=checks)
         else:  # exactly max_iter steps, with no value read back
             state = _first_state(solver, problem, start, programs, xp)
             state = programs.steps(solver, state, problem, schedule.max_iter, xp)
-            ends = [_End((), schedule.max_iter, Status.MAX_ITER, _row(state, i)) for i in range(members or 1)]
+            ends = [End((), schedule.max_iter, Status.MAX_ITER, _row(state, i)) for i in range(members or 1)]
         if members is None:
             (end,) = ends
             report = programs.report(solver, end.state, problem, xp)
@@ -127,6 +159,7 @@ def _run_on_host(
     *,
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
+    recorder: Recorder | None,
     xp: Namespace,
 ) -> Outcome:
     """A stack of JAX arrays by NumPy, which takes small matrices one by one, in kernels and threads."""
@@ -149,7 +182,8 @@ def _run_on_host(
     problem = jax.tree_util.tree_map(host, problem)
     start[:] = map(host, start)  # lint: a list
     numpy = _compat.array_namespace(*start)
-    end = run(solver, problem, start, schedule=schedule, observe=seen if observe else None, xp=numpy)
+    observed = seen if observe else None
+    end = run(solver, problem, start, schedule=schedule, observe=observed, recorder=recorder, xp=numpy)
     factors = {name: back(getattr(end, name), problem.data.values.dtype) for name in ("W", "H")}
     numbers = {name: back(getattr(end, name), wide) for name in ("divergence", "objective", "kkt_residual")}
     return end._replace(**factors, **numbers)
@@ -161,25 +195,19 @@ def _first_state(solver: Solver, problem: Problem, start: list[Array], programs:
     return programs.init(solver, factors.pop(), problem, xp)
 
 
-class _End(NamedTuple):
-    """How one matrix, or one member of a stack, ended."""
-
-    history: tuple[float, ...]
-    n_iter: int
-    status: Status
-    state: Any
-
-
-def _run_checked(
+def _run_in_parts(
     solver: Solver,
     problem: Problem,
     start: list[Array],
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
+    recorder: Recorder | None,
     programs: _Programs,
     xp: Namespace,
-) -> list[_End]:
-    """Steps with a check, and one read, every `check_every` of them.
+    *,
+    checks: bool,
+) -> list[End]:
+    """Steps with a check, and one read, every `check_every` of them; without `checks` only with a record.
 
     Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
     """
@@ -188,32 +216,62 @@ def _run_checked(
     # The history begins with the start that was given, whatever the solver makes of it first.
     history = [[x] for x in _read(programs.objective(solver, Factors(*start), problem, xp))]
     state = _first_state(solver, problem, start, programs, xp)
-    ends: list[_End | None] = [None] * len(history)
-    rows = list(range(len(history)))  # the member in each row of the state
-    n_iter = 0
-    while None in ends:
-        n = min(schedule.check_every, schedule.max_iter - n_iter)
+    position = Position(0, list(range(len(history))), history, [None] * len(history), state)
+    if recorder is not None:
+        position = recorder.resume(position, xp=xp)
+    n_iter, rows, history, ends, state, checked = position
+    del position
+    if len(rows) < len(ends):
+        problem = problem._replace(data=problem.data.select(_indices(rows, state, xp=xp), xp=xp))
+    stop = False
+    while True:
+        ended = [int(x) for x in _read(state.ended)] if _has_rule(solver) else [0] * len(rows)
+        for row, member in enumerate(rows):
+            if ends[member] is None:
+                past = history[member]
+                status = _status(past, n_iter, schedule, checked=checks and checked, stop=stop, lag=lag, eps=eps)
+                if ended[row]:
+                    status = Status.CONVERGED
+                if status is not Status.RUNNING:
+                    end = End(tuple(past) if checks else (), ended[row] or n_iter, status, _row(state, row))
+                    ends[member] = end  # lint: a list
+        running = [row for row, member in enumerate(rows) if ends[member] is None]
+        if not running:
+            return [end for end in ends if end is not None]
+        if len(running) <= programs.compact_below * len(rows) and len(running) < len(rows):
+            state, problem = _select(state, problem, running, xp=xp)
+            rows = [rows[row] for row in running]
+            running = list(range(len(rows)))
+        n = min(schedule.check_every - n_iter % schedule.check_every, schedule.max_iter - n_iter)
         taken, state = [state], None  # only the steps themselves hold on to the factors at their start
         state = programs.steps(solver, taken.pop(), problem, n, xp)
         n_iter += n  # lint: a Python int
-        current = _read(programs.objective(solver, Factors(state.W, state.H), problem, xp))
-        running = [row for row, member in enumerate(rows) if ends[member] is None]
-        for row in running:
-            history[rows[row]].append(current[row])
-        stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
-        for row in running:
-            past = history[rows[row]]
-            earlier = past[-1 - lag] if len(past) > lag else float("inf")
-            status = Status.of(_verdict(past[0], past[-2], earlier, past[-1], tol=schedule.tol, eps=eps))
-            if status is Status.RUNNING:
-                status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
-            if status is not Status.RUNNING:
-                ends[rows[row]] = _End(tuple(past), n_iter, status, _row(state, row))  # lint: a list
-        running = [row for row in running if ends[rows[row]] is None]
-        if 0 < len(running) <= programs.compact_below * len(rows) and len(running) < len(rows):
-            state, problem = _select(state, problem, running, xp=xp)
-            rows = [rows[row] for row in running]
-    return [end for end in ends if end is not None]
+        checked = checks
+        if checks:
+            current = _read(programs.objective(solver, Factors(state.W, state.H), problem, xp))
+            for row in running:
+                history[rows[row]].append(current[row])
+            stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
+        if recorder is not None:
+            recorder.record(Position(n_iter, rows, history, ends, state, checked))
+
+
+def _has_rule(solver: Solver) -> bool:
+    """Whether the solver ends by a rule of its own, which its state tells as `ended`."""
+    return getattr(solver, "violation_tol", None) is not None
+
+
+def _status(
+    past: list[float], n_iter: int, schedule: Schedule, *, checked: bool, stop: bool, lag: int, eps: float
+) -> Status:
+    """Whether a member with this history runs on, and if not, why."""
+    status = Status.RUNNING
+    if checked:
+        earlier = past[-1 - lag] if len(past) > lag else float("inf")
+        status = Status.of(_verdict(past[0], past[-2], earlier, past[-1], tol=schedule.tol, eps=eps))
+    if status is Status.RUNNING:
+        status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
+    return status
 
 
 def _read(objective: Array) -> list[float]:
@@ -228,16 +286,20 @@ def _row(state: Any, row: int) -> Any:
 
 def _select(state: Any, problem: Problem, rows: list[int], *, xp: Namespace) -> tuple[Any, Problem]:
     """State and problem of some of the members."""
-    indices = xp.asarray(rows, device=_compat.device(state.W))
+    indices = _indices(rows, state, xp=xp)
     state = type(state)(*(xp.take(x, indices, axis=0) for x in state))
     return state, problem._replace(data=problem.data.select(indices, xp=xp))
+
+
+def _indices(rows: list[int], state: Any, *, xp: Namespace) -> Array:
+    return xp.asarray(rows, device=_compat.device(state.W))
 
 
 def _progress(n_iter: int, history: list[list[float]], state: Any, running: list[int], *, xp: Namespace) -> Progress:
     """What a callback sees; of a stack, every member's last objective and the factors of those that run."""
     if state.W.ndim == 2:
         return Progress(n_iter, history[0][-1], state.W, state.H)
-    indices = xp.asarray(running, device=_compat.device(state.W))
+    indices = _indices(running, state, xp=xp)
     W, H = (xp.take(x, indices, axis=0) for x in (state.W, state.H))
     return Progress(n_iter, tuple(past[-1] for past in history), W, H)
 
@@ -287,6 +349,9 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
         zero = jnp.asarray(0)
         state, n_iter, status, _, history = lax.while_loop(running, body, (state, zero, status, zero, history))
     status = jnp.where(status == Status.RUNNING.value, Status.MAX_ITER.value, status)
+    if _has_rule(solver):
+        status = jnp.where(state.ended > 0, Status.CONVERGED.value, status)
+        n_iter = jnp.where(state.ended > 0, state.ended.astype(n_iter.dtype), n_iter)
     return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
 
 
@@ -371,7 +436,10 @@ def _by_group(program: Callable[..., Any]) -> Callable[..., Any]:
         groups = [share[i : i + size] for share in shares for i in range(0, len(share), size)]
 
         def run_group(group: list[int]) -> Any:
-            return program(solver, *_select(state, problem, group, xp=xp), *rest)
+            # Neighbours, as a slice: to take them would change the memory order, and with it the last digits of sums.
+            part = type(state)(*(x[group[0] : group[-1] + 1, ...] for x in state))
+            data = problem.data.select(_indices(group, state, xp=xp), xp=xp)
+            return program(solver, part, problem._replace(data=data), *rest)
 
         return _joined(_threads.run(run_group, groups), xp.concat)
 

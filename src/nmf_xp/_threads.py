@@ -11,17 +11,88 @@ import contextvars
 import functools
 import itertools
 import os
+import queue
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from nmf_xp import _compat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_workers: contextvars.ContextVar[ThreadPoolExecutor | None] = contextvars.ContextVar("_workers", default=None)
-_count: contextvars.ContextVar[int] = contextvars.ContextVar("_count", default=1)
+
+class Crew:
+    """Threads that help the calling one.
+
+    A `ThreadPoolExecutor` does the same in five times as many microseconds, which an iteration on a small matrix
+    notices: its futures wake both sides through several locks.
+    """
+
+    def __init__(self, helpers: int) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._helpers = helpers
+        self._started = False
+
+    def _serve(self) -> None:
+        _allow_overflow()
+        while (call := self._calls.get()) is not None:
+            call()
+
+    @property
+    def count(self) -> int:
+        """How many threads there are, with the calling one."""
+        return self._helpers + 1
+
+    def run(self, function: Callable[[T], R], items: list[T]) -> list[R]:
+        """`function` of every item; the calling thread waits for what others have begun, not for those still asleep."""
+        waiting = collections.deque(enumerate(items))
+        ends: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+        results: dict[int, Any] = {}
+
+        def taken() -> Iterator[tuple[int, T]]:
+            while True:
+                try:
+                    yield waiting.popleft()
+                except IndexError:  # another thread was faster
+                    return
+
+        def help_out() -> None:
+            for i, item in taken():
+                try:
+                    ends.put((i, function(item), None))
+                except BaseException as error:  # it goes to the calling thread
+                    ends.put((i, None, error))
+
+        if not self._started:  # a tiny problem never gets here
+            self._started = True
+            for _ in range(self._helpers):
+                threading.Thread(target=self._serve, daemon=True).start()
+        for _ in range(min(self._helpers, len(items) - 1)):
+            self._calls.put(help_out)
+        begun_elsewhere = len(items)
+        try:
+            for i, item in taken():
+                begun_elsewhere -= 1
+                results[i] = function(item)
+        finally:
+            begun_elsewhere -= len(list(taken()))  # what is left after an error is dropped
+            ended = [ends.get() for _ in range(begun_elsewhere)]
+        for i, result, error in ended:
+            if error is not None:
+                raise error
+            results[i] = result
+        return [results[i] for i in range(len(items))]
+
+    def dismiss(self) -> None:
+        """Let the threads end."""
+        for _ in range(self._helpers):
+            self._calls.put(None)
+
+
+_crew: contextvars.ContextVar[Crew | None] = contextvars.ContextVar("_crew", default=None)
 
 
 @contextlib.contextmanager
@@ -30,69 +101,75 @@ def held_blas() -> Iterator[None]:
     _keep_freed_memory()
     controller = _controller()
     count = _blas_threads(controller)
-    if count == 1 or _workers.get() is not None:
+    if count == 1 or _crew.get() is not None:
         yield
         return
-    from concurrent.futures import ThreadPoolExecutor
-
-    others = ThreadPoolExecutor(count - 1, initializer=_allow_overflow)  # the calling thread works too
-    with controller.limit(limits=1, user_api="blas"), others as pool:
-        tokens = _workers.set(pool), _count.set(count)
+    crew = Crew(count - 1)
+    with controller.limit(limits=1, user_api="blas"):
+        token = _crew.set(crew)
         try:
             yield
         finally:
-            _workers.reset(tokens[0])
-            _count.reset(tokens[1])
+            _crew.reset(token)
+            crew.dismiss()
+
+
+@contextlib.contextmanager
+def free_blas() -> Iterator[None]:
+    """Within `held_blas`, a while in which BLAS has its threads."""
+    crew = _crew.get()
+    if crew is None:
+        yield
+        return
+    libraries = _controller().lib_controllers
+    for library in libraries:
+        library.set_num_threads(crew.count)
+    try:
+        yield
+    finally:
+        for library in libraries:
+            library.set_num_threads(1)
+
+
+def held_for(x: Any) -> contextlib.AbstractContextManager[None]:
+    """`held_blas` where `x` is NumPy's."""
+    return held_blas() if _compat.is_numpy(x) else contextlib.nullcontext()
 
 
 def count() -> int:
-    """How many threads `run` has."""
-    return _count.get()
+    """How many threads `run` has; one within what it runs."""
+    crew = _crew.get()
+    return 1 if crew is None else crew.count
 
 
 def shares(items: list[T]) -> list[list[T]]:
     """The items in as many runs of neighbours as there are threads."""
-    count = min(_count.get(), len(items))
-    bounds = [i * len(items) // count for i in range(count + 1)]
+    parts = min(count(), len(items))
+    bounds = [i * len(items) // parts for i in range(parts + 1)]
     return [items[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def run(function: Callable[[T], R], items: list[T]) -> list[R]:
     """`function` of every item, in the calling thread and the others where there are several."""
-    pool = _workers.get()
-    if pool is None or len(items) == 1:
+    crew = _crew.get()
+    if crew is None or len(items) == 1:
         return list(map(function, items))
-    waiting = collections.deque(enumerate(items))
-    results: dict[int, R] = {}
-
-    def work() -> None:
-        while waiting:
-            try:
-                i, item = waiting.popleft()
-            except IndexError:  # another thread was faster
-                return
-            results[i] = function(item)
-
-    helpers = [pool.submit(work) for _ in range(min(_count.get(), len(items)) - 1)]
+    token = _crew.set(None)
     try:
-        work()
+        return crew.run(function, items)
     finally:
-        waiting.clear()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
-    return [results[i] for i in range(len(items))]
+        _crew.reset(token)
 
 
 def over_rows(m: int, work: Callable[[int, int], None], starts: Any = None) -> None:
     """`work(start, stop)` on ranges of m rows, of about as many entries each; those of row i begin at `starts[i]`."""
-    threads = _count.get()
-    count = min(m, threads if starts is None or threads == 1 else 4 * threads)  # sparse rows differ
-    bounds = [m * i // count for i in range(count + 1)]
+    threads = count()
+    parts = min(m, threads if starts is None or threads == 1 else 4 * threads)  # sparse rows differ
+    bounds = [m * i // parts for i in range(parts + 1)]
     if starts is not None:
         import numpy as np
 
-        targets = np.linspace(0, starts[-1], count + 1)[1:-1]
+        targets = np.linspace(0, starts[-1], parts + 1)[1:-1]
         bounds[1:-1] = np.searchsorted(starts, targets).clip(0, m).tolist()
     ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
     run(lambda rows: work(*rows), ranges)

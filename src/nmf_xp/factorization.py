@@ -7,10 +7,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, _control
+from nmf_xp.checkpoint import Checkpoint
 from nmf_xp.init import INITS, proportional_start, start
 from nmf_xp.posing import Posed, pose
 from nmf_xp.result import Result
-from nmf_xp.solvers import LOSSES, SOLVERS, automatic
+from nmf_xp.solvers import LOSSES, OPTIONS, SOLVERS, automatic
 from nmf_xp.validation import (
     check_array,
     check_beta,
@@ -24,6 +25,7 @@ from nmf_xp.validation import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from nmf_xp._control import Progress
@@ -38,7 +40,7 @@ def nmf(
     n_components: int,
     *,
     beta_loss: float | str = "frobenius",
-    solver: str = "auto",
+    solver: str | tuple[str, dict[str, Any]] = "auto",
     init: str | tuple[Array, Array] = "random",
     weights: Array | None = None,
     missing: str | None = None,
@@ -59,6 +61,8 @@ def nmf(
     random_state: Any = None,
     callback: Callback | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 100,
 ) -> Result:
     """Factorize a non-negative matrix, V ~ WH with W, H >= 0.
 
@@ -73,7 +77,7 @@ def nmf(
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence that is decreased; the names stand for 2, 1 and 0. V must be positive for beta <= 0.
-    solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain"}, default "auto"
+    solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain"} or (name, options), default "auto"
         None of them raises the objective.
 
         - "mu": multiplicative updates (Lee & Seung 2001; Fevotte & Idier 2011), for every loss.
@@ -82,7 +86,10 @@ def nmf(
         - "newton": Newton's method for all rows at once, for Kullback-Leibler; three multiplicative updates come first.
         - "cd": coordinate descent, for Frobenius (Cichocki & Phan 2009; Gillis & Glineur 2012) and Kullback-Leibler
           (Hsieh & Dhillon 2011). It and "newton" extrapolate (Ang & Gillis 2019).
-        - "cd-plain": one sweep an iteration without extrapolation, as scikit-learn's "cd".
+        - "cd-plain": scikit-learn's "cd", for Frobenius: one sweep an iteration, without extrapolation, and with exact
+          zeros. Options: `violation_tol`, to end also where the violation of the optimality conditions, summed over
+          an iteration, is at most so many times that of the first one; `orders`, permutations of the components in
+          which one half-iteration after the other visits them, repeated where they end.
         - "auto": "newton" for Kullback-Leibler, "cd" for Frobenius, "mm" for all else; `result.solver` says which.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (W, H), default "random"
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
@@ -128,6 +135,13 @@ def nmf(
         stops when it returns True.
     progress : bool, default False
         Show a progress bar. Needs tqdm (``pip install "nmf_xp[progress]"``).
+    checkpoint : path, optional
+        A file, .npz, .safetensors or .zarr, in which the run keeps its position, and from which the same call goes on
+        where it was interrupted, to the same last bit. `max_iter` and, for one matrix, `tol` may differ then; all that
+        defines the problem must not. See :doc:`/checkpoints`.
+    checkpoint_every : int, default 100
+        Iterations from one checkpoint to the next; it is written at the first check that comes to that many. With
+        ``tol=0`` it is written no more often than every `check_every` iterations either.
 
     Returns
     -------
@@ -144,7 +158,9 @@ def nmf(
         V has negative, missing or infinite entries, an empty axis or other than two axes, or zeros where beta <= 0;
         or an option is out of range. Values are checked where they can be read: not inside `jax.jit`.
     ImportError
-        `progress` is asked for, and tqdm is not installed.
+        `progress` is asked for, and tqdm is not installed; or the library of a checkpoint's format is not.
+    CheckpointError
+        The checkpoint is damaged or of another run, or cannot be written.
 
     Notes
     -----
@@ -162,6 +178,7 @@ def nmf(
     ((20, 3), (3, 10), 'CONVERGED')
     """
     beta, settings, schedule = _settings(beta_loss, solver, max_iter, tol, check_every)
+    record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
     posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     m, n = posed.shape
     r = check_n_components(n_components, posed.shape)
@@ -199,7 +216,8 @@ def nmf(
         msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
         raise ValueError(msg)
     restarted = not posed.stack and any(x.ndim > 2 for x in given)
-    result = _solve(posed, given, settings, schedule, callback=callback, progress=progress)
+    settings = settings._replace(init=init if isinstance(init, str) else None)
+    result = _solve(posed, given, settings, schedule, record, callback=callback, progress=progress)
     if normalize is not None:
         result = _normalized(result, normalize, xp=posed.xp)
     return _best(result, keep_factors=keep_restarts) if restarted else result
@@ -211,7 +229,7 @@ def transform(
     /,
     *,
     beta_loss: float | str = "frobenius",
-    solver: str = "auto",
+    solver: str | tuple[str, dict[str, Any]] = "auto",
     init: Array | None = None,
     weights: Array | None = None,
     missing: str | None = None,
@@ -225,6 +243,8 @@ def transform(
     check_every: int = 10,
     callback: Callback | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 100,
 ) -> Result:
     """W for the rows of V with H fixed: the loadings of new rows on known components.
 
@@ -242,7 +262,7 @@ def transform(
         Entries of W that keep the value they have in `init`.
     beta_loss, solver, weights, missing, absent, alpha_W, l1_ratio, upper_w : optional
         As for `nmf`.
-    max_iter, tol, check_every, callback, progress : optional
+    max_iter, tol, check_every, callback, progress, checkpoint, checkpoint_every : optional
         As for `nmf`; use the `beta_loss` with which H was found.
 
     Returns
@@ -252,7 +272,7 @@ def transform(
 
     Raises
     ------
-    TypeError, ValueError, ImportError
+    TypeError, ValueError, ImportError, CheckpointError
         As for `nmf`; ValueError also when H has no positive entry.
 
     Notes
@@ -269,6 +289,7 @@ def transform(
     (5, 3)
     """
     beta, settings, schedule = _settings(beta_loss, solver, max_iter, tol, check_every)
+    record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
     posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     m, n = posed.shape
     check_array("H", H, min_ndim=2)
@@ -288,17 +309,19 @@ def transform(
     w = posed.constraints("W", (m, r), alpha=n * alpha, l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w)
     posed = posed._replace(problem=posed.problem._replace(w=w))
     settings = settings._replace(fixed_h=True)
-    result = _solve(posed, [W, components], settings, schedule, callback=callback, progress=progress)
+    result = _solve(posed, [W, components], settings, schedule, record, callback=callback, progress=progress)
     if result.W.ndim > 2:
         H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))
     return dataclasses.replace(result, H=H)
 
 
 def _settings(
-    beta_loss: float | str, solver: str, max_iter: int, tol: float, check_every: int
+    beta_loss: float | str, solver: Any, max_iter: int, tol: float, check_every: int
 ) -> tuple[float, _Settings, _control.Schedule]:
     """Validate what does not depend on V."""
     beta = check_beta(beta_loss)
+    pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
+    solver, options = solver if pair else (solver, {})
     method = check_option("solver", solver, ("auto", *SOLVERS))
     schedule = _control.Schedule(
         check_integer("max_iter", max_iter, minimum=1),
@@ -310,14 +333,23 @@ def _settings(
         losses = " or ".join(f"{loss:g}" for loss in LOSSES[method])
         msg = f"`solver={method!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
         raise ValueError(msg)
-    return beta, _Settings(method), schedule
+    for option in options:
+        if option not in OPTIONS.get(method, ()):
+            known = ", ".join(OPTIONS.get(method, ())) or "none"
+            msg = f"The options of `solver` {method!r} must be among its own, {known}, got {option!r}"
+            raise ValueError(msg)
+    if options.get("violation_tol") is not None:
+        check_non_negative("violation_tol", options["violation_tol"])
+    return beta, _Settings(method, tuple(options.items())), schedule
 
 
 class _Settings(NamedTuple):
-    """Which solver, and which factors it updates."""
+    """Which solver, which factors it updates, and from which start where that was not given."""
 
     method: str
+    options: tuple[tuple[str, Any], ...] = ()
     fixed_h: bool = False
+    init: str | None = None
 
 
 def _solve(
@@ -325,20 +357,25 @@ def _solve(
     start: list[Array],
     settings: _Settings,
     schedule: _control.Schedule,
+    record: Checkpoint | None,
     *,
     callback: Callback | None,
     progress: bool,
 ) -> Result:
     """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
     xp, problem = posed.xp, posed.problem
-    solver = SOLVERS[settings.method](beta=posed.beta, floor=posed.floor, fixed_h=settings.fixed_h)
+    options = {"beta": posed.beta, "floor": posed.floor, "fixed_h": settings.fixed_h, **dict(settings.options)}
+    solver = SOLVERS[settings.method](**options)
     constraints = (problem.w, problem.h)
     start[:] = _same_stack(*start, xp=xp)
+    if record is not None:
+        function = "transform" if settings.fixed_h else "nmf"
+        record.identify(posed, start, schedule, function=function, solver=settings.method, init=settings.init)
     given = [None if c.fixed is None else x for x, c in zip(start, constraints, strict=True)]
-    start[:] = [xp.maximum(x, posed.floor) for x in start]
+    start[:] = [xp.maximum(x, solver.floor) for x in start]
     start[:] = [c.enforce(x, x, xp=xp) for x, c in zip(start, constraints, strict=True)]
-    with _observer(posed, schedule, callback, progress) as observe:
-        outcome = _control.run(solver, problem, start, schedule=schedule, observe=observe, xp=xp)
+    with _observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
+        outcome = _control.run(solver, problem, start, schedule=schedule, observe=observe, recorder=record, xp=xp)
     W, H = (
         # What is fixed comes back as it was given, zeros included.
         posed.restore_factor(x if before is None else xp.where(c.fixed, before, x))

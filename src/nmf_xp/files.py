@@ -47,13 +47,13 @@ def read_matrix(path: Path, *, key: str | None = None, header: bool | None = Non
     `key` names the array in an .npz of several. `header` and `index` say whether a table begins with a row of column
     names and a column of row names; None finds out.
     """
-    with _opened(path, INPUTS) as suffix:
+    with opened(path, INPUTS) as suffix:
         if suffix in TABLES:
             matrix = _read_table(path, TABLES[suffix], header=header, index=index)
         elif suffix in IMAGES:
             matrix = _read_image(path)
         elif suffix == ".mtx":
-            matrix = Matrix(_module("scipy.io", "files").mmread(path))
+            matrix = Matrix(optional_module("scipy.io", "files").mmread(path))
         elif suffix == ".npz":
             matrix = Matrix(_read_npz(path, key))
         else:
@@ -71,10 +71,10 @@ def read_matrix(path: Path, *, key: str | None = None, header: bool | None = Non
 
 def read_factors(path: Path) -> tuple[HostArray, HostArray]:
     """The arrays W and H of a file that `write_factors` wrote, or of another .npz or .safetensors file."""
-    with _opened(path, OUTPUTS) as suffix:
+    with opened(path, OUTPUTS) as suffix:
         if suffix == ".npz":
             return _read_npz(path, "W"), _read_npz(path, "H")
-        found = _module("safetensors.numpy", "files").load_file(path)
+        found = optional_module("safetensors.numpy", "files").load_file(path)
         for name in ("W", "H"):
             if name not in found:
                 msg = f"{path}: holds no array {name!r}, only {', '.join(found)}"
@@ -83,7 +83,7 @@ def read_factors(path: Path) -> tuple[HostArray, HostArray]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
+def opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
     """The suffix of a file that is to be read; what its reader raises becomes one sentence."""
     suffix = path.suffix.lower()
     if suffix not in suffixes:
@@ -103,11 +103,11 @@ def _opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
         msg = f"{path}: no such file"
         raise FileError(msg) from error
     except Exception as error:  # readers raise whatever their format leads them to
-        msg = f"{path}: cannot be read: {_reason(error)}"
+        msg = f"{path}: cannot be read: {reason_of(error)}"
         raise FileError(msg) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What an exception says, on one line."""
     reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     if reason.startswith("This file contains pickled (object) data"):  # NumPy's guess where it knows no better
@@ -117,7 +117,7 @@ def _reason(error: Exception) -> str:
     return reason
 
 
-def _module(name: str, extra: str) -> Any:
+def optional_module(name: str, extra: str) -> Any:
     """A module from an optional package."""
     try:
         return importlib.import_module(name)
@@ -131,7 +131,7 @@ def _read_image(path: Path) -> Matrix:
     """Grey values of an image."""
     import numpy as np
 
-    with _module("PIL.Image", "files").open(path) as image:
+    with optional_module("PIL.Image", "files").open(path) as image:
         if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
             return Matrix(np.asarray(image), note="an image, read as its grey values")
         return Matrix(np.asarray(image.convert("L")), note=f"an image of mode {image.mode}, read as greyscale")
@@ -143,7 +143,7 @@ def _read_npz(path: Path, key: str | None) -> Any:
     with np.load(path, allow_pickle=False) as archive:
         names = list(archive)
         if {"format", "shape", "data"} <= set(names) and key is None:
-            return _module("scipy.sparse", "files").load_npz(path)
+            return optional_module("scipy.sparse", "files").load_npz(path)
         if key is None and len(names) != 1:
             msg = f"{path}: holds the arrays {', '.join(names)}; say which one with --key"
             raise FileError(msg)
@@ -228,32 +228,58 @@ def check_output(path: Path, *, suffixes: Sequence[str] = OUTPUTS, force: bool) 
         if path.exists() and not force:
             msg = f"{path}: exists already; say --force to replace it"
             raise FileError(msg)
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror or error}"
+        raise FileError(msg) from error
+    check_folder(path)
+    if path.suffix.lower() == ".safetensors":
+        optional_module("safetensors.numpy", "files")
+
+
+def check_folder(path: Path) -> None:
+    """Find out whether a file of this name can be made."""
+    try:
         with tempfile.TemporaryFile(dir=path.resolve().parent):
             pass
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror or error}"
         raise FileError(msg) from error
-    if path.suffix.lower() == ".safetensors":
-        _module("safetensors.numpy", "files")
 
 
 def write_factors(path: Path, arrays: dict[str, HostArray], settings: dict[str, str]) -> None:
-    """Write arrays and settings to .npz or .safetensors: wholly, or not at all.
+    """Write arrays and settings to .npz or .safetensors: wholly, or not at all."""
+    write_atomically(path, archive(path.suffix.lower(), arrays, settings))
 
-    In .safetensors, which knows no text, names are JSON in the metadata, beside the settings.
+
+def archive(suffix: str, arrays: dict[str, HostArray], texts: dict[str, str]) -> Callable[[Any], Any]:
+    """What writes arrays and texts to an open .npz or .safetensors file.
+
+    In .safetensors, which knows no text, arrays of text are JSON in the metadata, beside the texts.
     """
     import numpy as np
 
     # safetensors writes the memory of an array as it lies, whatever its strides say.
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    if path.suffix.lower() == ".safetensors":
+    if suffix == ".safetensors":
         numbers = {name: array for name, array in arrays.items() if array.dtype.kind != "U"}
-        texts = {name: json.dumps(array.tolist()) for name, array in arrays.items() if array.dtype.kind == "U"}
-        data = _module("safetensors.numpy", "files").save(numbers, metadata={**settings, **texts})
-        write_atomically(path, lambda file: file.write(data))
-    else:
-        everything: dict[str, Any] = {**arrays, **settings}
-        write_atomically(path, lambda file: np.savez(file, **everything))
+        lists = {name: json.dumps(array.tolist()) for name, array in arrays.items() if array.dtype.kind == "U"}
+        data = optional_module("safetensors.numpy", "files").save(numbers, metadata={**texts, **lists})
+        return lambda file: file.write(data)
+    everything: dict[str, Any] = {**arrays, **texts}
+    return lambda file: np.savez(file, **everything)
+
+
+def read_archive(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
+    """The arrays and the texts of an .npz or .safetensors file."""
+    if path.suffix.lower() == ".safetensors":
+        with optional_module("safetensors", "files").safe_open(path, "numpy") as stored:
+            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
+    import numpy as np
+
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # np.load leaves a damaged one open
+        found = dict(stored)
+    texts = {name: str(array) for name, array in found.items() if array.dtype.kind == "U" and array.ndim == 0}
+    return {name: array for name, array in found.items() if name not in texts}, texts
 
 
 def write_atomically(path: Path, write: Callable[[Any], Any]) -> None:
@@ -262,24 +288,34 @@ def write_atomically(path: Path, write: Callable[[Any], Any]) -> None:
         target = path.resolve()
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".nmf-xp-")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+            write_through(descriptor, write)
             Path(name).chmod(0o666 & ~_umask())
             Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        if os.name == "posix":
-            directory = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+        sync_folder(target.parent)
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror or error}"
         raise FileError(msg) from error
+
+
+def write_through(file: Path | int, write: Callable[[Any], Any]) -> None:
+    """Write a file, by its path or descriptor, through to the disk."""
+    with open(file, "wb") as stream:  # noqa: PTH123
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last, where the system lets a folder be flushed."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:

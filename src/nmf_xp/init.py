@@ -101,6 +101,27 @@ def _divided_draws(layout: _layout.Layout, shapes: Any, *, rng: Any, members: in
     return factors
 
 
+def normal_start(data: Data, n_components: int, *, rng: Any, members: int | None = None, xp: Namespace) -> list[Array]:
+    """scikit-learn's random start: sqrt(mean(V) / r) times absolute values of normal numbers, H drawn first."""
+    import numpy as np
+
+    m, n = data.shape[-2:]
+    device = _compat.device(data.values)
+    scale = np.sqrt(_mean(data, xp=xp) / n_components)
+    shapes = (n_components, n), (m, n_components)
+    draws = [[np.abs(scale * rng.standard_normal(size=shape)) for shape in shapes] for _ in range(members or 1)]
+    stacks = (np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True))
+    H, W = (_compat.from_host(x, xp=xp, dtype=data.values.dtype, device=device) for x in stacks)
+    return [W, H]
+
+
+def constant_start(data: Data, n_components: int, *, xp: Namespace) -> Array:
+    """scikit-learn's W for given H: sqrt(mean(V) / r) everywhere."""
+    V = data.values
+    value = (_mean(data, xp=xp) / n_components) ** 0.5
+    return xp.full((data.shape[-2], n_components), value, dtype=V.dtype, device=_compat.device(V))
+
+
 def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
     """W for given H, equal along each row, such that every row of WH has the sum of V's row.
 
@@ -118,12 +139,23 @@ def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Name
 
     `nndsvd` leaves zeros, `nndsvda` replaces them by the mean of V, `nndsvdar` by small random numbers.
     """
+    svd = _truncated_svd(data, n_components, rng=rng, xp=xp)
+    return nndsvd_factors(data, *svd, fill=fill, relative_cut=True, rng=rng, xp=xp)
+
+
+def nndsvd_factors(
+    data: Data, U: Any, S: Any, Vt: Any, *, fill: str, relative_cut: bool, rng: Any, xp: Namespace
+) -> list[Array]:
+    """The start that belongs to V's leading singular triplets, which are NumPy arrays.
+
+    What is below 1e-6 is rounding error of the decomposition and becomes 0; scikit-learn takes this number as it is,
+    without a `relative_cut`.
+    """
     import numpy as np
 
-    U, S, Vt = _truncated_svd(data, n_components, rng=rng, xp=xp)
     W, H = np.zeros_like(U), np.zeros_like(Vt)
     W[:, 0], H[0] = np.sqrt(S[0]) * np.abs(U[:, 0]), np.sqrt(S[0]) * np.abs(Vt[0])
-    for k in range(1, n_components):
+    for k in range(1, S.shape[0]):
         # Of the two non-negative parts of the k-th singular pair, keep the heavier one.
         parts = [(np.maximum(s * U[:, k], 0), np.maximum(s * Vt[k], 0)) for s in (1, -1)]
         weights = [np.linalg.norm(u) * np.linalg.norm(v) for u, v in parts]
@@ -131,9 +163,8 @@ def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Name
         if max(weights) > 0:
             scale = np.sqrt(S[k] * max(weights))
             W[:, k], H[k] = scale * u / np.linalg.norm(u), scale * v / np.linalg.norm(v)
-    # What is this small is rounding error of the decomposition.
-    W[W < 1e-6 * W.max(initial=0)] = 0
-    H[H < 1e-6 * H.max(initial=0)] = 0
+    for factor in (W, H):
+        factor[factor < (1e-6 * factor.max(initial=0) if relative_cut else 1e-6)] = 0
     mean = _mean(data, xp=xp)
     for factor in (W, H):
         zeros = factor == 0

@@ -61,6 +61,7 @@ def _violation(
     numerator, denominator = parts
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     slope = 1.0 - numerator / xp.maximum(denominator + constraints.slope(W), tiny)
+    size = xp.maximum(size, tiny)  # a solver without a floor may end a component
     violation = xp.minimum((W - floor) / size, slope)
     if constraints.upper is not None:
         violation = xp.maximum(violation, (W - constraints.upper) / size)

@@ -135,27 +135,35 @@ class Posed(NamedTuple):
 
 def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
     """Validate V and its weights, and choose the units."""
-    data = as_data(V)
     home = _layout.layout(V)
-    xp = _compat.array_namespace(data.values)
+    data, largest, xp = checked_data(V, beta=beta, weights=weights, missing=missing, absent=absent)
     stack = data.shape[:-2]
+    if len(stack) > 1:
+        data = data.flatten_stack(xp=xp)
+    V = data.values
+    exponent = 0 if largest is None else _exponent(largest, V.dtype, beta, xp=xp)
+    if exponent:
+        data = data.with_values(V * 2.0**-exponent * 2.0**-exponent)
+    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent, stack, home)
+
+
+def checked_data(
+    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str
+) -> tuple[Data, float | None, Namespace]:
+    """The validated data of V and its weights, and their largest entry, None where it cannot be read."""
+    data = as_data(V)
+    xp = _compat.array_namespace(data.values)
     data = data.with_values(as_working_dtype("V", data.values, xp=xp))
     if weights is not None:
         check_weights(weights, data.values, data.shape)
         weights = _layout.like(data.values, weights)
     weights = _weights(data, weights, missing, xp=xp)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
-    if len(stack) > 1:
-        data = data.flatten_stack(xp=xp)
-    exponent = 0
-    V = data.values
-    if _compat.is_readable(V):
-        low, high = check_values("V", V, xp=xp)
-        check_zeros(0.0 if data.has_absent else low, beta)
-        exponent = _exponent(high, V.dtype, beta, xp=xp)
-    if exponent:
-        data = data.with_values(V * 2.0**-exponent * 2.0**-exponent)
-    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent, stack, home)
+    if not _compat.is_readable(data.values):
+        return data, None, xp
+    low, high = check_values("V", data.values, xp=xp)
+    check_zeros(0.0 if data.has_absent else low, beta)
+    return data, high, xp
 
 
 def _weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) -> Array | None:

@@ -56,6 +56,12 @@ class Constraints(NamedTuple):
         upper = None if self.upper is None else _compat.column(self.upper, k)
         return self._replace(fixed=fixed, upper=upper)
 
+    def columns(self, order: Array, *, xp: Namespace) -> Constraints:
+        """The constraints on the factor with its columns in another order."""
+        fixed = None if self.fixed is None else xp.take(self.fixed, order, axis=-1)
+        upper = None if self.upper is None else xp.take(self.upper, order, axis=-1)
+        return self._replace(fixed=fixed, upper=upper)
+
     def penalty(self, W: Array, *, dtype: Any, xp: Namespace) -> Array | float:
         """The penalty on a factor, (...,)."""
         penalty: Array | float = 0.0

@@ -22,6 +22,7 @@ KERNELS = {
     "kl_divergence": "divergence",
     "kl_entries": "divergence",
     "kl_iterations": "multiplicative",
+    "least_squares_rows": "coordinate",
     "least_squares_sweeps": "coordinate",
     "coordinate_dense": "coordinate",
     "coordinate_sparse": "coordinate",
@@ -45,13 +46,17 @@ FOR_JAX = {"fused_dense", "fused_sparse"}
 def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
     """The kernel for these arrays; None where it is not for arrays of their kind or what compiles it is not here."""
     module = KERNELS[name]
-    if not wanted():
-        return None
     if module in FOR_JAX:
-        usable = all(_compat.is_jax(x) for x in arrays) and _serves_jax(*arrays)
+        usable = all(_compat.is_jax(x) for x in arrays) and wanted() and _serves_jax(*arrays)
     else:
-        usable = all(_compat.is_numpy(x) for x in arrays) and sum(x.size for x in arrays) >= LEAST and _has_numba()
-    return getattr(importlib.import_module(f"nmf_xp._kernels.{module}"), name) if usable else None
+        usable = all(_compat.is_numpy(x) for x in arrays) and sum(x.size for x in arrays) >= LEAST
+        usable = usable and wanted() and _has_numba()
+    return _kernel(module, name) if usable else None
+
+
+@functools.cache
+def _kernel(module: str, name: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"nmf_xp._kernels.{module}"), name)
 
 
 def wanted() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,39 +14,90 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LANES = 64  # rows that are swept over together
+SERIAL = 2**24  # multiplications that are sooner done than given to threads, while those of BLAS are still awake
 TILE = 16  # columns of V that are read together, so that whole cache lines are used
 
 
 def least_squares_sweeps(
-    W: NDArray[Any],
-    slope: NDArray[Any],
-    gram: NDArray[Any],
-    scale: NDArray[Any] | None,
-    *,
-    floor: float,
-    sweeps: int,
+    W: NDArray[Any], slope: NDArray[Any], gram: NDArray[Any], scale: NDArray[Any] | None, *, floor: float, sweeps: int
 ) -> NDArray[Any]:
     """W (m, r) after some sweeps over the quadratic of each row."""
-    number = W.dtype.type
     scale = np.ones_like(W) if scale is None else scale
-    diagonal = np.maximum(gram.diagonal()[:, None], np.finfo(W.dtype).smallest_normal)
-    W, slope, scale = (np.array(x.T, order="C") for x in (W, slope / scale, scale))
-    inverse = 1 / (diagonal * scale)
-    gram = np.ascontiguousarray(gram)
+    W, slope, gram, scale = np.array(W, order="C"), *map(np.ascontiguousarray, (slope, gram, scale))
+    rest = gram, W.dtype.type(floor), np.finfo(W.dtype).smallest_normal, sweeps
 
     def work(start: int, stop: int) -> None:
-        for first in range(start, stop, LANES):
-            part = [np.ascontiguousarray(x[:, first : min(first + LANES, stop)]) for x in (W, slope, scale, inverse)]
-            _descend(part[0], part[1], gram, part[2], part[3], number(floor), sweeps)
-            W[:, first : min(first + LANES, stop)] = part[0]
+        _least_squares_sweeps(W[start:stop], slope[start:stop], scale[start:stop], *rest)
 
-    _threads.over_rows(W.shape[1], work)
-    return W.T
+    _threads.over_rows(W.shape[0], work)
+    return W
 
 
 @jit
-def _descend(w: Any, g: Any, gram: Any, scale: Any, inverse: Any, floor: Any, sweeps: int) -> None:
-    descend(w, g, gram, scale, inverse, w.shape[1], floor, sweeps)
+def _least_squares_sweeps(W: Any, slope: Any, scale: Any, gram: Any, floor: Any, tiny: Any, sweeps: int) -> None:
+    """Some rows at a time, one to a lane of the vector registers."""
+    m, r = W.shape
+    work = np.empty((4, r, LANES), W.dtype)
+    w, g, s, inverse = work[0], work[1], work[2], work[3]
+    one = tiny / tiny
+    for first in range(0, m, LANES):
+        count = min(LANES, m - first)
+        for i in range(count):
+            for k in range(r):
+                x = scale[first + i, k]
+                w[k, i], s[k, i], g[k, i] = W[first + i, k], x, slope[first + i, k] / x
+                inverse[k, i] = one / (max(gram[k, k], tiny) * x)
+        descend(w, g, gram, s, inverse, count, floor, sweeps)
+        for i in range(count):
+            for k in range(r):
+                W[first + i, k] = w[k, i]
+
+
+def least_squares_rows(
+    W: NDArray[Any], product: NDArray[Any], gram: NDArray[Any], *, l1: float, floor: float, sweeps: int
+) -> tuple[NDArray[Any], tuple[NDArray[Any]]]:
+    """W (m, r) after some sweeps for V H^T (m, r) and H H^T, and the sum of its products with V H^T."""
+    W, product, gram = np.array(W, order="C"), *map(np.ascontiguousarray, (product, gram))
+    number = W.dtype.type
+    rest = gram, number(l1), number(floor), np.finfo(W.dtype).smallest_normal, sweeps
+    inner: dict[int, float] = {}
+
+    def work(start: int, stop: int) -> None:
+        inner[start] = _least_squares_rows(W[start:stop], product[start:stop], *rest)
+
+    if W.shape[0] * gram.size * sweeps < SERIAL:
+        work(0, W.shape[0])
+    else:
+        _threads.over_rows(W.shape[0], work)
+    return W, (np.asarray(math.fsum(inner.values())),)
+
+
+@jit
+def _least_squares_rows(W: Any, product: Any, gram: Any, l1: Any, floor: Any, tiny: Any, sweeps: int) -> float:
+    m, r = W.shape
+    work = np.empty((4, r, LANES), W.dtype)
+    w, g, s, inverse = work[0], work[1], work[2], work[3]
+    one = tiny / tiny
+    s[:] = one
+    for k in range(r):
+        inverse[k] = one / max(gram[k, k], tiny)
+    total = 0.0
+    for first in range(0, m, LANES):
+        count = min(LANES, m - first)
+        for i in range(count):
+            for k in range(r):
+                w[k, i], g[k, i] = W[first + i, k], l1 - product[first + i, k]
+        for k in range(r):
+            for other in range(r):
+                x = gram[k, other]
+                for i in range(count):
+                    g[other, i] += w[k, i] * x
+        descend(w, g, gram, s, inverse, count, floor, sweeps)
+        for i in range(count):
+            for k in range(r):
+                W[first + i, k] = w[k, i]
+                total += np.float64(w[k, i]) * np.float64(product[first + i, k])
+    return total
 
 
 @jit

@@ -1,6 +1,7 @@
 """The command line: `nmf-xp fit`, `nmf-xp demo`, `nmf-xp conformance`.
 
-Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written.
+Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written but
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with plain_warnings():
             return int(options.run(options))
-    except KeyboardInterrupt:
-        complain("\ninterrupted; nothing was written")
+    except KeyboardInterrupt as interrupt:
+        complain(f"\n{str(interrupt) or 'interrupted; nothing was written'}")
         return 130
     except BrokenPipeError:  # who read the output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp import CheckpointError, _compat
+from nmf_xp.checkpoint import SUFFIXES, position
 from nmf_xp.cli.placement import BACKENDS, Place, describe
 from nmf_xp.cli.terminal import say
 from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
@@ -52,6 +53,12 @@ def add_parser(commands: Any) -> None:
     model.add_argument("--start", type=Path, metavar="FILE", help="begin with the W and H of an earlier output")
     for name, what in _ARRAYS.items():
         model.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=what)
+
+    kept = fit.add_argument_group("long runs")
+    kept.add_argument("--checkpoint", type=Path, metavar="FILE", help=f"keep the run's position: {', '.join(SUFFIXES)}")
+    every = f"iterations between checkpoints (default: {_DEFAULTS['checkpoint_every']})"
+    kept.add_argument("--checkpoint-every", type=int, metavar="N", help=every)
+    kept.add_argument("--resume", action="store_true", help="go on from the checkpoint if there is one, else begin")
 
     where = fit.add_argument_group("where it runs")
     where.add_argument("--backend", choices=BACKENDS, default="numpy", help="array library (default: numpy)")
@@ -104,6 +111,7 @@ def run(options: argparse.Namespace) -> int:
     if options.start is not None and options.init is not None:
         msg = "--start and --init exclude each other; give one of them"
         raise ValueError(msg)
+    kept = _checkpoint(options)
     matrix = read_matrix(options.file, key=options.key, header=options.header, index=options.index)
     if matrix.note:
         say(f"{options.file}: {matrix.note}")
@@ -119,7 +127,12 @@ def run(options: argparse.Namespace) -> int:
             chosen[name] = place.asarray(read_matrix(path).values, dtype if name == "weights" else "bool")
     begin = time.perf_counter()
     try:
-        result = nmf_xp.nmf(V, options.n_components, progress=_wants_progress(options), **chosen)
+        result = nmf_xp.nmf(V, options.n_components, progress=_wants_progress(options), **chosen, **kept)
+    except KeyboardInterrupt as interrupt:
+        if options.checkpoint is None or not options.checkpoint.exists():
+            raise
+        msg = f"interrupted; say --resume to go on from {options.checkpoint}"
+        raise KeyboardInterrupt(msg) from interrupt
     except RuntimeError as error:  # as torch and JAX say it
         if "out of memory" not in str(error).lower():
             raise
@@ -130,6 +143,27 @@ def run(options: argparse.Namespace) -> int:
     _write(out, result, matrix, options, where)
     _summary(result, V.shape, where, out, seconds)
     return 0
+
+
+def _checkpoint(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of a checkpoint, of which it is said what becomes of it."""
+    path, every = options.checkpoint, options.checkpoint_every
+    if path is None:
+        if every is not None or options.resume:
+            msg = "--checkpoint-every and --resume need a --checkpoint FILE"
+            raise ValueError(msg)
+        return {}
+    kept = {"checkpoint": path, **({} if every is None else {"checkpoint_every": every})}
+    n_iter = position(path)
+    if n_iter is None:
+        if options.resume:
+            say(f"{path}: no checkpoint yet, the run begins")
+        return kept
+    if not options.resume:
+        msg = f"{path}: exists already, a run at iteration {n_iter}; say --resume to go on, or remove it to begin anew"
+        raise CheckpointError(msg)
+    say(f"{path}: goes on from iteration {n_iter}")
+    return kept
 
 
 def _wants_progress(options: argparse.Namespace) -> bool:

@@ -44,6 +44,10 @@ class Data(Protocol):
     def weighted(self) -> bool:
         """Whether the entries have weights."""
 
+    @property
+    def products_by_blas(self) -> bool:
+        """Whether V's products with a factor are BLAS's, which then divides them among threads better than blocks."""
+
     def heaviest(self, *, xp: Namespace) -> Array | float:
         """The largest weight, or a bound on it."""
 

@@ -32,12 +32,18 @@ def sweep(
     W: Array,
     constraints: Constraints,
     *,
+    products_only: bool = False,
     xp: Namespace,
 ) -> Part:
     """`function` over the row blocks of data, W and the constraints on W: rows concatenated, sums added up.
 
+    Where the function takes nothing from V but its products, and BLAS makes them, there is one block.
+
     Which blocks a thread gets, and so the order of the sums, depends on the number of threads but not on their timing.
     """
+    if products_only and W.ndim == 2 and data.products_by_blas:
+        with _threads.free_blas():
+            return function(data, W, constraints)
     starts = data.block_starts(W.shape[-1])
     if len(starts) < 3 or W.ndim > 2:
         return function(data, W, constraints)

@@ -39,6 +39,10 @@ class Dense(NamedTuple):
     def weighted(self) -> bool:
         return False
 
+    @property
+    def products_by_blas(self) -> bool:
+        return _compat.is_numpy(self.values)
+
     def heaviest(self, *, xp: Namespace) -> float:
         return 1.0
 

@@ -51,6 +51,10 @@ class Sparse(NamedTuple):
     def weighted(self) -> bool:
         return False
 
+    @property
+    def products_by_blas(self) -> bool:
+        return False
+
     def heaviest(self, *, xp: Namespace) -> float:
         return 1.0
 
@@ -94,6 +98,8 @@ class Sparse(NamedTuple):
         first, last = int(_compat.scalar(starts[0])), int(_compat.scalar(starts[-1]))
         stored: Any = slice(first, last) if self.along.order is None else self.along.order[first:last]
         values, i, j = self.values[stored], self.i[stored] - start, self.j[stored]
+        if self.across.others is not None and not _compat.is_numpy(self.values):  # torch and JAX need both orders
+            return from_entries(values, i, j, (stop - start, self.shape[1]))
         return Sparse(values, i, j, View(starts - first, j, None), View(self.across.starts, None, None))
 
     def member(self, i: int) -> Sparse:
@@ -145,3 +151,20 @@ def _model_blocks(W: Array, H: Array) -> Iterator[Array]:
     """WH, a few rows at a time."""
     height = max(1, CHUNK // H.shape[-1])
     return (W[start : start + height, :] @ H for start in range(0, W.shape[0], height))
+
+
+def from_entries(values: Array, i: Array, j: Array, shape: tuple[int, ...]) -> Sparse:
+    """Entries in order of rows, with a second order by columns."""
+    xp: Namespace = _compat.array_namespace(values)
+    device = _compat.device(values)
+    if values.shape[0] == 0:
+        values = xp.zeros(1, dtype=values.dtype, device=device)
+        i = j = xp.zeros(1, dtype=i.dtype, device=device)
+    order = xp.argsort(j, stable=True)
+    by_column = xp.take(j, order)
+    m, n = shape
+    starts = [
+        xp.searchsorted(index, xp.arange(length + 1, dtype=index.dtype, device=device))
+        for index, length in ((i, m), (by_column, n))
+    ]
+    return Sparse(values, i, j, View(starts[0], j, None), View(starts[1], xp.take(i, order), order))

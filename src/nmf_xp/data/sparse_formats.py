@@ -6,14 +6,11 @@ Explicit zeros stay stored.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nmf_xp import _compat
-from nmf_xp.data.sparse import Sparse
+from nmf_xp.data.sparse import Sparse, from_entries
 from nmf_xp.data.sparse_products import View
-
-if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
 
 
 def from_sparse(V: Any) -> Sparse:
@@ -51,7 +48,7 @@ def _from_scipy(V: Any) -> Sparse:
 def _from_torch(V: Any) -> Sparse:
     V = V.detach().to_sparse_coo().coalesce()
     i, j = V.indices()
-    return _from_entries(V.values(), i, j, V.shape)
+    return from_entries(V.values(), i, j, V.shape)
 
 
 def _from_jax(V: Any) -> Sparse:
@@ -68,21 +65,4 @@ def _from_jax(V: Any) -> Sparse:
             msg = f"`V` must have {rule}, got indices that promise neither; call `V.sum_duplicates()` before"
             raise ValueError(msg)
         V = V.sum_duplicates()
-    return _from_entries(V.data, V.indices[:, 0], V.indices[:, 1], V.shape)
-
-
-def _from_entries(values: Array, i: Array, j: Array, shape: tuple[int, ...]) -> Sparse:
-    """Entries in order of rows, with a second order by columns."""
-    xp: Namespace = _compat.array_namespace(values)
-    device = _compat.device(values)
-    if values.shape[0] == 0:
-        values = xp.zeros(1, dtype=values.dtype, device=device)
-        i = j = xp.zeros(1, dtype=i.dtype, device=device)
-    order = xp.argsort(j, stable=True)
-    by_column = xp.take(j, order)
-    m, n = shape
-    starts = [
-        xp.searchsorted(index, xp.arange(length + 1, dtype=index.dtype, device=device))
-        for index, length in ((i, m), (by_column, n))
-    ]
-    return Sparse(values, i, j, View(starts[0], j, None), View(starts[1], xp.take(i, order), order))
+    return from_entries(V.data, V.indices[:, 0], V.indices[:, 1], V.shape)

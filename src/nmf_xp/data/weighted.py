@@ -40,6 +40,10 @@ class Weighted(NamedTuple):
     def weighted(self) -> bool:
         return True
 
+    @property
+    def products_by_blas(self) -> bool:
+        return False
+
     def heaviest(self, *, xp: Namespace) -> Array:
         return xp.max(self.weights)
 
@@ -125,6 +129,10 @@ class LineWeighted(NamedTuple):
     @property
     def weighted(self) -> bool:
         return True
+
+    @property
+    def products_by_blas(self) -> bool:
+        return False
 
     def heaviest(self, *, xp: Namespace) -> Array:
         return xp.max(self.rows_weights) * xp.max(self.columns_weights)

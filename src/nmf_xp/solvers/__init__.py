@@ -1,7 +1,8 @@
 """The algorithms: frozen settings on one side, the state that changes on the other.
 
 A solver is a NamedTuple of Python scalars, hashable, so that a compiled loop can treat it as a constant. It never
-sees V, only a `Problem`. Adding one takes a file here and a line in `SOLVERS`.
+sees V, only a `Problem`. Named tuples are equal where their fields are, so each carries its name: else JAX would take
+the compiled program of one wrapped solver for that of another. Adding one takes a file here and a line in `SOLVERS`.
 
 | file | algorithm | losses | an iteration reads V |
 |---|---|---|---|
@@ -9,6 +10,7 @@ sees V, only a `Problem`. Adding one takes a file here and a line in `SOLVERS`.
 | `mm` | joint majorisation-minimisation with SQUAREM | every beta | 3 times, in a cycle of three updates |
 | `newton` | Newton's method, all rows at once | 1 | twice |
 | `cd` | coordinate descent on what is in `coordinate` | 1, 2 | twice; r times more for 1 without a kernel |
+| `cyclic` | scikit-learn's coordinate descent, without extrapolation | 2 | twice |
 | `extrapolation` | around `newton` and `cd` | | once more for the objective, but for 2 |
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nmf_xp.solvers.cd import CoordinateDescent
+from nmf_xp.solvers.cyclic import CyclicDescent
 from nmf_xp.solvers.extrapolation import Extrapolated
 from nmf_xp.solvers.mm import AcceleratedMajorizer
 from nmf_xp.solvers.mu import MultiplicativeUpdate
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.problem import Problem
 
-__all__ = ["LOSSES", "SOLVERS", "MultiplicativeUpdate", "Solver", "automatic"]
+__all__ = ["LOSSES", "OPTIONS", "SOLVERS", "MultiplicativeUpdate", "Solver", "automatic"]
 
 
 class Factors(Protocol):
@@ -67,7 +70,10 @@ class Solver(Protocol):
         """The problem in the form that this algorithm reads best."""
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Any:
-        """The state at the start; W and H respect the floor."""
+        """The state at the start; W and H respect the floor.
+
+        A state may have a field `ended` (...,): the iteration in which a rule of the solver's own held, 0 until then.
+        """
 
     def step(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """One iteration, as a pure function of arrays."""
@@ -78,11 +84,14 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "mm": AcceleratedMajorizer,
     "newton": lambda **settings: Extrapolated(Newton(**settings)),
     "cd": lambda **settings: Extrapolated(CoordinateDescent(**settings)),
-    "cd-plain": lambda **settings: CoordinateDescent(**settings, sweeps=1),
+    "cd-plain": lambda **settings: CyclicDescent(**{**settings, "floor": 0.0}),
 }
 
-LOSSES = {"newton": (1.0,), "cd": (1.0, 2.0), "cd-plain": (1.0, 2.0)}
+LOSSES = {"newton": (1.0,), "cd": (1.0, 2.0), "cd-plain": (2.0,)}
 """The betas of the solvers that do not take all."""
+
+OPTIONS = {"cd-plain": ("violation_tol", "orders")}
+"""The settings that a user may give."""
 
 
 def automatic(beta: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.solvers.coordinate import least_squares_sweeps, newton_sweeps
+from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, newton_sweeps, sweeps_kernel
 from nmf_xp.solvers.extrapolation import alternate
 from nmf_xp.solvers.mu import Factors
 from nmf_xp.updates import slopes
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class CoordinateDescent(NamedTuple):
-    """Settings; with one sweep for the Frobenius loss, it is what scikit-learn calls `cd`.
+    """Settings.
 
-    By default there are as many sweeps as take about as long as the products that they use (Gillis & Glineur 2012), and
-    one for the Kullback-Leibler loss, where each of them reads V.
+    There are as many sweeps as take about as long as the products that they use (Gillis & Glineur 2012), and one for
+    the Kullback-Leibler loss, where each of them reads V.
     """
 
     beta: float
     floor: float
     fixed_h: bool = False
-    sweeps: int | None = None
     pace: int = 1
     stacks: bool = False
+    name: str = "cd"
 
     def prepare(self, problem: Problem) -> Problem:
         """Sparse data in both orders."""
@@ -47,23 +47,28 @@ class CoordinateDescent(NamedTuple):
     def half(
         self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
     ) -> tuple[Array, Array | None]:
-        """W after its sweeps; for the Frobenius loss also V H^T."""
+        """W after its sweeps; for the Frobenius loss also the sum of V * WH."""
         if self.beta == 1:
-            return newton_sweeps(data, W, H, constraints, floor=self.floor, sweeps=self.sweeps or 1, xp=xp), None
+            return newton_sweeps(data, W, H, constraints, floor=self.floor, sweeps=1, xp=xp), None
         r = W.shape[-1]
         entries = math.prod(data.values.shape[-2:]) / data.shape[-2]
-        sweeps = self.sweeps or min(4, max(1, round(entries / (2 * r))))
-        gram = H @ xp.matrix_transpose(H)
-        if data.weighted:  # a bound that weighs every entry as the heaviest one
-            gram = gram * data.heaviest(xp=xp)
-        if constraints.l2 is not None:
-            gram = gram + constraints.l2 * xp.eye(r, dtype=gram.dtype, device=_compat.device(gram))
+        sweeps = min(4, max(1, round(entries / (2 * r))))
+        gram = least_squares_gram(data, H, constraints, xp=xp)
+
+        name = "least_squares_sweeps" if data.weighted else "least_squares_rows"
+        kernel = sweeps_kernel(name, data, W, constraints)
+        dtype = _compat.accumulator_dtype(xp, _compat.device(W))
+        floor = self.floor
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
+            if kernel is not None and not data.weighted:
+                product = block.contract(block.values, H, xp=xp)
+                l1 = constraints.penalties[0]
+                return Part(*kernel(W, product, gram, l1=l1, floor=floor, sweeps=sweeps))
             product, model = slopes(block, W, H, beta=2.0, xp=xp)
             slope = model - product + constraints.slope(W)
-            new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)
-            return Part(xp.concat([new, product], axis=-1), ())
+            W = least_squares_sweeps(W, slope, gram, constraints, kernel=kernel, floor=floor, sweeps=sweeps, xp=xp)
+            return Part(W, (xp.sum(W * product, axis=(-2, -1), dtype=dtype),))
 
-        both = sweep(rows, data, W, constraints, xp=xp).rows
-        return both[..., :r], both[..., r:]
+        W, (inner,) = sweep(rows, data, W, constraints, products_only=True, xp=xp)
+        return W, inner

@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Constraints
 
 
+def least_squares_gram(data: Data, H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
+    """The curvature of the Frobenius loss and the penalty in a row of W: (..., r, r)."""
+    gram = H @ xp.matrix_transpose(H)
+    if data.weighted:  # a bound that weighs every entry as the heaviest one
+        gram = gram * data.heaviest(xp=xp)
+    if constraints.l2 is not None:
+        gram = gram + constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=_compat.device(gram))
+    return gram
+
+
 def least_squares_sweeps(
     W: Array,
     slope: Array,
@@ -41,15 +51,16 @@ def least_squares_sweeps(
     constraints: Constraints,
     *,
     scale: Array | None = None,
+    kernel: Callable[..., Array] | None = None,
     floor: float,
     sweeps: int,
     xp: Namespace,
 ) -> Array:
     """W (..., m, r) after some sweeps over the quadratic slope . d + d S gram S d / 2 of each row's change d.
 
-    `slope` is (..., m, r), `gram` (..., r, r), and S the diagonal matrix of the row's `scale` (..., m, r), or 1.
+    `slope` is (..., m, r), `gram` (..., r, r), and S the diagonal matrix of the row's `scale` (..., m, r), or 1. The
+    `kernel` is that of the same name.
     """
-    kernel = None if constraints.bounded or W.ndim > 2 else _kernels.find("least_squares_sweeps", W, slope, gram)
     if kernel is not None:
         return kernel(W, slope, gram, scale, floor=floor, sweeps=sweeps)
     tiny = float(xp.finfo(W.dtype).smallest_normal)
@@ -67,15 +78,18 @@ def least_squares_sweeps(
     return W
 
 
-def row_kernel(name: str, data: Data, W: Array, H: Array, constraints: Constraints) -> Callable[..., Array] | None:
+def sweeps_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
+    """The kernel `name`, which sweeps over rows, if there is one and the data are large enough for it."""
+    return None if constraints.bounded or W.ndim > 2 else _kernels.find(name, data.values, W)
+
+
+def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Array] | None:
     """The kernel `name` for this kind of data, which visits row by row, if there is one."""
-    if constraints.bounded or W.ndim > 2:
-        return None
     if isinstance(data, Dense):
-        kernel = _kernels.find(f"{name}_dense", data.values, W, H)
+        kernel = sweeps_kernel(f"{name}_dense", data, W, constraints)
         return kernel and functools.partial(kernel, data.matrix)
     if isinstance(data, Sparse) and data.along.others is not None:
-        kernel = _kernels.find(f"{name}_sparse", data.values, W, H)
+        kernel = sweeps_kernel(f"{name}_sparse", data, W, constraints)
         return kernel and functools.partial(kernel, data.values, data.along)
     return None
 
@@ -84,7 +98,7 @@ def newton_sweeps(
     data: Data, W: Array, H: Array, constraints: Constraints, *, floor: float, sweeps: int, xp: Namespace
 ) -> Array:
     """W (..., m, r) after some sweeps for the Kullback-Leibler divergence."""
-    kernel = row_kernel("coordinate", data, W, H, constraints)
+    kernel = row_kernel("coordinate", data, W, constraints)
     if kernel is not None:
         l1, l2 = constraints.penalties
         return kernel(W, H, l1=l1, l2=l2, floor=floor, sweeps=sweeps)

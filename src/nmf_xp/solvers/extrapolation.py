@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from nmf_xp import _compat
 from nmf_xp.divergences import data_divergence
 from nmf_xp.optimality import objective, penalties
 from nmf_xp.solvers.mu import Factors
@@ -46,7 +47,7 @@ class BlockSolver(Protocol):
     def half(
         self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
     ) -> tuple[Array, Array | None]:
-        """The new W; for the Frobenius loss also V H^T."""
+        """The new W; for the Frobenius loss also the sum of V * WH, (...,)."""
 
 
 def alternate(solver: BlockSolver, state: Any, problem: Problem, *, xp: Namespace) -> Factors:
@@ -56,10 +57,10 @@ def alternate(solver: BlockSolver, state: Any, problem: Problem, *, xp: Namespac
 
 
 def half_h(solver: BlockSolver, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array | None]:
-    """The new H, with the product that comes with it."""
+    """The new H, with the sum that comes with it."""
     Ht, Wt = xp.matrix_transpose(H), xp.matrix_transpose(W)
-    Ht, product = solver.half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp)
-    return xp.matrix_transpose(Ht), product
+    Ht, inner = solver.half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp)
+    return xp.matrix_transpose(Ht), inner
 
 
 class State(NamedTuple):
@@ -123,14 +124,13 @@ class Extrapolated(NamedTuple):
         share = xp.astype((1.0 - state.pause) * state.momentum, state.W.dtype)[..., None, None]
         W_new, _ = self.inner.half(problem.data, state.W, state.H_ahead, problem.w, xp=xp)
         W = problem.w.enforce(self._ahead(W_new, state.W_new, share, xp=xp), W_new, xp=xp)
-        H, product = half_h(self.inner, problem, W, state.H_ahead, xp=xp)
+        H, inner = half_h(self.inner, problem, W, state.H_ahead, xp=xp)
         H_ahead = problem.h.enforce(self._ahead(H, state.H, share, xp=xp), H, xp=xp)
-        current = self._objective(state, problem, W, H, product, xp=xp)
+        current = self._objective(state, problem, W, H, inner, xp=xp)
         fell, one = current <= state.objective, 0.0 * state.limit + 1.0
 
         def choose(yes: Array, no: Array) -> Array:
-            condition = fell[..., None, None] if yes.ndim > fell.ndim else fell
-            return xp.where(condition, yes, no)
+            return _compat.choose(fell, yes, no, xp=xp)
 
         return State(
             choose(W, state.W),
@@ -154,12 +154,10 @@ class Extrapolated(NamedTuple):
         return self.beta == 2 and not data.weighted
 
     def _objective(
-        self, state: State, problem: Problem, W: Array, H: Array, product: Array | None, *, xp: Namespace
+        self, state: State, problem: Problem, W: Array, H: Array, inner: Array | None, *, xp: Namespace
     ) -> Array:
-        if product is None or not self._has_gram(problem.data):
+        if inner is None or not self._has_gram(problem.data):
             return objective(problem, W, H, beta=self.beta, xp=xp)
-        dtype, Ht = state.objective.dtype, xp.matrix_transpose(H)
-        gram_w, gram_h = xp.matrix_transpose(W) @ W, H @ Ht
-        inner = xp.sum(Ht * product, axis=(-2, -1), dtype=dtype)
-        square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=dtype)
+        gram_w, gram_h = xp.matrix_transpose(W) @ W, H @ xp.matrix_transpose(H)
+        square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=state.objective.dtype)
         return state.constant - inner + 0.5 * square + penalties(problem, W, H, xp=xp)

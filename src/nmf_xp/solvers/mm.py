@@ -58,6 +58,7 @@ class AcceleratedMajorizer(NamedTuple):
     fixed_h: bool = False
     pace: int = 1
     stacks: bool = True
+    name: str = "mm"
 
     def prepare(self, problem: Problem) -> Problem:
         """The problem as it is."""

@@ -30,6 +30,7 @@ class MultiplicativeUpdate(NamedTuple):
     fixed_h: bool = False
     pace: int = 1
     stacks: bool = True
+    name: str = "mu"
 
     def prepare(self, problem: Problem) -> Problem:
         """The problem as it is."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel
+from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel, sweeps_kernel
 from nmf_xp.solvers.extrapolation import alternate
 from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
 
@@ -45,6 +45,7 @@ class Newton(NamedTuple):
     fixed_h: bool = False
     pace: int = 1
     stacks: bool = False
+    name: str = "newton"
 
     def prepare(self, problem: Problem) -> Problem:
         """Sparse data in both orders."""
@@ -68,15 +69,16 @@ class Newton(NamedTuple):
     ) -> tuple[Array, Array | None]:
         """The new W."""
         correlation = shared_correlation(W, H, xp=xp)
-        kernel = row_kernel("newton", data, W, H, constraints)
+        kernel = row_kernel("newton", data, W, constraints)
         if kernel is not None:
             l1, l2 = constraints.penalties
             W = kernel(W, H, correlation, l1=l1, l2=l2, floor=self.floor, sweeps=SWEEPS, trials=TRIALS)
             return W, None
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
-            return Part(newton_rows(block, W, H, correlation, constraints, floor=self.floor, xp=xp), ())
+            return Part(newton_rows(block, W, H, correlation, constraints, sweeps=sweeps, floor=self.floor, xp=xp), ())
 
+        sweeps = sweeps_kernel("least_squares_sweeps", data, W, constraints)
         return sweep(rows, data, W, constraints, xp=xp).rows, None
 
 
@@ -91,9 +93,17 @@ def shared_correlation(W: Array, H: Array, *, xp: Namespace) -> Array:
 
 
 def newton_rows(
-    data: Data, W: Array, H: Array, correlation: Array, constraints: Constraints, *, floor: float, xp: Namespace
+    data: Data,
+    W: Array,
+    H: Array,
+    correlation: Array,
+    constraints: Constraints,
+    *,
+    sweeps: Callable[..., Array] | None,
+    floor: float,
+    xp: Namespace,
 ) -> Array:
-    """W (..., m, r) after one step of Newton's method for each of its rows."""
+    """W (..., m, r) after one step of Newton's method for each of its rows; `sweeps` is the kernel of that name."""
     info = xp.finfo(W.dtype)
     tiny, huge = float(info.smallest_normal), float(info.max)
     V, Y = data.values, data.predict(W, H, xp=xp)
@@ -104,7 +114,9 @@ def newton_rows(
     slope = model + constraints.slope(W) - data.contract(quotient, H, xp=xp)
     curvature = data.contract(xp.minimum(quotient * inverse, huge), H * H, xp=xp) + l2
     scale = xp.sqrt(xp.maximum(curvature, tiny**0.5))
-    new = least_squares_sweeps(W, slope, correlation, constraints, scale=scale, floor=floor, sweeps=SWEEPS, xp=xp)
+    new = least_squares_sweeps(
+        W, slope, correlation, constraints, kernel=sweeps, scale=scale, floor=floor, sweeps=SWEEPS, xp=xp
+    )
 
     change = new - W
     E = data.predict(change, H, xp=xp)

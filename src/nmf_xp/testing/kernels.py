@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from nmf_xp import _compat, _kernels
-from nmf_xp.data import Dense, as_data
+from nmf_xp.data import Dense, Weighted, as_data
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
 from nmf_xp.divergences import data_divergence
@@ -110,12 +110,16 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
     return list(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
 
 
-def _step(settings: Any, beta: float = 1.0, *, sparse: bool = False) -> Callable[[Target, str], list[Any]]:
+def _step(
+    settings: Any, beta: float = 1.0, *, sparse: bool = False, weighted: bool = False
+) -> Callable[[Target, str], list[Any]]:
     """One iteration of a solver."""
 
     def work(target: Target, dtype: str) -> list[Any]:
         V, W, H = (target.asarray(x) for x in _numbers(dtype))
         data = as_data(importlib.import_module("scipy.sparse").csr_array(V)) if sparse else Dense(V)
+        if weighted:
+            data = Weighted(data, V + 1.0)
         solver, xp = settings(beta=beta, floor=_floor(dtype)), target.xp
         problem = solver.prepare(Problem(data))
         state = solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp)
@@ -175,7 +179,8 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_divergence": _divergences,
     "kl_entries": _divergence,
     "kl_iterations": _iterations,
-    "least_squares_sweeps": _step(CoordinateDescent, beta=2.0),
+    "least_squares_rows": _step(CoordinateDescent, beta=2.0),
+    "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weighted=True),
     "coordinate_dense": _step(CoordinateDescent),
     "coordinate_sparse": _step(CoordinateDescent, sparse=True),
     "newton_dense": _step(Newton),

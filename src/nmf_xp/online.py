@@ -1,0 +1,312 @@
+"""Factorize rows that come block by block: `online_step` for a stream, `online_nmf` for passes over one matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat
+from nmf_xp._threads import held_for
+from nmf_xp.init import constant_start
+from nmf_xp.posing import checked_data
+from nmf_xp.problem import Constraints, Problem
+from nmf_xp.solvers.online import OnlineState, OnlineUpdate, relative_change
+from nmf_xp.updates import factor_floor
+from nmf_xp.validation import (
+    check_beta,
+    check_callable,
+    check_factor,
+    check_integer,
+    check_non_negative,
+    check_penalties,
+    check_shape,
+    check_values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp._typing import Array, Namespace
+
+
+class OnlineStep(NamedTuple):
+    """What a block led to.
+
+    `state` carries the new H; `W` (m, r) belongs to the block; `cost`, 0-d, is the block's objective per row, for the
+    new W and the H before; `change`, 0-d, is the norm of H's change relative to H's.
+    """
+
+    state: OnlineState
+    W: Array
+    cost: Array
+    change: Array
+
+
+class OnlineResult(NamedTuple):
+    """Factors from passes over one matrix.
+
+    `W` has each batch's rows as its last visit left them, `steps` counts batches, `ended` says whether a rule or the
+    callback ended the run, and `costs` are those of the batches, empty where nothing looks at them.
+    """
+
+    W: Array
+    state: OnlineState
+    steps: int
+    ended: bool
+    costs: tuple[float, ...]
+
+
+class Smoothed(NamedTuple):
+    """An exponentially weighted average of the costs, its least value, and for how many blocks that has stood."""
+
+    average: float | None = None
+    least: float | None = None
+    stale: int = 0
+
+    def seen(self, cost: float, share: float) -> Smoothed:
+        """The average after a block that is the `share` of all rows."""
+        average = cost if self.average is None else self.average + min(1.0, share) * (cost - self.average)
+        if self.least is None or average < self.least:
+            return Smoothed(average, average, 0)
+        return Smoothed(average, self.least, self.stale + 1)
+
+
+def online_start(H: Array, /, *, beta_loss: float | str = "frobenius") -> OnlineState:
+    """The state before the first block.
+
+    Parameters
+    ----------
+    H : array, shape (r, n)
+        Components to begin with, positive where they shall be able to change.
+    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
+        The beta of the divergence.
+
+    Returns
+    -------
+    OnlineState
+        H with the two sums of which it is the quotient; three arrays of H's shape, whatever comes.
+    """
+    xp = _compat.array_namespace(H)
+    check_values("H", H, xp=xp)
+    beta = check_beta(beta_loss)
+    return OnlineUpdate(beta, factor_floor(H.dtype, beta=beta, xp=xp), 1.0).init(H, xp=xp)
+
+
+def online_step(
+    state: OnlineState,
+    V: Array,
+    /,
+    W: Array | None = None,
+    *,
+    beta_loss: float | str = "frobenius",
+    memory: float = 0.7,
+    weights: Array | None = None,
+    absent: str = "zero",
+    alpha_W: float = 0.0,
+    alpha_H: float | str = "same",
+    l1_ratio: float = 0.0,
+    fresh_max_iter: int = 30,
+    fresh_tol: float = 1e-4,
+) -> OnlineStep:
+    """Update the components with one block of rows.
+
+    Parameters
+    ----------
+    state : OnlineState
+        From `online_start`, or from the step before.
+    V : array or sparse matrix, shape (m, n)
+        The block, of the namespace, dtype and device of the state.
+    W : array, shape (m, r), optional
+        The block's W from an earlier pass, which is updated once. By default it is found afresh, by at most
+        `fresh_max_iter` updates from a constant, until one changes it by no more than `fresh_tol` of its norm.
+    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
+        The beta of the divergence.
+    memory : float from 0 to 1, default 0.7
+        By what the sums of the earlier blocks are multiplied; 1 forgets nothing.
+    weights, absent : optional
+        As for `nmf`, for this block.
+    alpha_W, alpha_H, l1_ratio : optional
+        As for `nmf`; the scaling of `alpha_H` is by the rows of this block.
+    fresh_max_iter, fresh_tol : optional
+        When to stop looking for a W that is not given.
+
+    Returns
+    -------
+    OnlineStep
+        The new state, the block's W, its cost per row, and how far H moved.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `nmf`. Values are checked where they can be read.
+
+    Notes
+    -----
+    Lefevre, Bach & Fevotte (2011). Nothing is kept but the state: the memory does not grow with the number of blocks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp.online import online_start, online_step
+    >>> rng = np.random.default_rng(0)
+    >>> state = online_start(rng.uniform(0.5, 1.5, size=(3, 10)), beta_loss="kullback-leibler")
+    >>> for _ in range(5):
+    ...     state = online_step(state, rng.poisson(5.0, size=(20, 10)) * 1.0, beta_loss="kullback-leibler").state
+    >>> state.H.shape
+    (3, 10)
+    """
+    settings, xp = _settings(state, beta_loss, memory)
+    problem = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
+    m, r = problem.data.shape[0], state.H.shape[0]
+    if W is not None:
+        check_factor("W", W, problem.data.values)
+        check_shape("W", W, (m, r))
+        W = xp.maximum(W, settings.floor)
+    with held_for(state.H):
+        return _step(settings, state, problem, W, (fresh_max_iter, fresh_tol), xp=xp)
+
+
+def online_nmf(
+    V: Array,
+    W: Array | None,
+    state: OnlineState,
+    /,
+    *,
+    batch_size: int = 1024,
+    forget_factor: float = 0.7,
+    max_iter: int = 200,
+    tol: float = 1e-4,
+    max_no_improvement: int | None = 10,
+    beta_loss: float | str = "frobenius",
+    weights: Array | None = None,
+    absent: str = "zero",
+    alpha_W: float = 0.0,
+    alpha_H: float | str = "same",
+    l1_ratio: float = 0.0,
+    fresh_max_iter: int = 30,
+    callback: Callable[[int, float, OnlineState], Any] | None = None,
+) -> OnlineResult:
+    """Factorize one matrix by passes over mini-batches of its rows.
+
+    Parameters
+    ----------
+    V : array or sparse matrix, shape (m, n)
+        The matrix.
+    W : array, shape (m, r), or None
+        The start of W, updated once for each visit of a batch. None: a batch's W is found afresh at each visit.
+    state : OnlineState
+        From `online_start`.
+    batch_size : int, default 1024
+        Rows of a batch.
+    forget_factor : float from 0 to 1, default 0.7
+        How much of the past is left after a pass over all rows.
+    max_iter : int, default 200
+        Most passes.
+    tol : float, default 1e-4
+        The run ends when a batch changes H by no more than `tol` of its norm. 0: never.
+    max_no_improvement : int or None, default 10
+        The run ends when the smoothed cost has not improved for so many batches.
+    callback : callable, optional
+        Called after each batch as ``callback(step, cost, state)``; the run ends when it returns True.
+    beta_loss, weights, absent, alpha_W, alpha_H, l1_ratio, fresh_max_iter : optional
+        As for `online_step`; for a W that is found afresh the tolerance is `tol`.
+
+    Returns
+    -------
+    OnlineResult
+        The factors and how the run ended.
+    """
+    batch_size = check_integer("batch_size", batch_size, minimum=1)
+    max_iter = check_integer("max_iter", max_iter, minimum=1)
+    tol = check_non_negative("tol", tol)
+    check_callable("callback", callback)
+    forget = check_non_negative("forget_factor", forget_factor)
+    settings, xp = _settings(state, beta_loss, forget)
+    whole = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
+    m = whole.data.shape[0]
+    batch_size = min(batch_size, m)
+    settings = settings._replace(memory=forget ** (batch_size / m))
+    bounds = [(start, min(m, start + batch_size)) for start in range(0, m, batch_size)]
+    problems = [_block(whole, *rows) if len(bounds) > 1 else whole for rows in bounds]
+    parts: list[Any] = [None] * len(bounds)
+    if W is not None:
+        W = xp.maximum(W, settings.floor)
+        parts = [W[start:stop, :] for start, stop in bounds]
+    fresh = W is None
+    watched = tol > 0 or max_no_improvement is not None or callback is not None
+    smoothed, ended, step = Smoothed(), False, 0
+    costs: list[float] = []
+    with held_for(state.H):
+        for step in range(max_iter * len(bounds)):
+            i = step % len(bounds)
+            done = _step(settings, state, problems[i], None if fresh else parts[i], (fresh_max_iter, tol), xp=xp)
+            state, parts[i] = done.state, done.W
+            if not watched:
+                continue
+            costs.append(_compat.scalar(done.cost))
+            ended = callback is not None and bool(callback(step + 1, costs[-1], state))
+            if step > 0:  # the cost of the first batch is that of the start
+                smoothed = smoothed.seen(costs[-1], problems[i].data.shape[0] / (m + 1))
+                ended = ended or (tol > 0 and _compat.scalar(done.change) <= tol)
+                ended = ended or (max_no_improvement is not None and smoothed.stale >= max_no_improvement)
+            if ended:
+                break
+    return OnlineResult(xp.concat(parts, axis=0), state, step + 1, ended, tuple(costs))
+
+
+def _step(
+    settings: OnlineUpdate,
+    state: OnlineState,
+    problem: Problem,
+    W: Array | None,
+    fresh: tuple[int, float],
+    *,
+    xp: Namespace,
+) -> OnlineStep:
+    update_w = W is not None
+    if W is None:
+        W = _fresh(settings, problem, state.H, fresh, xp=xp)
+    after, W, cost = settings.step(state, problem, W, update_w=update_w, xp=xp)
+    return OnlineStep(after, W, cost / problem.data.shape[0], relative_change(after.H, state.H, xp=xp))
+
+
+def _fresh(settings: OnlineUpdate, problem: Problem, H: Array, fresh: tuple[int, float], *, xp: Namespace) -> Array:
+    W = xp.maximum(constant_start(problem.data, H.shape[0], xp=xp), settings.floor)
+    return settings.loadings(problem, W, H, max_iter=fresh[0], tol=fresh[1], xp=xp)
+
+
+def _settings(state: OnlineState, beta_loss: float | str, memory: float) -> tuple[OnlineUpdate, Namespace]:
+    xp = _compat.array_namespace(state.H)
+    beta = check_beta(beta_loss)
+    if check_non_negative("memory", memory) > 1:
+        msg = f"`memory` must be from 0 to 1, got {memory}"
+        raise ValueError(msg)
+    return OnlineUpdate(beta, factor_floor(state.H.dtype, beta=beta, xp=xp), memory), xp
+
+
+def _problem(
+    state: OnlineState,
+    V: Any,
+    weights: Any,
+    absent: str,
+    beta: float,
+    penalties: tuple[float, float | str, float],
+) -> Problem:
+    """A block with its weights and penalties, checked."""
+    data, _, _ = checked_data(V, beta=beta, weights=weights, missing=None, absent=absent)
+    check_factor("H", state.H, data.values)
+    check_shape("H", state.H, (state.H.shape[0], data.shape[-1]))
+    alpha_W, alpha_H = check_penalties(*penalties)
+    return Problem(data, _penalty(alpha_W, penalties[2], data.shape[1]), _penalty(alpha_H, penalties[2], data.shape[0]))
+
+
+def _penalty(alpha: float, l1_ratio: float, length: int) -> Constraints:
+    """scikit-learn's scaling: by the features for W, by the rows for H."""
+    return Constraints(l1=length * alpha * l1_ratio or None, l2=length * alpha * (1.0 - l1_ratio) or None)
+
+
+def _block(whole: Problem, start: int, stop: int) -> Problem:
+    """Some rows, with their share of the penalty on H."""
+    share = (stop - start) / whole.data.shape[0]
+    h = whole.h
+    h = h._replace(l1=h.l1 and h.l1 * share, l2=h.l2 and h.l2 * share)
+    return whole._replace(data=whole.data.rows(start, stop), h=h)

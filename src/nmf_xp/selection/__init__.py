@@ -1,0 +1,232 @@
+"""Choosing the rank: one file an idea.
+
+`consensus` and `stability` say how far restarts agree, `held_out` how well a rank predicts what it has not seen,
+`rules` makes a recommendation of it, and `outcome` is what comes back. `merging` makes one factorization of many
+restarts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp import _compat
+from nmf_xp.data import as_data
+from nmf_xp.data.sparse import Sparse
+from nmf_xp.factorization import nmf
+from nmf_xp.init import random_generator
+from nmf_xp.selection import held_out, rules
+from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion
+from nmf_xp.selection.merging import ConsensusFactors, consensus_factors
+from nmf_xp.selection.outcome import RankSelection
+from nmf_xp.selection.stability import stability
+from nmf_xp.validation import (
+    as_working_dtype,
+    check_beta,
+    check_integer,
+    check_n_components,
+    check_option,
+    check_weights,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.result import Result
+
+__all__ = ["ConsensusFactors", "RankSelection", "consensus_factors", "select_rank"]
+
+PREDICTIVE = {"held-out": held_out.speckled, "bi-cross-validation": held_out.bi_cross}
+RULES = ("auto", *PREDICTIVE, "cophenetic", "stability")
+
+
+def select_rank(
+    V: Array,
+    /,
+    ranks: Iterable[int],
+    *,
+    rule: str = "auto",
+    n_restarts: int = 20,
+    beta_loss: float | str = "frobenius",
+    solver: str = "auto",
+    weights: Array | None = None,
+    n_folds: int = 5,
+    fold_restarts: int = 8,
+    max_iter: int = 400,
+    tol: float = 1e-4,
+    random_state: Any = None,
+) -> RankSelection:
+    """Factorize V with several ranks, compare them, and recommend one.
+
+    Parameters
+    ----------
+    V : array, shape (m, n)
+        A non-negative matrix, as for `nmf`.
+    ranks : iterable of int
+        The ranks to compare, at least two. Ranks on both sides of the answer are needed: one at the edge is never
+        well supported.
+    rule : {"auto", "held-out", "bi-cross-validation", "cophenetic", "stability"}, default "auto"
+        How the rank is chosen; only the cross-validation that the rule needs is run.
+
+        - "held-out": the least rank that predicts entries that were held out as well as any, up to the error of the
+          comparison.
+        - "bi-cross-validation": likewise for blocks of rows and columns (Owen & Perry 2009).
+        - "cophenetic": the first rank after which the cophenetic correlation of the consensus falls (Brunet et al.
+          2004).
+        - "stability": the rank whose components differ least between restarts (Wu et al. 2016).
+        - "auto": "held-out".
+    n_restarts : int, default 20
+        Random starts of each rank, at least 2, from which consensus and stability are computed.
+    beta_loss, weights, max_iter, tol, random_state : optional
+        As for `nmf`. The beta_loss should be that of the noise: the prediction is judged by it too.
+    solver : str, default "auto"
+        As for `nmf`. "auto" is "mu" in the folds: it is the fastest with weights, and what the rules were calibrated
+        with.
+    n_folds : int, default 5
+        Folds of the cross-validation, at least 2.
+    fold_restarts : int, default 8
+        Random starts in each fold; the one that is best in training after 60 iterations goes on to `max_iter`.
+
+    Returns
+    -------
+    RankSelection
+        The recommended rank, the rule, what makes the evidence weak, the table and the consensus matrices.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `nmf`; ValueError also where there are fewer than two ranks, or where a fold would be empty.
+    ImportError
+        scipy is not installed.
+
+    Notes
+    -----
+    A column of V is in the group of its largest loading, with the components scaled so that each column of W sums to 1.
+    Consensus matrices are n x n, in NumPy. Cross-validation holds V, and weights of its size, as dense arrays, also
+    where V is sparse. Each rank has random numbers of its own, so that its row in the table does not depend on the
+    other ranks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import select_rank
+    >>> rng = np.random.default_rng(0)
+    >>> V = rng.poisson(20 * rng.gamma(0.5, size=(60, 3)) @ rng.gamma(0.5, size=(3, 40)))
+    >>> selection = select_rank(V, range(1, 6), beta_loss="kullback-leibler", n_restarts=5, random_state=0)
+    >>> selection.rank, selection.rule
+    (3, 'held-out')
+    """
+    check_option("rule", rule, RULES)
+    rule = "held-out" if rule == "auto" else rule
+    beta = check_beta(beta_loss)
+    n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
+    n_folds = check_integer("n_folds", n_folds, minimum=2)
+    fold_restarts = check_integer("fold_restarts", fold_restarts, minimum=1)
+    data = as_data(V)
+    if len(data.shape) > 2:
+        shape = tuple(data.shape)
+        msg = f"`V` must be one matrix, got a stack of shape {shape}; select the rank of each member by itself"
+        raise ValueError(msg)
+    candidates = _check_ranks(ranks, data.shape, n_folds=n_folds, rule=rule)
+    if importlib.util.find_spec("scipy") is None:
+        msg = 'selecting a rank needs scipy: pip install "nmf_xp[selection]"'
+        raise ImportError(msg)
+    xp = _compat.array_namespace(data.values)
+    seed = _seed(random_state)
+    options = {"beta_loss": beta, "solver": solver, "max_iter": max_iter, "tol": tol}
+    table: dict[str, list[float]] = {
+        name: [] for name in ("rank", "divergence", "cophenetic", "dispersion", "matched", "amari")
+    }
+    consensus, best = {}, {}
+    for rank in candidates:
+        consensus[rank], best[rank], row = _restarts(V, rank, n_restarts, weights, options, seed=seed)
+        for name, value in row.items():
+            table[name].append(value)
+    import numpy as np
+
+    columns = {name: np.asarray(column) for name, column in table.items()}
+    if rule in PREDICTIVE:
+        data = data.with_values(as_working_dtype("V", data.values, xp=xp))
+        dense = data.dense(xp=xp) if isinstance(data, Sparse) else data.values
+        loss = PREDICTIVE[rule](
+            dense,
+            candidates,
+            weights=None if weights is None else _full_weights(weights, dense, xp=xp),
+            n_folds=n_folds,
+            seed=seed,
+            starts=fold_restarts,
+            options={**options, "solver": "mu" if solver == "auto" else solver},
+            xp=xp,
+        )
+        columns["loss"] = loss.mean(axis=1)
+        columns["loss_error"] = loss.std(axis=1, ddof=1) / n_folds**0.5
+        found = rules.by_prediction(candidates, loss, rule=rule)
+    elif rule == "cophenetic":
+        found = rules.by_cophenetic(candidates, columns["cophenetic"])
+    else:
+        found = rules.by_stability(candidates, columns["amari"])
+    return RankSelection(found.rank, found.rule, found.doubts, columns, consensus, best)
+
+
+def _restarts(
+    V: Array, rank: int, n_restarts: int, weights: Array | None, options: dict[str, Any], *, seed: int
+) -> tuple[np.ndarray[Any, Any], Result, dict[str, float]]:
+    """Consensus matrix, best restart, and a row of the table."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 2, rank])
+    best = nmf(V, rank, weights=weights, n_restarts=n_restarts, keep_restarts=True, random_state=rng, **options)
+    assert best.restarts is not None
+    W, H = best.restarts.W, best.restarts.H
+    xp = _compat.array_namespace(W)
+    loadings = H * xp.matrix_transpose(xp.sum(W, axis=-2, keepdims=True))
+    consensus = consensus_matrix(_compat.to_host(xp.argmax(loadings, axis=-2)))
+    agreement = stability(W, H, xp=xp)
+    row = {
+        "rank": rank,
+        "divergence": best.divergence,
+        "cophenetic": cophenetic_correlation(consensus),
+        "dispersion": dispersion(consensus),
+        "matched": agreement.matched,
+        "amari": agreement.amari,
+    }
+    return consensus, dataclasses.replace(best, restarts=None), row
+
+
+def _check_ranks(ranks: Iterable[int], shape: tuple[int, ...], *, n_folds: int, rule: str) -> list[int]:
+    """The ranks in order; where blocks are held out, they must fit what is left."""
+    try:
+        given = list(ranks)
+    except TypeError:
+        msg = f"`ranks` must be several integers, such as range(2, 9), got {ranks!r}"
+        raise TypeError(msg) from None
+    candidates = sorted({check_n_components(rank, (shape[0], shape[1])) for rank in given})
+    if len(candidates) < 2:
+        msg = f"`ranks` must hold at least two different ranks, got {given}"
+        raise ValueError(msg)
+    if rule == "bi-cross-validation" and n_folds > min(shape):
+        msg = f"`n_folds` must be at most {min(shape)}, the shorter side of `V`, for this rule, got {n_folds}"
+        raise ValueError(msg)
+    if rule == "bi-cross-validation":
+        left = sum(length - -(-length // n_folds) for length in shape)
+        if candidates[-1] > left:
+            msg = f"`ranks` must be at most {left} with blocks held out, got {candidates[-1]}"
+            raise ValueError(msg)
+    return candidates
+
+
+def _full_weights(weights: Array, V: Array, *, xp: Namespace) -> Array:
+    check_weights(weights, V, tuple(V.shape))
+    return xp.broadcast_to(xp.astype(weights, V.dtype), V.shape)
+
+
+def _seed(random_state: Any) -> int:
+    """One number from the user's seed or generator, from which all random numbers follow."""
+    import numpy as np
+
+    rng = random_generator(random_state)
+    return int(rng.integers(2**31) if isinstance(rng, np.random.Generator) else rng.randint(2**31))

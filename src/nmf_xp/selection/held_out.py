@@ -1,0 +1,133 @@
+"""Cross-validation: how well a factorization of one part of V predicts the rest of it.
+
+Both functions return the mean divergence of an entry that was held out, for each rank and fold, with shape (ranks,
+folds). A model that says zero where there is something is infinitely wrong for beta <= 1, though only little is wrong
+with it; so one part in twenty of each prediction is that of the best model of rank one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp import _compat
+from nmf_xp.divergences import beta_divergence
+from nmf_xp.factorization import nmf, transform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.result import Result
+
+SHORT = 60  # iterations of each start, of which the best goes on
+RANK_ONE_SHARE = 0.05  # calibrated on planted ranks, see docs/choosing-the-rank.md
+
+
+def speckled(
+    V: Array,
+    ranks: Sequence[int],
+    *,
+    weights: Array | None,
+    n_folds: int,
+    starts: int,
+    seed: int,
+    options: dict[str, Any],
+    xp: Namespace,
+) -> np.ndarray[Any, Any]:
+    """Hold out entries here and there, each in one fold (Wold 1978; for NMF, Kanagal & Sindhwani 2010)."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 0])
+    fold_of = rng.permutation(np.arange(V.shape[0] * V.shape[1]) % n_folds).reshape(tuple(V.shape))
+    loss = np.empty((len(ranks), n_folds))
+    for fold in range(n_folds):
+        out = _compat.from_host((fold_of == fold).astype(float), xp=xp, dtype=V.dtype, device=_compat.device(V))
+        seen = 1 - out
+        if weights is not None:
+            seen, out = seen * weights, out * weights
+        simple = nmf(V, 1, weights=seen, random_state=0, **options)
+        for i, rank in enumerate(ranks):
+            rng = np.random.default_rng([seed, 1, rank, fold])
+            found = _best_of(starts, V, rank, weights=seen, rng=rng, options=options)
+            model = _mixed((found.W, found.H), (simple.W, simple.H), xp=xp)
+            loss[i, fold] = _mean_divergence(V, model, out, beta=found.beta, xp=xp)
+    return loss
+
+
+def bi_cross(
+    V: Array,
+    ranks: Sequence[int],
+    *,
+    weights: Array | None,
+    n_folds: int,
+    starts: int,
+    seed: int,
+    options: dict[str, Any],
+    xp: Namespace,
+) -> np.ndarray[Any, Any]:
+    """Hold out blocks of rows and columns (Owen & Perry 2009).
+
+    With V cut into the blocks A and B above, C and D below, D is factorized into W H; the rows of B are placed on H
+    and the columns of C on W, and A is predicted by the product of the two. The folds of rows and columns are
+    shuffled and used in pairs, so that each row and each column is held out once.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 0])
+    row_fold, column_fold = (rng.permutation(np.arange(length) % n_folds) for length in V.shape)
+    loss = np.empty((len(ranks), n_folds))
+    for fold in range(n_folds):
+        rows, columns = row_fold == fold, column_fold == fold
+        A, B = (_block(V, rows, j, xp=xp) for j in (columns, ~columns))
+        C, D = (_block(V, ~rows, j, xp=xp) for j in (columns, ~columns))
+        a, b = (None if weights is None else _block(weights, rows, j, xp=xp) for j in (columns, ~columns))
+        c, d = (None if weights is None else _block(weights, ~rows, j, xp=xp) for j in (columns, ~columns))
+        models: dict[int, tuple[Array, Array]] = {}
+        for rank in dict.fromkeys((1, *ranks)):
+            start = np.random.default_rng([seed, 1, rank, fold])
+            found = _best_of(starts, D, rank, weights=d, rng=start, options=options)
+            W = transform(B, found.H, weights=b, **options).W
+            flipped = (xp.matrix_transpose(x) for x in (C, found.W))
+            H = transform(*flipped, weights=None if c is None else xp.matrix_transpose(c), **options).W
+            models[rank] = W, xp.matrix_transpose(H)
+        for i, rank in enumerate(ranks):
+            model = _mixed(models[rank], models[1], xp=xp)
+            loss[i, fold] = _mean_divergence(A, model, a, beta=found.beta, xp=xp)
+    return loss
+
+
+def _best_of(
+    starts: int, V: Array, rank: int, *, weights: Array | None, rng: np.random.Generator, options: dict[str, Any]
+) -> Result:
+    """The best of several short runs, continued: a rank must not lose because one fold ended in a poor minimum."""
+    short = {**options, "max_iter": min(SHORT, options["max_iter"])}
+    first = nmf(V, rank, weights=weights, n_restarts=starts, random_state=rng, **short)
+    return nmf(V, rank, weights=weights, init=(first.W, first.H), **options)
+
+
+def _mixed(model: tuple[Array, Array], simple: tuple[Array, Array], *, xp: Namespace) -> tuple[Array, Array]:
+    """The factors of the weighted mean of two models."""
+    W = xp.concat([(1 - RANK_ONE_SHARE) * model[0], RANK_ONE_SHARE * simple[0]], axis=-1)
+    return W, xp.concat([model[1], simple[1]], axis=-2)
+
+
+def _mean_divergence(
+    V: Array, model: tuple[Array, Array], weights: Array | None, *, beta: float, xp: Namespace
+) -> float:
+    total = V.shape[0] * V.shape[1] if weights is None else _compat.scalar(xp.sum(weights))
+    if total == 0:
+        msg = "`n_folds` must leave an observed entry in each fold, got one without any; take fewer folds"
+        raise ValueError(msg)
+    return _compat.scalar(beta_divergence(V, *model, beta_loss=beta, weights=weights)) / total
+
+
+def _block(V: Array, rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], *, xp: Namespace) -> Array:
+    """The rows and columns where the NumPy masks are true."""
+    import numpy as np
+
+    for axis, mask in enumerate((rows, columns)):
+        indices = _compat.from_host(np.flatnonzero(mask), xp=xp, dtype=xp.int64, device=_compat.device(V))
+        V = xp.take(V, indices, axis=axis)
+    return V

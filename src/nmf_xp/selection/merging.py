@@ -1,0 +1,144 @@
+"""Consensus factors: the components that many restarts agree on (cNMF; Kotliar et al. 2019, eLife 8:e43803).
+
+The components are compared, grouped and averaged by NumPy and SciPy on the host; V is met by `nmf` and `transform`
+only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp import _compat
+from nmf_xp.factorization import nmf, transform
+from nmf_xp.validation import check_integer, check_non_negative
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nmf_xp._typing import Array
+    from nmf_xp.result import Result
+
+    Matrix = np.ndarray[Any, Any]
+
+NEIGHBOURS = 0.3  # of the number of restarts, as in cNMF
+
+
+@dataclass(frozen=True)
+class ConsensusFactors:
+    """Components that restarts agree on, and V's loadings on them.
+
+    Attributes
+    ----------
+    result : Result
+        H holds the consensus components, each with sum 1, and W the loadings that `transform` finds on them.
+    labels : numpy.ndarray, shape (n_restarts, r)
+        The consensus component, a row of ``result.H``, to which each component of each restart contributed; -1 where
+        it was dropped as an outlier.
+    distances : numpy.ndarray, shape (n_restarts, r)
+        Mean Euclidean distance from each component, scaled to length 1, to its nearest neighbours, by which outliers
+        are told: 0 where all restarts agree, at most the root of 2.
+    """
+
+    result: Result
+    labels: Matrix
+    distances: Matrix
+
+
+def consensus_factors(
+    V: Array,
+    n_components: int,
+    /,
+    *,
+    n_restarts: int = 50,
+    max_distance: float = 0.5,
+    beta_loss: float | str = "frobenius",
+    solver: str = "auto",
+    weights: Array | None = None,
+    max_iter: int = 400,
+    tol: float = 1e-4,
+    random_state: Any = None,
+) -> ConsensusFactors:
+    """Factorize V many times, drop the components that few restarts found, and take the medians of the others.
+
+    Parameters
+    ----------
+    V : array, shape (m, n)
+        A non-negative matrix, as for `nmf`.
+    n_components : int
+        Rank r.
+    n_restarts : int, default 50
+        Random starts, at least 2.
+    max_distance : float, default 0.5
+        A component is dropped where its mean distance to the 0.3 `n_restarts` components next to it is larger. The
+        distances are those of rows of H of length 1; the root of 2 or more keeps all.
+    beta_loss, solver, weights, max_iter, tol, random_state : optional
+        As for `nmf`.
+
+    Returns
+    -------
+    ConsensusFactors
+        The factors, and what became of each component.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `nmf`; ValueError also where fewer than `n_components` components are left.
+    ImportError
+        scipy is not installed.
+
+    Notes
+    -----
+    cNMF groups by k-means from random starts; here it is Ward's method, which decreases the same sum of squares and
+    has no start to depend on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import consensus_factors
+    >>> rng = np.random.default_rng(0)
+    >>> V = rng.poisson(20 * rng.gamma(0.5, size=(60, 3)) @ rng.gamma(0.5, size=(3, 40)))
+    >>> found = consensus_factors(V, 3, n_restarts=10, beta_loss="kullback-leibler", random_state=0)
+    >>> found.result.W.shape, found.result.H.shape, int((found.labels < 0).sum())
+    ((60, 3), (3, 40), 0)
+    """
+    n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
+    max_distance = check_non_negative("max_distance", max_distance)
+    options: dict[str, Any] = {"beta_loss": beta_loss, "solver": solver, "max_iter": max_iter, "tol": tol}
+    options["weights"] = weights
+    best: Any = nmf(V, n_components, n_restarts=n_restarts, keep_restarts=True, random_state=random_state, **options)
+    H = best.restarts.H
+    components, labels, distances = merge(_compat.to_host(H), max_distance=max_distance)
+    xp = _compat.array_namespace(H)
+    merged = _compat.from_host(components, xp=xp, dtype=H.dtype, device=_compat.device(H))
+    return ConsensusFactors(transform(V, merged, **options), labels, distances)
+
+
+def merge(H: Matrix, *, max_distance: float) -> tuple[Matrix, Matrix, Matrix]:
+    """Consensus components (r, n), labels and distances (restarts, r) from the components of all restarts."""
+    import numpy as np
+
+    try:
+        from scipy.cluster import hierarchy
+        from scipy.spatial.distance import pdist, squareform
+    except ImportError as error:
+        msg = 'consensus factors need scipy: pip install "nmf_xp[selection]"'
+        raise ImportError(msg) from error
+    restarts, r, n = H.shape
+    flat = H.reshape(-1, n).astype(float)
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    apart = np.sort(squareform(pdist(flat)), axis=1)
+    distances = apart[:, 1 : 1 + max(1, int(NEIGHBOURS * restarts))].mean(axis=1)
+    kept = distances <= max_distance
+    if np.count_nonzero(kept) < max(r, 2):
+        msg = f"`max_distance` must keep at least {max(r, 2)} components, got {max_distance}, which keeps {kept.sum()}"
+        raise ValueError(msg)
+    groups = hierarchy.fcluster(hierarchy.linkage(flat[kept], method="ward"), r, criterion="maxclust") - 1
+    if groups.max() + 1 < r:
+        msg = f"`max_distance` must keep {r} different components, got {max_distance}, which keeps {groups.max() + 1}"
+        raise ValueError(msg)
+    labels = np.full(len(flat), -1)
+    labels[kept] = groups
+    components = np.stack([np.median(flat[labels == k], axis=0) for k in range(r)])
+    components /= components.sum(axis=1, keepdims=True)
+    return components, labels.reshape(restarts, r), distances.reshape(restarts, r)

@@ -1,0 +1,75 @@
+"""From curves over the ranks to one rank, with what speaks against it. Everything here is small and on the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    Column = np.ndarray[Any, Any]
+
+ERRORS_TO_WIN = 1.0  # standard errors by which a larger rank must predict better
+ERRORS_TO_BE_SURE = 2.0  # and for which that is no weak evidence
+FALL = 0.01  # of the cophenetic correlation or rise of the Amari distance that is clear
+
+
+class Recommendation(NamedTuple):
+    """A rank, the rule that found it, and what makes the evidence weak, if anything does."""
+
+    rank: int
+    rule: str
+    doubts: tuple[str, ...]
+
+
+def by_prediction(ranks: Sequence[int], loss: Column, *, rule: str) -> Recommendation:
+    """The least rank that predicts as well as the best one, up to the error of the comparison.
+
+    That is the rule of one standard error (Breiman et al. 1984, section 3.4.3), with the error of the *difference*
+    between the two ranks, which the same folds measure. `loss` has shape (ranks, folds).
+    """
+    best = int(loss.mean(axis=1).argmin())
+    chosen = next(i for i in range(len(ranks)) if i == best or not _above(loss[i], loss[best], ERRORS_TO_WIN))
+    doubts = _edges(ranks, chosen)
+    if chosen > 0 and not _above(loss[chosen - 1], loss[chosen], ERRORS_TO_BE_SURE):
+        doubts.append(f"rank {ranks[chosen - 1]} predicts nearly as well")
+    if best != chosen:
+        doubts.append(f"rank {ranks[best]} predicts better, by less than the error of the comparison")
+    return Recommendation(ranks[chosen], rule, tuple(doubts))
+
+
+def by_cophenetic(ranks: Sequence[int], correlation: Column) -> Recommendation:
+    """The first rank after which the cophenetic correlation falls (Brunet et al. 2004)."""
+    falls = correlation[:-1] - correlation[1:]
+    chosen = next((i for i, fall in enumerate(falls) if fall > 0), len(ranks) - 1)
+    doubts = _edges(ranks, chosen)
+    if chosen < len(falls) and falls[chosen] < FALL:
+        doubts.append(f"the cophenetic correlation falls by {falls[chosen]:.2g} only")
+    return Recommendation(ranks[chosen], "cophenetic", tuple(doubts))
+
+
+def by_stability(ranks: Sequence[int], amari: Column) -> Recommendation:
+    """The rank whose components differ least between restarts (Wu et al. 2016)."""
+    chosen = int(amari.argmin())
+    doubts = _edges(ranks, chosen)
+    rivals = [str(rank) for i, rank in enumerate(ranks) if i != chosen and amari[i] < amari[chosen] + FALL]
+    if rivals:
+        doubts.append(f"as stable, up to {FALL}: rank {', '.join(rivals)}")
+    return Recommendation(ranks[chosen], "stability", tuple(doubts))
+
+
+def _above(loss: Column, reference: Column, errors: float) -> bool:
+    difference = loss - reference
+    error = difference.std(ddof=1) / len(difference) ** 0.5
+    return bool(difference.mean() > errors * error)
+
+
+def _edges(ranks: Sequence[int], chosen: int) -> list[str]:
+    doubts = []
+    if chosen == len(ranks) - 1:
+        doubts.append("it is the largest rank that was tried")
+    if chosen == 0 and ranks[0] > 1:
+        doubts.append("it is the least rank that was tried")
+    return doubts

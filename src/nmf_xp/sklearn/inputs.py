@@ -1,0 +1,74 @@
+"""X, W and H as the estimators take them, checked with scikit-learn's messages.
+
+NumPy, SciPy, lists and data frames go through scikit-learn's own checks; arrays of other libraries stay what they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_non_negative, validate_data
+
+from nmf_xp import _compat
+from nmf_xp.data import as_data
+from nmf_xp.validation import as_working_dtype
+
+
+def check_data(estimator: Any, X: Any, *, reset: bool, whom: str) -> Any:
+    """X in a floating dtype, without negative entries; what the estimator knows of its features is set or checked."""
+    if not _compat.is_foreign(X):
+        X = validate_data(estimator, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32], reset=reset)
+        check_non_negative(X, whom)
+        return X
+    data = as_data(X)
+    xp = _compat.array_namespace(data.values)
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    if _compat.scalar(xp.min(data.values)) < 0:
+        _refuse(f"Negative values in data passed to {whom}.")
+    return X if data.values.ndim < 2 else as_working_dtype("X", X, xp=xp)
+
+
+def check_same_library(estimator: Any, X: Any, method: str) -> None:
+    """Refuse X of another library, or on another device, than the components."""
+    values, H = as_data(X).values, estimator.components_
+    namespaces = [_compat.array_namespace(x) for x in (values, H)]
+    if namespaces[0] is not namespaces[1] or _compat.device(values) != _compat.device(H):
+        names = [f"{xp.__name__} on {_compat.device(x)}" for xp, x in zip(namespaces, (values, H), strict=True)]
+        _refuse(
+            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "
+            f"as those passed to fit(): got {names[0]}, fitted with {names[1]}."
+        )
+
+
+def check_positive(X: Any, beta: float) -> None:
+    """Refuse zeros in X where the divergence is infinite on them."""
+    if beta > 0:
+        return
+    data = as_data(X)
+    if data.has_absent or _compat.scalar(_compat.array_namespace(data.values).min(data.values)) == 0:
+        _refuse(
+            "When beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a "
+            "positive beta_loss."
+        )
+
+
+def check_factor(A: Any, shape: tuple[int | str, int | str], whom: str) -> Any:
+    """A factor from the user, of a shape in which "auto" stands for any length."""
+    A = A if _compat.is_foreign(A) else check_array(A)
+    for axis, (name, got, expected) in enumerate(zip(("first", "second"), A.shape, shape, strict=True)):
+        if expected not in ("auto", got):
+            _refuse(
+                f"Array with wrong {name} dimension passed to {whom}. Expected {shape[axis]}, but got {A.shape[axis]}."
+            )
+    xp = _compat.array_namespace(A)
+    low, high = _compat.scalar(xp.min(A)), _compat.scalar(xp.max(A))
+    if low < 0:
+        _refuse(f"Negative values in data passed to {whom}.")
+    if high == 0:
+        _refuse(f"Array passed to {whom} is full of zeros.")
+    return A
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)

@@ -1,0 +1,332 @@
+"""`NMF` and `non_negative_factorization`: scikit-learn's, on `nmf_xp.nmf` and `nmf_xp.transform`."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from nmf_xp.factorization import nmf, transform
+from nmf_xp.result import Status
+from nmf_xp.sklearn.base import BaseNMF
+from nmf_xp.sklearn.inputs import check_data, check_positive
+from nmf_xp.sklearn.starts import loadings_start, orders
+from nmf_xp.sklearn.watching import Watch, error_of, reconstruction_error
+from nmf_xp.solvers import LOSSES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp.result import Result
+
+SOLVERS = {"cd": "cd-plain", "mu": "mu", "auto": "auto", "newton": "newton", "mm": "mm", "cd-accelerated": "cd"}
+
+
+class NMF(BaseNMF):
+    """Non-negative matrix factorization, X ~ W H, with scikit-learn's interface.
+
+    Parameters
+    ----------
+    n_components : int, "auto" or None, default "auto"
+        Number of components. None: as many as features. "auto": that of H where ``init="custom"``, else as None.
+    init : {"random", "nndsvd", "nndsvda", "nndsvdar", "custom"} or None, default None
+        The start, the same as scikit-learn's. None: "nndsvda" for at most min(n_samples, n_features) components, else
+        "random". "custom": the W and H that are given to `fit`.
+    solver : {"cd", "mu", "auto", "newton", "mm", "cd-accelerated"}, default "cd"
+        "cd" and "mu" are scikit-learn's, with its rules for when to stop. The others are those of `nmf`, with its
+        rule; "cd-accelerated" is `nmf`'s "cd". "auto" is the fastest for the loss.
+    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
+        The beta of the divergence. "cd" takes "frobenius" only.
+    tol : float, default 1e-4
+        When to stop; 0 runs `max_iter` iterations. "cd": the violation of the optimality conditions fell to `tol` times
+        that of the first iteration. "mu": the error fell by less than `tol` times that of the start in ten iterations.
+        The others: the objective fell by less than `tol` times itself.
+    max_iter : int, default 200
+        Most iterations.
+    random_state : int, RandomState or None, default None
+        Seed of the start and of `shuffle`.
+    alpha_W, alpha_H : float, default 0; alpha_H may be "same"
+        Strength of the penalty on W and on H, times n_features and n_samples.
+    l1_ratio : float from 0 to 1, default 0
+        Share of the L1 penalty; the rest is L2.
+    verbose : int, default 0
+        Print the error at every tenth iteration.
+    shuffle : bool, default False
+        Visit the components in random order; solver "cd" only.
+    n_restarts : int, default 1
+        Random starts, of which the best is kept.
+    callback : callable, optional
+        Called at every tenth iteration of a fit with a `Progress`; True ends the fit.
+
+    Attributes
+    ----------
+    components_ : array, shape (n_components, n_features)
+        H, of X's library and on its device.
+    n_components_ : int
+        The number of components.
+    reconstruction_err_ : float
+        sqrt(2 D(X | WH)): for the Frobenius loss the Frobenius norm of the residual.
+    n_iter_ : int
+        Iterations that ran.
+    history_ : tuple of float
+        The objective at the start and at each check; empty where `tol` is 0 and nothing looks at the run.
+    n_features_in_ : int
+        Number of features seen by `fit`.
+    feature_names_in_ : array of str, shape (n_features,)
+        Their names, where X has names that are all strings.
+
+    See Also
+    --------
+    MiniBatchNMF : the same from one mini-batch of rows after the other.
+    nmf_xp.nmf : the function, with more kinds of data and constraints.
+
+    References
+    ----------
+    Cichocki & Phan (2009), IEICE Trans. E92-A; Fevotte & Idier (2011), Neural Computation 23(9).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp.sklearn import NMF
+    >>> X = np.array([[1, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
+    >>> model = NMF(n_components=2, init="random", random_state=0)
+    >>> model.fit_transform(X).shape, model.components_.shape
+    ((6, 2), (2, 2))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseNMF._parameter_constraints,
+        "solver": [StrOptions(set(SOLVERS))],
+        "shuffle": ["boolean"],
+        "n_restarts": [Interval(Integral, 1, None, closed="left")],
+        "callback": [callable, None],
+    }
+
+    _input: ClassVar[str] = "NMF (input X)"
+
+    def __init__(
+        self,
+        n_components: int | str | None = "auto",
+        *,
+        init: str | None = None,
+        solver: str = "cd",
+        beta_loss: float | str = "frobenius",
+        tol: float = 1e-4,
+        max_iter: int = 200,
+        random_state: Any = None,
+        alpha_W: float = 0.0,
+        alpha_H: float | str = "same",
+        l1_ratio: float = 0.0,
+        verbose: int = 0,
+        shuffle: bool = False,
+        n_restarts: int = 1,
+        callback: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.init = init
+        self.solver = solver
+        self.beta_loss = beta_loss
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.alpha_W = alpha_W
+        self.alpha_H = alpha_H
+        self.l1_ratio = l1_ratio
+        self.verbose = verbose
+        self.shuffle = shuffle
+        self.n_restarts = n_restarts
+        self.callback = callback
+
+    def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
+        """Learn the components of X and return its loadings on them.
+
+        Parameters
+        ----------
+        X, y, W, H, weights
+            As for `fit`.
+
+        Returns
+        -------
+        array, shape (n_samples, n_components)
+            W, of X's library and on its device.
+        """
+        self._validate_params()
+        X = check_data(self, X, reset=True, whom="NMF initialization")
+        result = self._factorize(X, W, H, weights)
+        self.components_ = result.H
+        self.n_components_ = int(result.H.shape[0])
+        self.reconstruction_err_ = reconstruction_error(result.divergence)
+        self.n_iter_ = result.n_iter
+        self.history_ = result.history
+        return result.W
+
+    def _factorize(self, X: Any, W: Any, H: Any, weights: Any) -> Result:
+        """Both factors of X."""
+        self._check_solver()
+        if weights is None:
+            check_positive(X, self._beta)
+        W, H = self._start(X, W, H, weights, n_restarts=self.n_restarts)
+        options = self._options(X, (W, H), weights, n_components=W.shape[-1], both=True)
+        result = self._finished(nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties()))
+        if not self._exact_loadings:
+            return result
+        best = self._minimum(X, result.H, result.W, weights)
+        return dataclasses.replace(result, W=best.W, _divergence=best.divergence)
+
+    def _loadings(self, X: Any, weights: Any) -> Any:
+        return self._load(X, self.components_, weights).W
+
+    def _load(self, X: Any, H: Any, weights: Any) -> Result:
+        """W of X for given H."""
+        self._check_solver()
+        if weights is None:
+            check_positive(X, self._beta)
+        H = self._given_components(X, H)
+        if self._exact_loadings:
+            return self._finished(self._minimum(X, H, None, weights))
+        W = loadings_start(X, H, self.solver)
+        options = self._options(X, (W, H), weights, n_components=H.shape[0], both=False)
+        result = transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options)
+        return self._finished(result)
+
+    @property
+    def _exact_loadings(self) -> bool:
+        """Whether W is the minimum for the last H.
+
+        "mu" leaves W far from it, elsewhere from every start: `fit_transform` and `transform` would differ.
+        """
+        return self.solver == "mu" and self.tol > 0
+
+    def _check_solver(self) -> None:
+        if self._beta not in LOSSES.get(SOLVERS[self.solver], (self._beta,)):
+            msg = f"Invalid beta_loss parameter: solver {self.solver!r} does not handle beta_loss = {self.beta_loss!r}"
+            raise ValueError(msg)
+        if self.solver == "mu" and self.init == "nndsvd":
+            warnings.warn(
+                "The multiplicative update ('mu') solver cannot update zeros present in the initialization, and so "
+                "leads to poorer results when used jointly with init='nndsvd'. You may try init='nndsvda' or "
+                "init='nndsvdar' instead.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _options(
+        self, X: Any, start: tuple[Any, Any], weights: Any, *, n_components: int, both: bool
+    ) -> dict[str, Any]:
+        """What `nmf` and `transform` are told of the solver, and of when to stop."""
+        solver: Any = SOLVERS[self.solver]
+        if self.solver == "cd":
+            order: tuple[tuple[int, ...], ...] = ()
+            if self.shuffle:
+                order = orders(n_components, max_iter=self.max_iter, random_state=self.random_state, both=both)
+            solver = (solver, {"violation_tol": self.tol or None, "orders": order})
+        their_rule = self.solver == "mu" and start[1].ndim == 2  # restarts end one by one, by the rule of `nmf`
+        callback = self.callback if both else None
+        watch = None
+        if self.verbose or callback is not None or (their_rule and self.tol > 0):
+            watch = Watch(
+                error_of(X, beta=self._beta, weights=weights),
+                start,
+                tol=self.tol if their_rule and self.tol > 0 else None,
+                penalised=bool(self.alpha_W or self.alpha_H not in (0, "same")),
+                verbose=self.verbose,
+                callback=callback,
+            )
+        return {
+            "solver": solver,
+            "beta_loss": self._beta,
+            "weights": weights,
+            "max_iter": self.max_iter,
+            "tol": 0.0 if their_rule or self.solver == "cd" else self.tol,
+            "callback": watch,
+        }
+
+    def _finished(self, result: Result) -> Result:
+        """The result, after a warning where it is no minimum."""
+        if result.status is Status.MAX_ITER and self.tol > 0:
+            msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
+            warnings.warn(msg, ConvergenceWarning, stacklevel=4)
+        if result.status is Status.NOT_FINITE:
+            warnings.warn(result.status.message, ConvergenceWarning, stacklevel=4)
+        return result
+
+
+def non_negative_factorization(
+    X: Any,
+    W: Any = None,
+    H: Any = None,
+    n_components: int | str | None = "auto",
+    *,
+    init: str | None = None,
+    update_H: bool = True,
+    solver: str = "cd",
+    beta_loss: float | str = "frobenius",
+    tol: float = 1e-4,
+    max_iter: int = 200,
+    alpha_W: float = 0.0,
+    alpha_H: float | str = "same",
+    l1_ratio: float = 0.0,
+    random_state: Any = None,
+    verbose: int = 0,
+    shuffle: bool = False,
+    weights: Any = None,
+) -> tuple[Any, Any, int]:
+    """Factorize X ~ W H, as scikit-learn's function of this name.
+
+    Parameters
+    ----------
+    X, W, H, weights
+        As for `NMF.fit`.
+    update_H : bool, default True
+        False: find W only, for the H that is given.
+    n_components, init, solver, beta_loss, tol, max_iter, alpha_W, alpha_H, l1_ratio, random_state, verbose, shuffle
+        As for `NMF`.
+
+    Returns
+    -------
+    W : array, shape (n_samples, n_components)
+        Loadings.
+    H : array, shape (n_components, n_features)
+        Components.
+    n_iter : int
+        Iterations that ran.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp.sklearn import non_negative_factorization
+    >>> X = np.array([[1, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
+    >>> W, H, n_iter = non_negative_factorization(X, n_components=2, init="random", random_state=0)
+    >>> W.shape, H.shape
+    ((6, 2), (2, 2))
+    """
+    model = NMF(
+        n_components,
+        init=init,
+        solver=solver,
+        beta_loss=beta_loss,
+        tol=tol,
+        max_iter=max_iter,
+        random_state=random_state,
+        alpha_W=alpha_W,
+        alpha_H=alpha_H,
+        l1_ratio=l1_ratio,
+        verbose=verbose,
+        shuffle=shuffle,
+    )
+    model._validate_params()
+    if not isinstance(update_H, bool):
+        msg = f"The 'update_H' parameter of non_negative_factorization must be a bool. Got {update_H!r} instead."
+        raise ValueError(msg)
+    X = check_data(model, X, reset=True, whom="NMF initialization")
+    if update_H:
+        result = model._factorize(X, W, H, weights)
+        return result.W, result.H, result.n_iter
+    if W is not None:
+        warnings.warn("When update_H=False, the provided initial W is not used.", RuntimeWarning, stacklevel=2)
+    result = model._load(X, H, weights)
+    return result.W, result.H, result.n_iter

@@ -1,0 +1,65 @@
+"""scikit-learn's starts: the same random numbers and the same singular vectors, so the same factors.
+
+Where X is no array of NumPy or SciPy, or has weights, the singular vectors are those of `nmf_xp.init`: X stays on its
+device, and entries without weight stay unread.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.utils import check_random_state
+from sklearn.utils.extmath import randomized_svd
+
+from nmf_xp import _compat
+from nmf_xp.data import as_data, with_weights
+from nmf_xp.init import constant_start, nndsvd_factors, nndsvd_start, normal_start
+
+ORDERS = 1024  # iterations after which the orders of `shuffle=True` repeat
+
+
+def start(
+    X: Any, r: int, *, init: str | None, random_state: Any, beta: float, weights: Any = None, n_restarts: int = 1
+) -> tuple[Any, Any]:
+    """W and H to begin with; stacks of them for several restarts."""
+    data = as_data(X)
+    xp = _compat.array_namespace(data.values)
+    data = with_weights(data, weights, absent="zero", beta=beta, xp=xp)
+    m, n = data.shape
+    if init not in (None, "random") and r > min(m, n):
+        msg = f"init = '{init}' can only be used when n_components <= min(n_samples, n_features)"
+        raise ValueError(msg)
+    if init is None:
+        init = "nndsvda" if r <= min(m, n) and n_restarts == 1 else "random"
+    if init == "random":
+        members = n_restarts if n_restarts > 1 else None
+        W, H = normal_start(data, r, rng=check_random_state(random_state), members=members, xp=xp)
+    elif n_restarts > 1:
+        msg = f"n_restarts = {n_restarts} needs random starts, got init = '{init}'"
+        raise ValueError(msg)
+    elif _compat.is_foreign(X) or weights is not None:
+        W, H = nndsvd_start(data, r, fill=init, rng=check_random_state(random_state), xp=xp)
+    else:
+        svd = randomized_svd(X, r, random_state=random_state)
+        rng = check_random_state(random_state)
+        W, H = nndsvd_factors(data, *svd, fill=init, relative_cut=False, rng=rng, xp=xp)
+    return W, H
+
+
+def loadings_start(X: Any, H: Any, solver: str) -> Any:
+    """W to begin with for given H: scikit-learn's for its two solvers, None for the others, which have a better one."""
+    data = as_data(X)
+    xp = _compat.array_namespace(data.values)
+    shape, dtype, device = (data.shape[0], H.shape[0]), data.values.dtype, _compat.device(H)
+    if solver == "cd":
+        return xp.zeros(shape, dtype=dtype, device=device)
+    if solver == "mu":
+        return constant_start(data, H.shape[0], xp=xp)
+    return None
+
+
+def orders(r: int, *, max_iter: int, random_state: Any, both: bool) -> tuple[tuple[int, ...], ...]:
+    """The orders of the components that `shuffle=True` stands for, for one or both factors."""
+    rng = check_random_state(random_state)
+    count = min(max_iter, ORDERS) * (2 if both else 1)
+    return tuple(tuple(rng.permutation(r).tolist()) for _ in range(count))
