@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 
 # A module imports only from those above its own, or from its own group. Imports for the type checker do not count.
 LAYERS = [
-    ["_typing", "_compat", "_threads", "_kernels", "_layout", "_draws", "files"],
+    ["_typing", "_compat", "_threads", "_kernels", "_layout", "files"],
     ["validation", "problem", "result"],
     ["data"],
     ["divergences", "updates"],

@@ -40,7 +40,7 @@ def test_the_code_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.
         "checkpoints",
         "conformance",
         "coming-from-scikit-learn",
-        "larger-than-memory",
+        "many-devices",
     )
     pages = ("README.md", *(f"docs/{name}.md" for name in names))
     for page in pages:

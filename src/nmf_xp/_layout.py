@@ -20,6 +20,8 @@ from nmf_xp import _compat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nmf_xp._typing import Array, Namespace
+
 WANTED = (
     "lay it out by `nmf_xp.sharding.load_blocks`, or by `jax.device_put(V, NamedSharding(mesh, "
     "PartitionSpec('rows', 'columns')))` over a mesh with these two axes"
@@ -58,8 +60,7 @@ class Layout(NamedTuple):
         axes = [axis if length > 1 else None for axis, length in zip(self[1:], (1, 1, *x.shape)[-2:], strict=True)]
         sharding = Layout(self.mesh, *axes).sharding(x.ndim)
         if x.is_fully_addressable and not sharding.is_fully_addressable:  # an array of this process alone
-            x = _compat.to_host(x)
-            return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+            return jax.make_array_from_callback(x.shape, sharding, _compat.to_host(x).__getitem__)
         return jax.device_put(x, sharding)
 
     def spread(self, x: Any, shape: tuple[int, ...]) -> Any:
@@ -112,6 +113,23 @@ def taken_over(V: Any) -> Any:
     if all(kind == AxisType.Auto for kind in found.mesh.axis_types):
         return V
     return found._replace(mesh=Mesh(found.mesh.devices, found.mesh.axis_names)).put(V)
+
+
+def from_host(V: Any, W: Any, H: Any, *, xp: Namespace) -> list[Array]:
+    """NumPy's W and H as arrays of V's library and dtype, where V's layout wants them."""
+    found = layout(V)
+    if found is None:
+        return [_compat.from_host(x, xp=xp, dtype=V.dtype, device=_compat.device(V)) for x in (W, H)]
+    W, H = W.astype(V.dtype), H.astype(V.dtype)
+    return [found.W.make(W.shape, W.__getitem__), found.H.make(H.shape, H.__getitem__)]
+
+
+def device_of_last_axes(x: Any, ndim: int) -> Any:
+    """Where an array with the last axes of x is to lie as x does."""
+    if not _compat.on_mesh(x):
+        return _compat.device(x)
+    spec = (*x.sharding.spec, *[None] * x.ndim)[: x.ndim]
+    return x.sharding.update(spec=spec[x.ndim - ndim :])
 
 
 def beside(V: Any, W: Any, H: Any, weights: Any) -> tuple[Any, Any, Any]:

@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp._layout import Layout
-from nmf_xp.validation import check_beta, check_integer
+from nmf_xp.solvers import automatic
+from nmf_xp.validation import check_beta, check_integer, check_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,9 +20,14 @@ __all__ = ["best_grid", "load_blocks", "words_per_iteration"]
 
 
 def words_per_iteration(
-    shape: tuple[int, int], n_components: int, grid: tuple[int, int], *, beta_loss: float | str = "frobenius"
+    shape: tuple[int, int],
+    n_components: int,
+    grid: tuple[int, int],
+    *,
+    beta_loss: float | str = "frobenius",
+    solver: str = "auto",
 ) -> float:
-    """How many numbers a device sends in one iteration of multiplicative updates, and how many it receives.
+    """How many numbers a device sends in one iteration, and how many it receives.
 
     Parameters
     ----------
@@ -31,7 +37,7 @@ def words_per_iteration(
         Rank r.
     grid : (int, int)
         Rows p and columns q of the grid of devices.
-    beta_loss : float or str, default "frobenius"
+    beta_loss, solver : optional
         As for `nmf`.
 
     Returns
@@ -39,17 +45,38 @@ def words_per_iteration(
     float
         Numbers of V's dtype, in all-reduces round a ring.
 
+    Raises
+    ------
+    ValueError
+        The solver has no iteration for this loss.
+
     Notes
     -----
-    The sums for W, (m/p) x r, run over the q devices that share rows, those for H, (n/q) x r, over the p that share
-    columns; a ring of d devices passes a sum on 2 (1 - 1/d) times. Both sums are there once for the Frobenius and
-    Kullback-Leibler losses, with r x r or r numbers more, and twice for all others. The least is where m/p = n/q.
+    What is summed for W has the length of m/p rows, over the q devices that share them; for H that of n/q columns, over
+    the p that share those. For each row or column `mu` sums r numbers for the Frobenius and Kullback-Leibler losses, 2r
+    for others; a ring of d devices passes a sum on 2 (1 - 1/d) times. The least is where m/p = n/q.
+
+    Examples
+    --------
+    >>> from nmf_xp.sharding import words_per_iteration
+    >>> words_per_iteration((4000, 1000), 10, (4, 2), beta_loss="kullback-leibler", solver="mu")
+    17525.0
     """
     (m, n), (p, q), r = shape, grid, n_components
     beta = check_beta(beta_loss)
-    times, more = {2.0: (1, r * r), 1.0: (1, r)}.get(beta, (2, 0))
-    w, h = (times * r * length + more for length in (m / p, n / q))
+    sums = _sums(beta, r)
+    each, more = sums[automatic(beta) if solver == "auto" else check_option("solver", solver, sums)]
+    w, h = (length * each + more for length in (m / p, n / q))
     return 2 * (1 - 1 / q) * w + 2 * (1 - 1 / p) * h
+
+
+def _sums(beta: float, r: int) -> dict[str, tuple[int, int]]:
+    """What each solver sums in an iteration: numbers for each row of W and column of H, and numbers besides."""
+    if beta == 2:
+        return {"mu": (r, r * r), "mm": (3 * r, 3 * r * r), "cd": (r, 3 * r * r), "cd-plain": (r, 2 * r * r)}
+    if beta == 1:
+        return {"mu": (r, r), "mm": (3 * r, 3 * r), "newton": (2 * r + 4, r * r + r), "cd": (2 * r, r)}
+    return {"mu": (2 * r, 0), "mm": (6 * r, 0)}
 
 
 def best_grid(shape: tuple[int, int], n_devices: int) -> tuple[int, int]:
@@ -88,7 +115,7 @@ def best_grid(shape: tuple[int, int], n_devices: int) -> tuple[int, int]:
             "columns of zeros, or use another number of devices"
         )
         raise ValueError(msg)
-    return min(even, key=lambda grid: words_per_iteration((m, n), 1, grid))
+    return min(even, key=lambda grid: words_per_iteration((m, n), 1, grid, solver="mu"))
 
 
 def load_blocks(
@@ -122,7 +149,7 @@ def load_blocks(
     ------
     ValueError
         The grid does not divide V evenly, the mesh has other than two axes, or a block has another shape than its
-        slices.
+        slices or another dtype than the first.
 
     Examples
     --------
@@ -154,13 +181,17 @@ def load_blocks(
         msg = f"`mesh` must divide V of shape {(m, n)} evenly, got a grid of {grid} devices; {advice}"
         raise ValueError(msg)
 
+    dtypes: list[Any] = []
+
     def block(index: tuple[slice, ...]) -> Any:
         rows, columns = index
         found = np.asarray(load(rows, columns))
-        wanted = (rows.stop - rows.start, columns.stop - columns.start)
-        if found.shape != wanted:
+        dtypes.append(found.dtype)
+        wanted = (rows.stop - rows.start, columns.stop - columns.start), dtypes[0]
+        if (found.shape, found.dtype) != wanted:
             where = f"rows {rows.start}:{rows.stop} and columns {columns.start}:{columns.stop}"
-            msg = f"`load` must return a block of shape {wanted} for {where}, got {found.shape}"
+            what = "a block of shape {} and dtype {}"
+            msg = f"`load` must return {what.format(*wanted)} for {where}, got {what.format(found.shape, found.dtype)}"
             raise ValueError(msg)
         return found
 
