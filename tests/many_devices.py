@@ -91,17 +91,19 @@ def solvers(folder: str) -> None:
         along(new, V)
 
 
+def blocks_of_start(V: Any, init: str) -> list[Any]:
+    """The shapes of the blocks of W and H on a device before the first iteration."""
+    factors: Any = start(as_data(V), R, init=init, random_state=0, members=None, xp=jnp)
+    return [x.addressable_shards[0].data.shape for x in factors]
+
+
 def grids() -> None:
     """The programs of these four are compared with the model, in this order."""
     X = data()
     expected = nmf_xp.nmf(X, R, solver="mu", beta_loss=1, random_state=0, max_iter=10)
     for grid in GRIDS:
         V = divided(X, grid)
-        W, H = start(as_data(V), R, init="random", random_state=0, members=None, xp=jnp)
-        assert (W.addressable_shards[0].data.shape, H.addressable_shards[0].data.shape) == (
-            (M // grid[0], R),
-            (R, N // grid[1]),
-        )
+        assert blocks_of_start(V, "random") == [(M // grid[0], R), (R, N // grid[1])]
         got = nmf_xp.nmf(V, R, solver="mu", beta_loss=1, random_state=0, max_iter=10)
         same(got, expected)
         along(got, V)
@@ -157,6 +159,7 @@ def options() -> None:
         expected = nmf_xp.nmf(y, R, **(settings | jax.tree.map(on_host, given)))
         same(got, expected)
         along(got, x)
+    assert blocks_of_start(V, "nndsvd") == [(M // 4, R), (R, N // 2)]
     axes: dict[str, Any] = {"kind": AxisType.Explicit}
     along_r = divided(W, (2, 4), "rows", "columns", **axes), divided(H, (4, 2), "rows", "columns", **axes)
     got = nmf_xp.nmf(V, R, init=along_r, solver="mu", max_iter=5)
@@ -226,13 +229,15 @@ def process(index: str, port: str, folder: str) -> None:
         nmf_xp.nmf(jnp.where(V == V[300, 70], jnp.nan, V), R)
     found: dict[str, Any] = {}
     gather: Any = multihost_utils.process_allgather
+    seen: list[Any] = []
     for name, given in runs().items():
-        result = nmf_xp.nmf(V, R, **given)
+        result = nmf_xp.nmf(V, R, callback=lambda progress: seen.append(progress), **given)
         along(result, V)
         assert result.W.addressable_shards[0].data.shape[0] < M
         found |= {f"{name} {x}": gather(getattr(result, x), tiled=True) for x in ("W", "H")}
         found[f"{name} history"] = np.asarray(result.history)
         found[f"{name} divergence"] = np.asarray(result.divergence)
+    np.testing.assert_array_equal(gather(seen[-1].W, tiled=True), found["own W"])
     loadings = nmf_xp.transform(V, result.H, beta_loss=2)
     found["transform W"] = gather(loadings.W, tiled=True)
     np.savez(f"{folder}/{index}.npz", **found)

@@ -63,17 +63,19 @@ def test_many_devices_give_what_one_gives_and_move_no_block_of_v(scenario: str, 
         assert moved.pop("all-gather") <= 64, "where on the devices the first bad entry is"
     assert set(moved) == {"all-reduce"}
     assert moved["all-reduce"] <= SHARD / 4
-    compared = {
+    scenarios: dict[str, list[tuple[tuple[int, int], str, float]]] = {
         "solvers": [((4, 2), solver, beta) for solver, beta in SOLVERS],
         "grids": [(grid, "mu", 1) for grid in GRIDS],
-    }.get(scenario, [])
+    }
+    compared = scenarios.get(scenario, [])
     found = list(programs(tmp_path, "steps").values())
     assert len(found) >= len(compared)
     for program, (grid, solver, beta) in zip(found, compared, strict=False):
         model = FLOAT64 * words_per_iteration((M, N), R, grid, beta_loss=beta, solver=solver)
         assert sum(collective.sent for collective in program) == pytest.approx(model, rel=0.1)
     if scenario == "solvers":
-        assert max(collective.size for program in found for collective in program) <= 2 * BLOCK + 64 * FLOAT64
+        sizes = [collective.size for program in found[: len(compared)] for collective in program]
+        assert max(sizes) <= 2 * BLOCK + 64 * FLOAT64, "at most two sums for a factor at once"
 
 
 def test_two_processes_agree_with_one(tmp_path: Path) -> None:

@@ -91,11 +91,16 @@ def layout(V: Any) -> Layout | None:
     if not isinstance(V.sharding, NamedSharding):
         msg = f"`V` must be divided by a NamedSharding, got {type(V.sharding).__name__}; {WANTED}"
         raise TypeError(msg)
-    spec = (*V.sharding.spec, *[None] * V.ndim)[: V.ndim]
     if V.ndim != 2 and V.sharding.mesh.size > 1:
         msg = f"`V` must be one matrix where it is divided among devices, got shape {tuple(V.shape)}; {WANTED}"
         raise ValueError(msg)
-    return Layout(V.sharding.mesh, *spec[-2:])
+    return _of(V)
+
+
+def _of(x: Any) -> Layout:
+    """How the last two axes lie; a sharding need not name the last axes."""
+    spec = x.sharding.spec
+    return Layout(x.sharding.mesh, *(None, None, *spec, *[None] * (x.ndim - len(spec)))[-2:])
 
 
 def shared(V: Any) -> bool:
@@ -124,12 +129,9 @@ def from_host(V: Any, W: Any, H: Any, *, xp: Namespace) -> list[Array]:
     return [found.W.make(W.shape, W.__getitem__), found.H.make(H.shape, H.__getitem__)]
 
 
-def device_of_last_axes(x: Any, ndim: int) -> Any:
-    """Where an array with the last axes of x is to lie as x does."""
-    if not _compat.on_mesh(x):
-        return _compat.device(x)
-    spec = (*x.sharding.spec, *[None] * x.ndim)[: x.ndim]
-    return x.sharding.update(spec=spec[x.ndim - ndim :])
+def place_like(x: Any, ndim: int) -> Any:
+    """Where an array with the last axes of x is to be, so that it lies as x does."""
+    return _of(x).sharding(ndim) if _compat.on_mesh(x) else _compat.device(x)
 
 
 def beside(V: Any, W: Any, H: Any, weights: Any) -> tuple[Any, Any, Any]:
@@ -155,7 +157,7 @@ def give_back(x: Any, home: Layout | None) -> Any:
     return jax.device_put(x, jax.sharding.NamedSharding(home.mesh, x.sharding.spec))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _broadcast(shape: tuple[int, ...], sharding: Any) -> Callable[[Any], Any]:
     jax = sys.modules["jax"]
     return jax.jit(functools.partial(jax.numpy.broadcast_to, shape=shape), out_shardings=sharding)

@@ -156,7 +156,7 @@ class Checkpoint:
                     msg = f"{self.path}: was written by nmf_xp {header['nmf_xp']}, whose solver kept another state"
                     raise CheckpointError(msg)
                 host = _in_memory_as(header["strides"][key], arrays[key])
-                device = _layout.device_of_last_axes(like, host.ndim)
+                device = _layout.place_like(like, host.ndim)
                 fields[name] = _compat.from_host(host, xp=xp, dtype=like.dtype, device=device)
             return type(begun.state)(**fields)
 
