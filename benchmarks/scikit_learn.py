@@ -73,15 +73,15 @@ def converged(names: list[str], most: int) -> Iterator[str]:
         V = _dense(REAL[name])
         for solver, beta in (("cd", 2.0), ("mu", 2.0), ("mu", 1.0)):
             W, H = start(V, RANK, seed=0)
-            ours = {"beta_loss": beta, "solver": "cd-plain" if solver == "cd" else solver, "tol": 0}
+            ours: dict[str, Any] = {"beta_loss": beta, "solver": "cd-plain" if solver == "cd" else solver, "tol": 0}
             end, iterations = nmf(V, RANK, init=(W, H), max_iter=1, **ours), 1
             while end.kkt_residual >= CONVERGED and iterations < most:  # neither solver remembers anything
                 more = min(iterations, most - iterations)
                 end, iterations = nmf(V, RANK, init=(end.W, end.H), max_iter=more, **ours), iterations + more
-            theirs = decomposition.non_negative_factorization(
+            W, H, _ = decomposition.non_negative_factorization(
                 V, W, H, n_components=RANK, init="custom", solver=solver, beta_loss=beta, tol=0, max_iter=iterations
             )
-            change = end.divergence / divergence(V, *theirs[:2], LOSSES[2.0 == beta]) - 1
+            change = end.divergence / divergence(V, W, H, LOSSES[int(beta == 2)]) - 1
             yield (
                 f"| {name} | {solver} | {beta:g} | {iterations} | {end.kkt_residual:.0e} "
                 f"| {0.0 if abs(change) < 1e-12 else change:+.0e} |"

@@ -35,8 +35,25 @@ def array_namespace(*arrays: Any) -> Namespace:
 
 
 def device(x: Array) -> Any:
-    """Device of an array, to be passed to creation functions; None where the array is being traced."""
-    return None if is_traced(x) else array_api_compat.device(x)
+    """Device of an array, to be passed to creation functions; None where the array is being traced.
+
+    For an array on a mesh of JAX devices it is the sharding that puts a copy on each of them.
+    """
+    if is_traced(x):
+        return None
+    return _copies(x) if on_mesh(x) else array_api_compat.device(x)
+
+
+def on_mesh(x: Any) -> bool:
+    """Whether `x` is a JAX array that lies, in one piece or many, on a mesh of devices."""
+    if not is_jax(x) or is_traced(x):
+        return False
+    return not isinstance(x.sharding, sys.modules["jax"].sharding.SingleDeviceSharding)
+
+
+def _copies(x: Any) -> Any:
+    sharding = sys.modules["jax"].sharding
+    return sharding.NamedSharding(x.sharding.mesh, sharding.PartitionSpec())
 
 
 def is_traced(x: Any) -> bool:
@@ -93,6 +110,8 @@ def to_host(x: Any) -> np.ndarray[Any, Any]:
         import array_api_strict
 
         return np.asarray(x.to_device(array_api_strict.Device("CPU_DEVICE")))
+    if on_mesh(x) and not x.is_fully_addressable and not x.is_fully_replicated:  # other processes hold some of it
+        x = sys.modules["jax"].jit(lambda x: x, out_shardings=_copies(x))(x)
     return np.asarray(x)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nmf_xp import _compat, _kernels
+from nmf_xp import _compat, _kernels, _layout
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.problem import FREE
@@ -88,6 +88,7 @@ def beta_divergence(
     beta = check_beta(beta_loss)
     data = as_data(V)
     xp = check_problem(data, W, H, weights)
+    W, H, weights = _layout.beside(data.values, W, H, weights)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     return data_divergence(data, W, H, beta=beta, xp=xp)
 

@@ -208,7 +208,7 @@ def nmf(
             raise ValueError(msg)
     posed = posed._replace(problem=posed.problem._replace(w=constraints[0], h=constraints[1]))
     if not isinstance(init, str):
-        given = [posed.factor("init[0]", init[0], (m, r)), posed.factor("init[1]", init[1], (r, n))]
+        given = [posed.factor(f"init[{i}]", x, "WH"[i], r) for i, x in enumerate(init)]
     elif init == "random" or _compat.is_readable(posed.values):
         members = posed.members if n_restarts == 1 else n_restarts
         given = start(posed.problem.data, r, init=init, random_state=random_state, members=members, xp=posed.xp)
@@ -294,12 +294,12 @@ def transform(
     m, n = posed.shape
     check_array("H", H, min_ndim=2)
     r = H.shape[-2]
-    components = posed.factor("H", H, (r, n))
+    components = posed.factor("H", H, "H", r)
     if _compat.is_readable(H) and _compat.scalar(posed.xp.max(H)) == 0:
         msg = "`H` must have a positive entry, got zeros only"
         raise ValueError(msg)
     if init is not None:
-        W = posed.factor("init", init, (m, r))
+        W = posed.factor("init", init, "W", r)
     elif fixed_w is None:
         W = proportional_start(posed.problem.data, posed.xp.maximum(components, posed.floor), xp=posed.xp)
     else:

@@ -6,9 +6,12 @@ afterwards, so that one `random_state` gives the same start on every backend.
 
 from __future__ import annotations
 
+import copy
+import functools
+import numbers
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
 
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
+UNIFORM = (0.1, 1.1)
 
 
 def random_generator(random_state: Any) -> np.random.Generator | np.random.RandomState:
@@ -39,6 +43,12 @@ def start(
     data: Data, n_components: int, *, init: str, random_state: Any, members: int | None, xp: Namespace
 ) -> list[Array]:
     """W and H for the named method; a stack of `members` of them, drawn one after the other, unless it is None."""
+    if _layout.shared(data.values) and not isinstance(random_state, numbers.Integral):
+        msg = (
+            "`random_state` must be an integer where several processes share `V`, so that all draw the same start, "
+            f"got {random_state!r}"
+        )
+        raise ValueError(msg)
     rng = random_generator(random_state)
     if init == "random":
         return random_start(data, n_components, rng=rng, members=members, xp=xp)
@@ -57,12 +67,14 @@ def random_start(data: Data, n_components: int, *, rng: Any, members: int | None
         return [xp.stack(factors) for factors in zip(*pairs, strict=True)]
     m, n = data.shape[-2:]
     shapes = (m, n_components), (n_components, n)
-    draws = [[rng.uniform(0.1, 1.1, size=shape) for shape in shapes] for _ in range(members or 1)]
     V = data.values
-    device = _compat.device(V)
-    wide = _compat.accumulator_dtype(xp, device)
-    stacks = (np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True))
-    W, H = (_compat.from_host(x, xp=xp, dtype=V.dtype, device=device) for x in stacks)
+    wide = _compat.accumulator_dtype(xp, _compat.device(V))
+    if _layout.shared(V):
+        W, H = _own_blocks(V, n_components, rng=rng, members=members)
+    else:
+        draws = [[rng.uniform(*UNIFORM, size=shape) for shape in shapes] for _ in range(members or 1)]
+        stacks = [np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True)]
+        W, H = _layout.from_host(V, *stacks, xp=xp)
     total = data.sum(V, dtype=wide, xp=xp) / data.total(W, H, dtype=wide, xp=xp)
     scale = xp.astype(xp.sqrt(total), V.dtype)
     if members:
@@ -70,18 +82,44 @@ def random_start(data: Data, n_components: int, *, rng: Any, members: int | None
     return [W * scale, H * scale]
 
 
+def _own_blocks(V: Any, n_components: int, *, rng: Any, members: int | None) -> list[Array]:
+    """The same numbers where processes share V: each skips what others draw, so none ever holds a whole factor."""
+    import numpy as np
+
+    (m, n), r = V.shape, n_components
+
+    def run(begin: int, length: int) -> Any:
+        """Part of the sequence of uniform numbers."""
+        bits = copy.deepcopy(rng.bit_generator)
+        return np.random.Generator(bits.advance(begin)).uniform(*UNIFORM, size=length)
+
+    def of_W(skip: int, rows: slice, _: slice) -> Any:
+        return run(skip + rows.start * r, (rows.stop - rows.start) * r).reshape(-1, r)
+
+    def of_H(skip: int, _: slice, columns: slice) -> Any:
+        width = columns.stop - columns.start
+        return np.stack([run(skip + m * r + k * n + columns.start, width) for k in range(r)])
+
+    def block(draw: Any, index: tuple[slice, ...]) -> Any:
+        blocks = [draw(member * (m + n) * r, *index[-2:]).astype(V.dtype) for member in range(members or 1)]
+        return np.stack(blocks) if members else blocks[0]
+
+    layout: Any = _layout.layout(V)
+    stack = (members,) if members else ()
+    W = layout.W.make((*stack, m, r), functools.partial(block, of_W))
+    return [W, layout.H.make((*stack, r, n), functools.partial(block, of_H))]
+
+
 def normal_start(data: Data, n_components: int, *, rng: Any, members: int | None = None, xp: Namespace) -> list[Array]:
     """scikit-learn's random start: sqrt(mean(V) / r) times absolute values of normal numbers, H drawn first."""
     import numpy as np
 
     m, n = data.shape[-2:]
-    device = _compat.device(data.values)
     scale = np.sqrt(_mean(data, xp=xp) / n_components)
     shapes = (n_components, n), (m, n_components)
     draws = [[np.abs(scale * rng.standard_normal(size=shape)) for shape in shapes] for _ in range(members or 1)]
-    stacks = (np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True))
-    H, W = (_compat.from_host(x, xp=xp, dtype=data.values.dtype, device=device) for x in stacks)
-    return [W, H]
+    H, W = (np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True))
+    return _layout.from_host(data.values, W, H, xp=xp)
 
 
 def constant_start(data: Data, n_components: int, *, xp: Namespace) -> Array:
@@ -141,9 +179,7 @@ def nndsvd_factors(
             factor[zeros] = mean
         elif fill == "nndsvdar":
             factor[zeros] = np.abs(mean * rng.standard_normal(size=int(zeros.sum())) / 100)
-    V = data.values
-    device = _compat.device(V)
-    return [_compat.from_host(factor, xp=xp, dtype=V.dtype, device=device) for factor in (W, H)]
+    return _layout.from_host(data.values, W, H, xp=xp)
 
 
 def _mean(data: Data, *, xp: Namespace) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _layout
 from nmf_xp.data import as_data, quickest, with_weights
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.updates import factor_floor
@@ -41,6 +41,7 @@ class Posed(NamedTuple):
     floor: float
     exponent: int
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
+    home: _layout.Layout | None = None  # how the user's V lies on a mesh of devices
 
     @property
     def members(self) -> int | None:
@@ -59,8 +60,8 @@ class Posed(NamedTuple):
         return m, n
 
     def restore_factor(self, x: Array) -> Array:
-        """A factor in V's own units."""
-        return x * 2.0**self.exponent if self.exponent else x
+        """A factor in V's own units, on V's devices."""
+        return _layout.give_back(x * 2.0**self.exponent if self.exponent else x, self.home)
 
     def restore_divergence(self, x: Any) -> Any:
         """A divergence or penalty in V's own units; beyond the range of float64 it is infinite."""
@@ -71,17 +72,20 @@ class Posed(NamedTuple):
             return _compat.to_host(x) * root * root
         return float(x) * root * root
 
-    def factor(self, name: str, x: Any, shape: tuple[int, int]) -> Array:
-        """A factor from the user, checked, in the problem's units.
+    def factor(self, name: str, x: Any, which: str, n_components: int) -> Array:
+        """The factor W or H, as `which` says, from the user, checked, in the problem's units.
 
-        It has the given shape, or is a stack: as V is one, or of several starts for one V.
+        It is a matrix, or a stack: as V is one, or of several starts for one V.
         """
+        m, n = self.shape
+        shape = (m, n_components) if which == "W" else (n_components, n)
         xp = check_array(name, x, min_ndim=2)
         check_factor(name, x, self.values)
         stacked = (*self.stack, *shape) if self.stack else (*x.shape[:1], *shape)
         check_shape(name, x, shape if x.ndim == 2 else stacked)
         if _compat.is_readable(x):
             check_values(name, x, xp=xp)
+        x = self._laid_out(which, x, shape)
         x = x * 2.0**-self.exponent if self.exponent else x
         if self.stack:
             x = xp.reshape(xp.broadcast_to(x, stacked), (-1, *shape))
@@ -105,24 +109,33 @@ class Posed(NamedTuple):
             if not xp.isdtype(fixed.dtype, "bool"):
                 msg = f"`{name}` must be a boolean array, got dtype {_compat.dtype_name(fixed.dtype)}"
                 raise TypeError(msg)
-            fixed = xp.broadcast_to(fixed, shape)
+            fixed = xp.broadcast_to(self._laid_out(which, fixed, shape), shape)
         if upper is not None:
-            upper = self._upper(f"upper_{which.lower()}", upper, shape)
+            upper = self._upper(which, upper, shape)
         return Constraints(l1, l2, fixed, upper)
 
-    def _upper(self, name: str, upper: Any, shape: tuple[int, int]) -> Array:
-        V, xp = self.values, self.xp
+    def _upper(self, which: str, upper: Any, shape: tuple[int, int]) -> Array:
+        V, xp, name = self.values, self.xp, f"upper_{which.lower()}"
         if not _compat.is_array(upper):
             upper = xp.full((1, 1), check_non_negative(name, upper), dtype=V.dtype, device=_compat.device(V))
         check_factor(name, upper, V)
         check_broadcast(name, upper.shape, shape)
         if _compat.is_readable(upper):
             check_values(name, upper, xp=xp)
-        return xp.broadcast_to(xp.maximum(upper * _power(-self.exponent), self.floor), shape)
+        upper = xp.maximum(upper * _power(-self.exponent), self.floor)
+        return xp.broadcast_to(self._laid_out(which, upper, shape), shape)
+
+    def _laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
+        """What goes with W or H, where V's layout wants it; as it is where V lies on a single device."""
+        layout = _layout.layout(self.values)
+        if layout is None:
+            return x
+        return (layout.W if which == "W" else layout.H).spread(x, (*x.shape[:-2], *shape))
 
 
 def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
     """Validate V and its weights, and choose the units."""
+    home = _layout.layout(V)
     data, largest, xp = checked_data(V, beta=beta, weights=weights, missing=missing, absent=absent)
     stack = data.shape[:-2]
     if len(stack) > 1:
@@ -131,7 +144,7 @@ def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str)
     exponent = 0 if largest is None else _exponent(largest, V.dtype, beta, xp=xp)
     if exponent:
         data = data.with_values(V * 2.0**-exponent * 2.0**-exponent)
-    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent, stack)
+    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent, stack, home)
 
 
 def checked_data(
@@ -143,6 +156,7 @@ def checked_data(
     data = data.with_values(as_working_dtype("V", data.values, xp=xp))
     if weights is not None:
         check_weights(weights, data.values, data.shape)
+        weights = _layout.like(data.values, weights)
     weights = _weights(data, weights, missing, xp=xp)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     if not _compat.is_readable(data.values):

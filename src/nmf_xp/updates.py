@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _layout
 from nmf_xp.data import as_data, with_weights
 from nmf_xp.data.quotient import contract_quotient
 from nmf_xp.problem import FREE
@@ -127,9 +127,10 @@ def _checked(
     data = as_data(V)
     xp = check_problem(data, W, H, weights)
     floor = factor_floor(W.dtype, beta=beta, xp=xp)
+    W, H, weights = _layout.beside(data.values, W, H, weights)
     W, H = xp.maximum(W, floor), xp.maximum(H, floor)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
-    return rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
+    return _layout.give_back(rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp), _layout.layout(V))
 
 
 def multiplicative_w(

@@ -140,6 +140,8 @@ def check_namespace(name: str, x: Any, V: Any) -> None:
         ours, other = _namespace_name(xp), _namespace_name(theirs)
         msg = f"`{name}` must be of `V`'s namespace, {ours}, got {other}; convert one of them"
         raise TypeError(msg)
+    if _compat.on_mesh(V):  # what goes with it is laid out as it needs
+        return
     here, there = _compat.device(V), _compat.device(x)
     if here is not None and there is not None and here != there:
         msg = f"`{name}` must be on `V`'s device, {here}, got {there}; move one of them"
@@ -157,6 +159,8 @@ def check_broadcast(name: str, got: tuple[int, ...], shape: tuple[int, ...]) -> 
 def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
     """The least and the largest entry of a readable array, all of which must be finite and non-negative."""
     low, high = _compat.scalar(xp.min(x)), _compat.scalar(xp.max(x))
+    if _compat.on_mesh(x) and _compat.scalar(xp.any(xp.isnan(x))):  # the least of several devices leaves NaN out
+        low = math.nan
     if math.isnan(low) or math.isinf(high) or math.isinf(low):
         what, rule = ("NaN", xp.isnan(x)) if math.isnan(low) else ("an infinity", xp.isinf(x))
         remedy = "; if NaN means unobserved, say missing='nan'" if what == "NaN" and name == "V" else ""
@@ -290,11 +294,10 @@ def _remedy(x: Any) -> str:
 
 def _first(mask: Array, *, xp: Namespace) -> str:
     """Where the first true entry is."""
-    flat = int(_compat.scalar(xp.argmax(xp.astype(xp.reshape(mask, (-1,)), xp.int32))))
-    if mask.ndim == 1:
-        return f"stored entry {flat}"
     index: list[int] = []
-    for length in reversed(mask.shape):
-        flat, i = divmod(flat, length)
-        index.insert(0, i)
-    return f"index {tuple(index)}"
+    stored = mask.ndim == 1
+    while mask.ndim:  # axis by axis: a reshape would collect an array that is divided among devices
+        hits = xp.any(mask, axis=tuple(range(1, mask.ndim))) if mask.ndim > 1 else mask
+        index.append(int(_compat.scalar(xp.argmax(xp.astype(hits, xp.int32)))))
+        mask = xp.take(mask, xp.asarray(index[-1:], device=_compat.device(mask)), axis=0)[0, ...]
+    return f"stored entry {index[0]}" if stored else f"index {tuple(index)}"

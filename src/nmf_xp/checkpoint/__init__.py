@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp import _compat, _layout
 from nmf_xp._control import End, Position
 from nmf_xp.checkpoint import identity, storage
 from nmf_xp.checkpoint.storage import SUFFIXES, CheckpointError, Stored
@@ -92,7 +92,10 @@ class Checkpoint:
             msg = f"`checkpoint` must be left out in a compiled function, where nothing can be written, got {self.path}"
             raise ValueError(msg)
         if not all(getattr(x, "is_fully_addressable", True) for x in arrays):
-            msg = f"`checkpoint` must be left out where arrays are divided among processes, got {self.path}"
+            msg = (
+                f"`checkpoint` must be left out where several processes share `V`, got {self.path}; "
+                "save W and H in a `callback`, and go on from them with `init=(W, H)`"
+            )
             raise ValueError(msg)
         seed = None if init is None else self._seed
         named = {"function": function, "solver": solver, "init": init or "given", "random_state": seed}
@@ -153,7 +156,8 @@ class Checkpoint:
                     msg = f"{self.path}: was written by nmf_xp {header['nmf_xp']}, whose solver kept another state"
                     raise CheckpointError(msg)
                 host = _in_memory_as(header["strides"][key], arrays[key])
-                fields[name] = _compat.from_host(host, xp=xp, dtype=like.dtype, device=_compat.device(like))
+                device = _layout.place_like(like, host.ndim)
+                fields[name] = _compat.from_host(host, xp=xp, dtype=like.dtype, device=device)
             return type(begun.state)(**fields)
 
         ends = [

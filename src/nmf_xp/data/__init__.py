@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nmf_xp import _compat
+from nmf_xp import _compat, _layout
 from nmf_xp.data.dense import Dense
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.data.sparse_formats import from_sparse
@@ -98,7 +98,7 @@ def as_data(V: Any) -> Data:
     """The Data that holds V, of the kind that its type calls for; V's type and shape are checked, not its values."""
     if _compat.sparse_library(V) is None:
         check_array("V", V, min_ndim=2)
-        return Dense(V)
+        return Dense(_layout.taken_over(V))
     check_sparse("V", V)
     return from_sparse(V)
 

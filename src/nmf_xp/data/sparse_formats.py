@@ -56,6 +56,9 @@ def _from_jax(V: Any) -> Sparse:
     if V.n_batch or V.n_dense:
         msg = f"`V` must be a BCOO array without batch and dense axes, got n_batch={V.n_batch} and n_dense={V.n_dense}"
         raise TypeError(msg)
+    if _compat.on_mesh(V.data):
+        msg = f"`V` must lie on one device where it is sparse, got {len(V.data.devices())} devices; make it dense"
+        raise ValueError(msg)
     if not (V.unique_indices and V.indices_sorted):
         if _compat.is_traced(V.data):
             rule = "sorted indices without duplicates in a compiled function"
