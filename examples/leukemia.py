@@ -66,11 +66,11 @@ def figure(selection: RankSelection, names: list[str]) -> Any:
     fig, axes = plt.subplots(1, 3, figsize=(15, 5.2), layout="constrained", width_ratios=[1, 1, 0.8])
     for ax, rank in zip(axes, (2, 3), strict=False):
         plot.consensus(selection.consensus[rank], labels=names, ax=ax)
-        ax.set_title(f"rank {rank}: how often two samples are in one group")
+        ax.set_title(f"consensus, rank {rank}")
     ax = axes[2]
     ax.plot(selection.table["rank"], selection.table["cophenetic"], color="#0072B2", marker="o")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="rank", ylabel="cophenetic correlation", title="agreement of 50 restarts")
+    ax.set(xlabel="rank", ylabel="cophenetic correlation", title="agreement of the restarts")
     return fig
 
 

@@ -111,8 +111,8 @@ def select_rank(
 
     A column of V is in the group of its largest loading, with the components scaled so that each column of W sums to 1.
     Consensus matrices are n x n, in NumPy. Cross-validation holds V, and weights of its size, as dense arrays, also
-    where V is sparse. Each rank has random numbers of its own, so that its row in the table does not depend on the
-    other ranks.
+    where V is sparse. Each rank has random numbers of its own, so that its row in the table, but for the relevance,
+    does not depend on the other ranks.
 
     Examples
     --------
