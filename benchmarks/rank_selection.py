@@ -1,6 +1,6 @@
 """`select_rank` against nimfa: ALL/AML (5000 x 38), ranks 2 to 8, Kullback-Leibler, 200 iterations a restart.
 
-    python benchmarks/rank_selection.py [--repetitions 3] [--nimfa-restarts 1]
+    python benchmarks/rank_selection.py [--repetitions 3] [--nimfa-restarts 2]
 
 nimfa runs in processes of its own. It takes minutes for 50 restarts; it runs fewer, and its time is scaled up, as its
 restarts run one after the other. There are three of it: as its users run it; without the objective, which it computes
@@ -79,7 +79,7 @@ def main() -> None:
     V = leukemia()
     parser = argparse.ArgumentParser()
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--nimfa-restarts", type=int, default=1)
+    parser.add_argument("--nimfa-restarts", type=int, default=2)
     arguments = parser.parse_args()
     restarts = arguments.nimfa_restarts
     ours(V[:200], rule="auto")  # kernels are compiled
