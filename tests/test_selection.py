@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from nmf_xp import consensus_factors, nmf, select_rank
+from nmf_xp import CheckpointError, _threads, consensus_factors, nmf, select_rank, selection
 from nmf_xp.divergences import beta_divergence
-from nmf_xp.selection import held_out, rules
+from nmf_xp.posing import pose
+from nmf_xp.selection import evidence, held_out, relevance, rules
 from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion, leaf_order
-from nmf_xp.selection.merging import merge
+from nmf_xp.selection.merging import mean_silhouette, merge
 from nmf_xp.selection.stability import amari_distance, stability
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nmf_xp.testing import Target
 
 scipy = pytest.importorskip("scipy", reason="scipy is not installed")
@@ -79,7 +83,7 @@ def test_what_is_held_out_is_never_read_in_training() -> None:
     """Each fold's model must be that of a run on V with anything in the place of the fold's entries."""
     V, seed = planted(2, m=12, n=9), 5
     options: dict[str, Any] = {"beta_loss": 1.0, "solver": "mu", "max_iter": 30, "tol": 1e-4}
-    loss = held_out.speckled(V, [1, 3], weights=None, n_folds=3, starts=2, seed=seed, options=options, xp=np)
+    loss = held_out.speckled(V, weights=None, n_folds=3, starts=2, seed=seed, options=options, xp=np)(3)
     fold_of = np.random.default_rng([seed, 0]).permutation(np.arange(V.size) % 3).reshape(V.shape)
     for fold in range(3):
         out = fold_of == fold
@@ -91,17 +95,18 @@ def test_what_is_held_out_is_never_read_in_training() -> None:
         Y = 0.95 * mine.W @ mine.H + 0.05 * simple.W @ simple.H
         entries = V[out], Y[out]
         expected = sum(v * np.log(v / y) - v + y if v else y for v, y in zip(*entries, strict=True)) / out.sum()
-        assert loss[1, fold] == pytest.approx(expected, rel=1e-9)
+        assert loss[fold] == pytest.approx(expected, rel=1e-9)
 
 
 def test_bi_cross_validation_predicts_an_exact_model() -> None:
     rng = np.random.default_rng(0)
     V = rng.gamma(0.5, size=(30, 2)) @ rng.gamma(0.5, size=(2, 20))
     options = {"beta_loss": 2.0, "solver": "cd", "max_iter": 500, "tol": 1e-9}
-    loss = held_out.bi_cross(V, [1, 2], weights=None, n_folds=4, starts=2, seed=0, options=options, xp=np).mean(axis=1)
+    losses = held_out.bi_cross(V, weights=None, n_folds=4, starts=2, seed=0, options=options, xp=np)
+    one, two = losses(1).mean(), losses(2).mean()
     share = held_out.RANK_ONE_SHARE**2  # of the error of rank one, which is mixed in, is all that is left
-    assert loss[1] == pytest.approx(share * loss[0], rel=1e-3)
-    assert loss[0] > 1e-3
+    assert two == pytest.approx(share * one, rel=1e-3)
+    assert one > 1e-3
 
 
 def test_weights_of_zero_take_entries_out_of_both_cross_validations() -> None:
@@ -155,7 +160,59 @@ def test_the_stability_rule_takes_the_least_amari_distance() -> None:
     assert rival == (3, "stability", ("as stable, up to 0.01: rank 4",))
 
 
-@pytest.mark.parametrize("rule", ["auto", "bi-cross-validation", "stability"])
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+def test_relevance_determination_never_raises_its_objective(beta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    V = planted(2, m=14, n=11) + 0.1
+    posed = pose(V, beta=beta, weights=None, missing=None, absent="zero")
+    prior = relevance._Prior(b=1.5, c=30.0, dispersion=0.5)
+    rng = np.random.default_rng(1)
+    begin = [rng.random((14, 4)) + 0.1, rng.random((4, 11)) + 0.1]
+    objectives = []
+    for n in (1, 2, 3, 5, 10, 30, 100, 300):
+        monkeypatch.setattr(relevance, "MAX_ITER", n)
+        objectives.append(relevance._minimise(posed, prior, list(begin))[0])
+    assert np.all(np.diff(objectives) <= 1e-12 * np.abs(objectives[:-1]))
+    assert objectives[-1] < objectives[0]
+
+
+@pytest.mark.parametrize(
+    ("noise", "beta", "expected"), [("gauss", 2.0, 4.0), ("counts", 1.0, 1.0), ("gamma", 0.0, 0.1)]
+)
+def test_the_dispersion_is_that_of_the_noise(noise: str, beta: float, expected: float) -> None:
+    rng = np.random.default_rng(0)
+    Y = 50 * (rng.random((80, 3)) + 0.5) @ (rng.random((3, 60)) + 0.5)
+    draws = {"gauss": rng.normal(Y, 2.0), "counts": rng.poisson(Y).astype(float), "gamma": rng.gamma(10.0, Y / 10)}
+    weights = np.ones(Y.shape)
+    weights[:, :10] = 0  # what is not observed does not count
+    posed = pose(draws[noise], beta=beta, weights=weights, missing=None, absent="zero")
+    fit = nmf(draws[noise], 3, weights=weights, beta_loss=beta, random_state=0, max_iter=2000, tol=1e-7)
+    found = relevance._dispersion(posed.problem.data, fit.W, fit.H, beta=beta, xp=np)
+    assert found == pytest.approx(expected, rel=0.1)  # 4000 entries leave a standard error of 2 %; gamma is skewed
+
+
+def test_components_beyond_the_planted_ones_are_irrelevant_in_any_unit() -> None:
+    V = planted(3)
+    fit = nmf(V, 6, beta_loss=1, random_state=0)
+    found = []
+    for unit in (1.0, 2.0**140):
+        posed = pose(V * unit, beta=1.0, weights=None, missing=None, absent="zero")
+        found.append(relevance.relevances(posed, (fit.W, fit.H * unit), seed=0))
+    assert np.all(found[0][:3] > 10)
+    assert np.all(found[0][3:] < 1e-6)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-6)
+
+
+def test_the_relevance_rule_counts_the_relevant_components() -> None:
+    relevances = np.asarray([9.0, 8.0, 7.0, 1e-9, 1e-9])
+    assert rules.by_relevance(RANKS, relevances) == (3, "relevance", ())
+    slight = rules.by_relevance(RANKS, np.asarray([9.0, 8.0, 7.0, 2.0, 1e-9]))
+    assert slight == (4, "relevance", ("1 of them is much less relevant than the first",))
+    gap = rules.by_relevance([1, 2, 4, 6], np.asarray([9.0, 8.0, 7.0, 6.0, 5.0, 1e-9])).doubts
+    assert gap == ("5 components are relevant, and this rank is the nearest to it",)
+    assert rules.by_relevance(RANKS, np.full(5, 9.0)).doubts == ("it is the largest rank that was tried",)
+
+
+@pytest.mark.parametrize("rule", ["auto", "bi-cross-validation", "relevance", "stability"])
 def test_an_easy_planted_rank_is_found(rule: str) -> None:
     groups = np.kron(np.eye(3), np.ones((20, 12))) * 20 + 2
     V = np.random.default_rng(0).poisson(groups)
@@ -183,7 +240,7 @@ def test_the_table_the_text_and_the_best_restarts() -> None:
     assert "Recommended: rank 3, by the rule 'held-out'" in str(selection)
     assert selection.weak == ("The evidence is weak" in str(selection))
     again = select_rank(V, [3, 2], n_restarts=4, beta_loss=1, random_state=0)
-    for name in selection.table:  # a row does not depend on the other ranks
+    for name in selection.table.keys() - {"relevance"}:  # a row does not depend on the other ranks
         np.testing.assert_array_equal(selection.table[name][:2], again.table[name], err_msg=name)
 
 
@@ -227,7 +284,8 @@ def test_merging_takes_medians_of_what_restarts_agree_on_and_drops_the_rest() ->
     H *= rng.uniform(0.1, 10, size=(9, 3, 1))  # of no matter
     strange = H.copy()
     strange[4, 1] = rng.random(30)
-    components, labels, distances = merge(strange, max_distance=0.3)
+    components, labels, distances, silhouette = merge(strange, max_distance=0.3)
+    assert 0.9 < silhouette < 1
     assert [tuple(i) for i in np.argwhere(labels < 0)] == [(4, 1)]
     assert distances.argmax() == 4 * 3 + 1
     order = components.argmax(axis=1) % 5
@@ -247,3 +305,149 @@ def test_consensus_factors_fit_as_well_as_the_best_restart(target: Target) -> No
     assert found.labels.shape == found.distances.shape == (6, 3)
     H = target.to_numpy(found.result.H)
     np.testing.assert_allclose(H.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_consensus_factors_are_those_of_cnmf() -> None:
+    """The same medians as by k-means, of the same components, and in cNMF's order (Kotliar et al. 2019)."""
+    KMeans = pytest.importorskip("sklearn.cluster").KMeans
+    silhouette_score = pytest.importorskip("sklearn.metrics").silhouette_score
+    V = planted(4)
+    options: dict[str, Any] = {"n_restarts": 20, "random_state": 3, "beta_loss": 1, "max_iter": 1000}
+    runs = nmf(V, 5, keep_restarts=True, **options).restarts  # one component more than there are: outliers
+    assert runs is not None
+    spectra = runs.H.reshape(-1, 40) / np.linalg.norm(runs.H.reshape(-1, 40), axis=1, keepdims=True)
+    apart = np.linalg.norm(spectra[:, None] - spectra, axis=-1)
+    neighbours = int(0.3 * 20)
+    density = np.sort(apart, axis=1)[:, : neighbours + 1].sum(axis=1) / neighbours
+    kept = density < 0.15
+    assert 0 < kept.sum() < len(kept)
+    groups = KMeans(n_clusters=5, n_init=10, random_state=1).fit(spectra[kept]).labels_
+    medians = np.stack([np.median(spectra[kept][groups == k], axis=0) for k in range(5)])
+    medians /= medians.sum(axis=1, keepdims=True)
+
+    found = consensus_factors(V, 5, max_distance=0.15, **options)
+    np.testing.assert_allclose(found.distances.ravel(), density, rtol=1e-9, atol=1e-7)
+    np.testing.assert_array_equal(found.labels.ravel() >= 0, kept)
+    np.testing.assert_allclose(found.result.H[np.lexsort(found.result.H.T)], medians[np.lexsort(medians.T)], rtol=1e-9)
+    usage = (found.result.W / found.result.W.sum(axis=1, keepdims=True)).sum(axis=0)
+    assert np.all(np.diff(usage) <= 0)
+    for k in range(5):
+        median = np.median(spectra[found.labels.ravel() == k], axis=0)
+        np.testing.assert_allclose(found.result.H[k], median / median.sum(), rtol=1e-9)
+    assert found.silhouette == pytest.approx(silhouette_score(spectra[kept], groups), rel=1e-6)
+
+
+def test_a_component_alone_has_no_silhouette() -> None:
+    apart = np.asarray([[0.0, 1.0, 4.0], [1.0, 0.0, 2.0], [4.0, 2.0, 0.0]])
+    assert mean_silhouette(apart, np.asarray([0, 0, 1])) == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
+    assert mean_silhouette(apart, np.zeros(3, dtype=int)) == 1
+
+
+QUICK: dict[str, Any] = {"n_restarts": 3, "n_folds": 3, "fold_restarts": 2, "max_iter": 30, "beta_loss": 1}
+
+
+def test_ranks_run_at_the_same_time_and_give_what_one_thread_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("threadpoolctl", reason="without threadpoolctl there is one thread")
+    V = planted(2, m=20, n=14)
+    monkeypatch.setattr(_threads, "_blas_threads", lambda _: 1)
+    alone = select_rank(V, [1, 2, 3], random_state=0, **QUICK)
+    limits = iter([2])
+    monkeypatch.setattr(_threads, "_blas_threads", lambda _: next(limits, 1))  # two threads, each with one of BLAS
+    together, original = threading.Barrier(2, timeout=30), evidence.gather
+
+    def gather(V: Any, rank: int, **options: Any) -> Any:
+        if rank > 1:
+            together.wait()  # which the second of two threads must reach while the first one waits
+        return original(V, rank, **options)
+
+    monkeypatch.setattr(selection, "gather", gather)
+    threaded = select_rank(V, [1, 2, 3], random_state=0, **QUICK)
+    for name, column in alone.table.items():
+        np.testing.assert_array_equal(threaded.table[name], column, err_msg=name)
+
+
+class KilledError(Exception):
+    """What ends a run as if its process had ended."""
+
+
+def killed_after(n: int, monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> list[int]:
+    """Run until so many ranks are finished; returns them."""
+    finished: list[int] = []
+    original = evidence.gather
+
+    def gather(V: Any, rank: int, **given: Any) -> Any:
+        if len(finished) == n:
+            raise KilledError
+        finished.append(rank)
+        return original(V, rank, **given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_threads, "_blas_threads", lambda _: 1)
+        patch.setattr(selection, "gather", gather)
+        if n < 9:
+            with pytest.raises(KilledError):
+                select_rank(*arguments, **options)
+        else:
+            select_rank(*arguments, **options)
+    return finished
+
+
+@pytest.mark.parametrize("name", ["ranks.npz", "ranks.safetensors", "ranks.zarr"])
+@pytest.mark.parametrize("rule", ["auto", "cophenetic"])
+def test_a_selection_goes_on_where_it_was_killed(
+    name: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name != "ranks.npz":
+        pytest.importorskip(name.removeprefix("ranks."))
+    V, path = planted(2, m=20, n=14), tmp_path / name
+    options: dict[str, Any] = {**QUICK, "rule": rule, "random_state": 0}
+    expected = select_rank(V, [1, 2, 3, 4], **options)
+    assert killed_after(2, monkeypatch, V, [1, 2, 3], checkpoint=path, **options) == [3, 2]
+    assert killed_after(9, monkeypatch, V, [1, 2, 3, 4], checkpoint=path, **options) == [4, 1]
+    assert killed_after(9, monkeypatch, V, [4, 2, 3], checkpoint=path, **options) == []
+    found = select_rank(V, [1, 2, 3, 4], checkpoint=path, **options)
+    assert (found.rank, found.rule, found.doubts) == (expected.rank, expected.rule, expected.doubts)
+    for column in expected.table:
+        np.testing.assert_array_equal(found.table[column], expected.table[column], err_msg=column)
+    for rank, best in expected.best.items():
+        np.testing.assert_array_equal(found.consensus[rank], expected.consensus[rank])
+        for attribute in ("divergence", "objective", "kkt_residual", "n_iter", "status", "history", "solver", "beta"):
+            assert getattr(found.best[rank], attribute) == getattr(best, attribute)
+        np.testing.assert_array_equal(found.best[rank].W, best.W)
+        np.testing.assert_array_equal(found.best[rank].H, best.H)
+
+
+def test_a_kept_selection_comes_back_on_every_backend(target: Target, tmp_path: Path) -> None:
+    V = target.asarray(planted(2, m=12, n=9))
+    options: dict[str, Any] = {**QUICK, "rule": "stability", "checkpoint": tmp_path / "ranks.npz"}
+    first, second = (select_rank(V, [1, 2], **options) for _ in range(2))  # without a seed: that of the first
+    for name, column in first.table.items():
+        np.testing.assert_array_equal(second.table[name], column, err_msg=name)
+    assert type(second.best[2].W) is type(first.best[2].W)
+    assert second.best[2].W.dtype == first.best[2].W.dtype
+    np.testing.assert_array_equal(target.to_numpy(second.best[2].W), target.to_numpy(first.best[2].W))
+
+
+def test_a_selection_of_another_problem_is_refused(tmp_path: Path) -> None:
+    V, path = planted(2, m=12, n=9), tmp_path / "ranks.npz"
+    options: dict[str, Any] = {**QUICK, "rule": "stability", "random_state": 0, "checkpoint": path}
+    select_rank(V, [1, 2], **options)
+    before = path.read_bytes()
+    for change, reason in {
+        "n_restarts": "n_restarts was 3 and is 4",
+        "rule": "rule was stability and is cophenetic",
+        "tol": "tol was 0.0001 and is 0.001",
+        "random_state": "random_state was 0 and is 1",
+        "weights": "weights is not what it was",
+    }.items():
+        others = {"n_restarts": 4, "rule": "cophenetic", "tol": 1e-3, "random_state": 1, "weights": np.eye(12, 9) + 1}
+        with pytest.raises(CheckpointError, match=reason):
+            select_rank(V, [1, 2], **{**options, change: others[change]})
+    with pytest.raises(CheckpointError, match="V is not what it was"):
+        select_rank(V + 1, [1, 2], **options)
+    with pytest.raises(CheckpointError, match="function was select_rank and is nmf"):
+        nmf(V, 2, checkpoint=path)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-50])
+    with pytest.raises(CheckpointError, match=r"is damaged.*whole, with rank [12]: rename"):
+        select_rank(V, [1, 2], **options)

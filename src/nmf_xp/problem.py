@@ -18,7 +18,7 @@ class Constraints(NamedTuple):
     exceeds `upper`.
     """
 
-    l1: float | None = None
+    l1: Any = None  # a float; for `mu` also an array (1, r), a weight for each component
     l2: float | None = None
     fixed: Array | None = None
     upper: Array | None = None

@@ -12,8 +12,6 @@ steps as one that was never interrupted, to the last bit.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
@@ -21,11 +19,11 @@ from nmf_xp import _compat, _layout
 from nmf_xp._control import End, Position
 from nmf_xp.checkpoint import identity, storage
 from nmf_xp.checkpoint.storage import SUFFIXES, CheckpointError, Stored
-from nmf_xp.files import FileError, check_folder, optional_module
 from nmf_xp.result import Status
 from nmf_xp.validation import check_integer
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     import numpy as np
@@ -38,24 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "Checkpoint", "CheckpointError", "position"]
 
-PACKAGE_FOR = {".safetensors": "safetensors", ".zarr": "zarr"}
-
 
 def position(path: Path) -> int | None:
     """The iteration at which the checkpoint at a path stands; None where there is none."""
-    _check_suffix(path)
-    found = storage.last(path)
-    return None if found is None else int(found.header["n_iter"])
-
-
-def _check_suffix(path: Path) -> None:
-    """Refuse a file of a format that there is not, or whose library is missing."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        msg = f"`checkpoint` must have one of the suffixes {', '.join(SUFFIXES)}, got {str(path)!r}"
-        raise ValueError(msg)
-    if suffix in PACKAGE_FOR:
-        optional_module(PACKAGE_FOR[suffix], "files")
+    found = storage.last(storage.checked_path(path))
+    return None if found is None else int(found.header.get("n_iter", 0))
 
 
 class Checkpoint:
@@ -66,11 +51,7 @@ class Checkpoint:
 
     def __init__(self, path: Any, every: Any, random_state: Any = None) -> None:
         """`random_state` is described now, before anything is drawn from it."""
-        if not isinstance(path, str | os.PathLike):
-            msg = f"`checkpoint` must be the path of a file, got {path!r}"
-            raise TypeError(msg)
-        self.path = Path(path)
-        _check_suffix(self.path)
+        self.path = storage.checked_path(path)
         self._every = check_integer("checkpoint_every", every, minimum=1)
         self._seed = identity.seed(random_state)
         self._header: dict[str, Any] = {}
@@ -108,23 +89,11 @@ class Checkpoint:
         self._found = storage.last(self.path)
         if self._found is not None:
             self._compare(self._found.header, schedule)
-        try:
-            check_folder(self.path)
-        except FileError as error:
-            raise CheckpointError(str(error)) from error
+        storage.check_writable(self.path)
 
     def _compare(self, found: dict[str, Any], schedule: Schedule) -> None:
         """Refuse what is not a position of this run."""
-        there, here = found["options"], self._header["options"]
-        names = sorted(there.keys() | here.keys())
-        differences = [f"{x} was {there.get(x)} and is {here.get(x)}" for x in names if there.get(x) != here.get(x)]
-        if not differences:
-            there, here = found["contents"], self._header["contents"]
-            differences = [f"{name} is not what it was" for name in here if there.get(name) != here[name]]
-        if differences:
-            what = f"is the checkpoint of another run: {', '.join(differences)}"
-            msg = f"{self.path}: {what}; name another file, or remove this one to begin anew"
-            raise CheckpointError(msg)
+        identity.refuse_another(self.path, found, self._header)
         if found["n_iter"] > schedule.max_iter:
             msg = (
                 f"{self.path}: stands at iteration {found['n_iter']}, beyond max_iter={schedule.max_iter}; "
@@ -180,6 +149,7 @@ class Checkpoint:
         states = {"state": state} | {f"ended.{i}": end.state for i, end in enumerate(ends) if end is not None}
         arrays = {f"{key}.{name}": _compat.to_host(x) for key, s in states.items() for name, x in s._asdict().items()}
         position = {
+            "at": f"at iteration {n_iter}",
             "n_iter": n_iter,
             "checked": checked,
             "rows": rows,

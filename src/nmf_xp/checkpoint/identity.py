@@ -7,10 +7,13 @@ import numbers
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat, _threads
+from nmf_xp.checkpoint.storage import CheckpointError
 from nmf_xp.data import Sparse
 from nmf_xp.init import random_generator
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from nmf_xp._control import Schedule
@@ -28,13 +31,20 @@ def options(posed: Posed, W: Array, schedule: Schedule, **others: Any) -> dict[s
         "n_components": W.shape[-1],
         "beta_loss": posed.beta,
         "check_every": schedule.check_every,
-        "the shape of V": [*posed.stack, *posed.shape],
-        "the dtype": _compat.dtype_name(posed.values.dtype),
-        "the array library": str(posed.xp.__name__).removeprefix("array_api_compat."),
+        **of_data(posed),
         "the number of members": members,
     }
     # Members that have ended cannot be taken up again, so what they ended by is part of the run.
     return described if members is None else {**described, "tol": schedule.tol}
+
+
+def of_data(posed: Posed) -> dict[str, Any]:
+    """What V is, whatever stands in it."""
+    return {
+        "the shape of V": [*posed.stack, *posed.shape],
+        "the dtype": _compat.dtype_name(posed.values.dtype),
+        "the array library": str(posed.xp.__name__).removeprefix("array_api_compat."),
+    }
 
 
 def contents(posed: Posed, given: list[Any] | None) -> dict[str, str]:
@@ -50,6 +60,20 @@ def contents(posed: Posed, given: list[Any] | None) -> dict[str, str]:
         "the penalty, fixed entries or upper bound of H": _hash(list(posed.problem.h)),
         "init": _hash(given or []),
     }
+
+
+def refuse_another(path: Path, found: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raise where the header that was found is not that of the run here, with what differs."""
+    before, now = found["options"], here["options"]
+    names = sorted(before.keys() | now.keys())
+    differences = [f"{x} was {before.get(x)} and is {now.get(x)}" for x in names if before.get(x) != now.get(x)]
+    if not differences:
+        before, now = found["contents"], here["contents"]
+        differences = [f"{name} is not what it was" for name in now if before.get(name) != now[name]]
+    if differences:
+        what = f"is the checkpoint of another run: {', '.join(differences)}"
+        msg = f"{path}: {what}; name another file, or remove this one to begin anew"
+        raise CheckpointError(msg)
 
 
 def seed(random_state: Any) -> Any:

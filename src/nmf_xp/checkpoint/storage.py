@@ -14,18 +14,27 @@ import json
 import os
 import shutil
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.files import FileError, archive, opened, optional_module, read_archive, sync_folder, write_through
+from nmf_xp.files import (
+    FileError,
+    archive,
+    check_folder,
+    opened,
+    optional_module,
+    read_archive,
+    sync_folder,
+    write_through,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
     HostArray = np.ndarray[Any, Any]
 
 SUFFIXES = (".npz", ".safetensors", ".zarr")
+PACKAGE_FOR = {".safetensors": "safetensors", ".zarr": "zarr"}
 FORMAT = 1
 
 
@@ -38,6 +47,29 @@ class Stored(NamedTuple):
 
     header: dict[str, Any]
     arrays: dict[str, HostArray]
+
+
+def checked_path(path: Any) -> Path:
+    """The user's `checkpoint`; refused where it is of a format that there is not, or whose library is missing."""
+    if not isinstance(path, str | os.PathLike):
+        msg = f"`checkpoint` must be the path of a file, got {path!r}"
+        raise TypeError(msg)
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        msg = f"`checkpoint` must have one of the suffixes {', '.join(SUFFIXES)}, got {str(path)!r}"
+        raise ValueError(msg)
+    if suffix in PACKAGE_FOR:
+        optional_module(PACKAGE_FOR[suffix], "files")
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the run whether its checkpoints can be made."""
+    try:
+        check_folder(path)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def previous(path: Path) -> Path:
@@ -70,10 +102,10 @@ def last(path: Path) -> Stored | None:
 def _way_out(path: Path) -> str:
     before = previous(path)
     try:
-        n_iter = _read(before).header["n_iter"]
+        at = _read(before).header["at"]
     except CheckpointError:
         return "no whole one is left: remove it, or name another file, to begin anew"
-    return f"the one before it is whole, at iteration {n_iter}: rename {before.name} to {path.name} to go on from there"
+    return f"the one before it is whole, {at}: rename {before.name} to {path.name} to go on from there"
 
 
 def write(path: Path, stored: Stored) -> None:

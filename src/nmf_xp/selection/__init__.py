@@ -1,47 +1,40 @@
 """Choosing the rank: one file an idea.
 
-`consensus` and `stability` say how far restarts agree, `held_out` how well a rank predicts what it has not seen,
-`rules` makes a recommendation of it, and `outcome` is what comes back. `merging` makes one factorization of many
-restarts.
+`evidence` is what is known of one rank, and what is kept of it on the disk: from `consensus` and `stability`, how far
+restarts agree, and from `held_out`, how well the rank predicts what it has not seen. `relevance` says how many
+components of the largest rank are needed. `rules` makes a recommendation of it, and `outcome` is what comes back.
+`merging` makes one factorization of many restarts.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp import _threads
+from nmf_xp.checkpoint import identity, storage
 from nmf_xp.data import as_data
 from nmf_xp.data.sparse import Sparse
-from nmf_xp.factorization import nmf
 from nmf_xp.init import random_generator
+from nmf_xp.posing import pose
 from nmf_xp.selection import held_out, rules
-from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion
+from nmf_xp.selection.evidence import Kept, gather
 from nmf_xp.selection.merging import ConsensusFactors, consensus_factors
 from nmf_xp.selection.outcome import RankSelection
-from nmf_xp.selection.stability import stability
-from nmf_xp.validation import (
-    as_working_dtype,
-    check_beta,
-    check_integer,
-    check_n_components,
-    check_option,
-    check_weights,
-)
+from nmf_xp.selection.relevance import relevances
+from nmf_xp.validation import as_working_dtype, check_beta, check_integer, check_n_components, check_option
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
-    import numpy as np
-
     from nmf_xp._typing import Array, Namespace
-    from nmf_xp.result import Result
+    from nmf_xp.posing import Posed
 
 __all__ = ["ConsensusFactors", "RankSelection", "consensus_factors", "select_rank"]
 
 PREDICTIVE = {"held-out": held_out.speckled, "bi-cross-validation": held_out.bi_cross}
-RULES = ("auto", *PREDICTIVE, "cophenetic", "stability")
+RULES = ("auto", *PREDICTIVE, "relevance", "cophenetic", "stability")
 
 
 def select_rank(
@@ -59,6 +52,7 @@ def select_rank(
     max_iter: int = 400,
     tol: float = 1e-4,
     random_state: Any = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> RankSelection:
     """Factorize V with several ranks, compare them, and recommend one.
 
@@ -69,12 +63,14 @@ def select_rank(
     ranks : iterable of int
         The ranks to compare, at least two. Ranks on both sides of the answer are needed: one at the edge is never
         well supported.
-    rule : {"auto", "held-out", "bi-cross-validation", "cophenetic", "stability"}, default "auto"
+    rule : {"auto", "held-out", "bi-cross-validation", "relevance", "cophenetic", "stability"}, default "auto"
         How the rank is chosen; only the cross-validation that the rule needs is run.
 
         - "held-out": the least rank that predicts entries that were held out as well as any, up to the error of the
           comparison.
         - "bi-cross-validation": likewise for blocks of rows and columns (Owen & Perry 2009).
+        - "relevance": as many components as automatic relevance determination keeps of the largest rank (Tan & Fevotte
+          2013).
         - "cophenetic": the first rank after which the cophenetic correlation of the consensus falls (Brunet et al.
           2004).
         - "stability": the rank whose components differ least between restarts (Wu et al. 2016).
@@ -90,6 +86,10 @@ def select_rank(
         Folds of the cross-validation, at least 2.
     fold_restarts : int, default 8
         Random starts in each fold; the one that is best in training after 60 iterations goes on to `max_iter`.
+    checkpoint : path, optional
+        A file, .npz, .safetensors or .zarr, in which each rank is kept when it is finished, and from which the same
+        call goes on where it was interrupted. `ranks` may be others then; V and all other options must be the same.
+        See :doc:`/checkpoints`.
 
     Returns
     -------
@@ -102,13 +102,17 @@ def select_rank(
         As for `nmf`; ValueError also where there are fewer than two ranks, or where a fold would be empty.
     ImportError
         scipy is not installed.
+    CheckpointError
+        The checkpoint is damaged or of another run, or cannot be written.
 
     Notes
     -----
+    On NumPy, ranks run at the same time, one a thread, where there are as many as threads.
+
     A column of V is in the group of its largest loading, with the components scaled so that each column of W sums to 1.
     Consensus matrices are n x n, in NumPy. Cross-validation holds V, and weights of its size, as dense arrays, also
-    where V is sparse. Each rank has random numbers of its own, so that its row in the table does not depend on the
-    other ranks.
+    where V is sparse. Each rank has random numbers of its own, so that its row in the table, but for the relevance,
+    does not depend on the other ranks.
 
     Examples
     --------
@@ -126,75 +130,72 @@ def select_rank(
     n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
     n_folds = check_integer("n_folds", n_folds, minimum=2)
     fold_restarts = check_integer("fold_restarts", fold_restarts, minimum=1)
-    data = as_data(V)
-    if len(data.shape) > 2:
-        shape = tuple(data.shape)
+    path = None if checkpoint is None else storage.checked_path(checkpoint)
+    posed = pose(V, beta=beta, weights=weights, missing=None, absent="zero")
+    if posed.stack:
+        shape = posed.stack + posed.shape
         msg = f"`V` must be one matrix, got a stack of shape {shape}; select the rank of each member by itself"
         raise ValueError(msg)
-    candidates = _check_ranks(ranks, data.shape, n_folds=n_folds, rule=rule)
+    candidates = _check_ranks(ranks, posed.shape, n_folds=n_folds, rule=rule)
     if importlib.util.find_spec("scipy") is None:
         msg = 'selecting a rank needs scipy: pip install "nmf_xp[selection]"'
         raise ImportError(msg)
-    xp = _compat.array_namespace(data.values)
-    seed = _seed(random_state)
     options = {"beta_loss": beta, "solver": solver, "max_iter": max_iter, "tol": tol}
-    table: dict[str, list[float]] = {
-        name: [] for name in ("rank", "divergence", "cophenetic", "dispersion", "matched", "amari")
-    }
-    consensus, best = {}, {}
-    for rank in candidates:
-        consensus[rank], best[rank], row = _restarts(V, rank, n_restarts, weights, options, seed=seed)
-        for name, value in row.items():
-            table[name].append(value)
+    described = {"rule": rule, "n_restarts": n_restarts, "n_folds": n_folds, "fold_restarts": fold_restarts}
+    described |= {**options, "solver": repr(solver), "random_state": identity.seed(random_state)}
+    kept = Kept(path, posed, described, _seed(random_state))
+    with _threads.held_for(posed.values):
+        losses = None
+        if rule in PREDICTIVE and not all(rank in kept for rank in candidates):
+            dense = _dense(V, xp=posed.xp)
+            losses = PREDICTIVE[rule](
+                dense,
+                weights=None if weights is None else _full_weights(weights, dense, xp=posed.xp),
+                n_folds=n_folds,
+                starts=fold_restarts,
+                seed=kept.seed,
+                options={**options, "solver": "mu" if solver == "auto" else solver},
+                xp=posed.xp,
+            )
+
+        def finish(rank: int) -> None:
+            found = gather(
+                V, rank, weights=weights, n_restarts=n_restarts, options=options, losses=losses, seed=kept.seed
+            )
+            kept.keep(rank, found)
+
+        missing = [rank for rank in reversed(candidates) if rank not in kept]  # the longest first
+        if len(missing) < _threads.count():  # there are threads to spare within a rank
+            for rank in missing:
+                finish(rank)
+        else:
+            _threads.run(finish, missing)
+    return _selection(posed, candidates, kept, rule=rule)
+
+
+def _selection(posed: Posed, candidates: list[int], kept: Kept, *, rule: str) -> RankSelection:
+    """The evidence of all ranks as a table, and what the rule makes of it."""
     import numpy as np
 
-    columns = {name: np.asarray(column) for name, column in table.items()}
+    evidence = [kept[rank] for rank in candidates]
+    table = {name: np.asarray([found.row[name] for found in evidence]) for name in evidence[0].row}
+    largest = evidence[-1].best
+    relevance = relevances(posed, (largest.W, largest.H), seed=kept.seed)
+    table["relevance"] = relevance[[rank - 1 for rank in candidates]]
     if rule in PREDICTIVE:
-        data = data.with_values(as_working_dtype("V", data.values, xp=xp))
-        dense = data.dense(xp=xp) if isinstance(data, Sparse) else data.values
-        loss = PREDICTIVE[rule](
-            dense,
-            candidates,
-            weights=None if weights is None else _full_weights(weights, dense, xp=xp),
-            n_folds=n_folds,
-            seed=seed,
-            starts=fold_restarts,
-            options={**options, "solver": "mu" if solver == "auto" else solver},
-            xp=xp,
-        )
-        columns["loss"] = loss.mean(axis=1)
-        columns["loss_error"] = loss.std(axis=1, ddof=1) / n_folds**0.5
+        loss = np.stack([found.loss for found in evidence])
+        table["loss"] = loss.mean(axis=1)
+        table["loss_error"] = loss.std(axis=1, ddof=1) / loss.shape[1] ** 0.5
         found = rules.by_prediction(candidates, loss, rule=rule)
+    elif rule == "relevance":
+        found = rules.by_relevance(candidates, relevance)
     elif rule == "cophenetic":
-        found = rules.by_cophenetic(candidates, columns["cophenetic"])
+        found = rules.by_cophenetic(candidates, table["cophenetic"])
     else:
-        found = rules.by_stability(candidates, columns["amari"])
-    return RankSelection(found.rank, found.rule, found.doubts, columns, consensus, best)
-
-
-def _restarts(
-    V: Array, rank: int, n_restarts: int, weights: Array | None, options: dict[str, Any], *, seed: int
-) -> tuple[np.ndarray[Any, Any], Result, dict[str, float]]:
-    """Consensus matrix, best restart, and a row of the table."""
-    import numpy as np
-
-    rng = np.random.default_rng([seed, 2, rank])
-    best = nmf(V, rank, weights=weights, n_restarts=n_restarts, keep_restarts=True, random_state=rng, **options)
-    assert best.restarts is not None
-    W, H = best.restarts.W, best.restarts.H
-    xp = _compat.array_namespace(W)
-    loadings = H * xp.matrix_transpose(xp.sum(W, axis=-2, keepdims=True))
-    consensus = consensus_matrix(_compat.to_host(xp.argmax(loadings, axis=-2)))
-    agreement = stability(W, H, xp=xp)
-    row = {
-        "rank": rank,
-        "divergence": best.divergence,
-        "cophenetic": cophenetic_correlation(consensus),
-        "dispersion": dispersion(consensus),
-        "matched": agreement.matched,
-        "amari": agreement.amari,
-    }
-    return consensus, dataclasses.replace(best, restarts=None), row
+        found = rules.by_stability(candidates, table["amari"])
+    consensus = {rank: kept[rank].consensus for rank in candidates}
+    best = {rank: kept[rank].best for rank in candidates}
+    return RankSelection(found.rank, found.rule, found.doubts, table, consensus, best)
 
 
 def _check_ranks(ranks: Iterable[int], shape: tuple[int, ...], *, n_folds: int, rule: str) -> list[int]:
@@ -219,8 +220,14 @@ def _check_ranks(ranks: Iterable[int], shape: tuple[int, ...], *, n_folds: int, 
     return candidates
 
 
+def _dense(V: Array, *, xp: Namespace) -> Array:
+    """V as a dense array of the dtype in which it is factorized."""
+    data = as_data(V)
+    data = data.with_values(as_working_dtype("V", data.values, xp=xp))
+    return data.dense(xp=xp) if isinstance(data, Sparse) else data.values
+
+
 def _full_weights(weights: Array, V: Array, *, xp: Namespace) -> Array:
-    check_weights(weights, V, tuple(V.shape))
     return xp.broadcast_to(xp.astype(weights, V.dtype), V.shape)
 
 

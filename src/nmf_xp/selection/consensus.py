@@ -28,7 +28,7 @@ def consensus_matrix(labels: Matrix) -> Matrix:
 
 
 def dispersion(consensus: Matrix) -> float:
-    """From 0, where every entry is 1/2, to 1, where all restarts agree (Kim  (Kim & Park 2007, eq. 12) Park 2007)."""
+    """From 0, where every entry is 1/2, to 1, where all restarts agree (Kim & Park 2007, eq. 12)."""
     return float(4 * ((consensus - 0.5) ** 2).mean())
 
 

@@ -1,8 +1,9 @@
 """Cross-validation: how well a factorization of one part of V predicts the rest of it.
 
-Both functions return the mean divergence of an entry that was held out, for each rank and fold, with shape (ranks,
-folds). A model that says zero where there is something is infinitely wrong for beta <= 1, though only little is wrong
-with it; so one part in twenty of each prediction is that of the best model of rank one.
+Both functions deal V into folds and return what a rank loses: a function of the rank whose value is the mean
+divergence of an entry that was held out, one number a fold. A model that says zero where there is something is
+infinitely wrong for beta <= 1, though only little is wrong with it; so one part in twenty of each prediction is that of
+the best model of rank one, which is found once for each fold.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     import numpy as np
 
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.result import Result
+
+    Vector = np.ndarray[Any, Any]
+    Losses = Callable[[int], Vector]
 
 SHORT = 60  # iterations of each start, of which the best goes on
 RANK_ONE_SHARE = 0.05  # calibrated on planted ranks, see docs/choosing-the-rank.md
@@ -27,7 +31,6 @@ RANK_ONE_SHARE = 0.05  # calibrated on planted ranks, see docs/choosing-the-rank
 
 def speckled(
     V: Array,
-    ranks: Sequence[int],
     *,
     weights: Array | None,
     n_folds: int,
@@ -35,30 +38,35 @@ def speckled(
     seed: int,
     options: dict[str, Any],
     xp: Namespace,
-) -> np.ndarray[Any, Any]:
+) -> Losses:
     """Hold out entries here and there, each in one fold (Wold 1978; for NMF, Kanagal & Sindhwani 2010)."""
     import numpy as np
 
     rng = np.random.default_rng([seed, 0])
     fold_of = rng.permutation(np.arange(V.shape[0] * V.shape[1]) % n_folds).reshape(tuple(V.shape))
-    loss = np.empty((len(ranks), n_folds))
-    for fold in range(n_folds):
+
+    def split(fold: int) -> tuple[Array, Array]:
+        """The weights of the entries that are seen, and of those that are held out."""
         out = _compat.from_host((fold_of == fold).astype(float), xp=xp, dtype=V.dtype, device=_compat.device(V))
-        seen = 1 - out
-        if weights is not None:
-            seen, out = seen * weights, out * weights
-        simple = nmf(V, 1, weights=seen, random_state=0, **options)
-        for i, rank in enumerate(ranks):
-            rng = np.random.default_rng([seed, 1, rank, fold])
-            found = _best_of(starts, V, rank, weights=seen, rng=rng, options=options)
-            model = _mixed((found.W, found.H), (simple.W, simple.H), xp=xp)
-            loss[i, fold] = _mean_divergence(V, model, out, beta=found.beta, xp=xp)
-    return loss
+        return (1 - out, out) if weights is None else ((1 - out) * weights, out * weights)
+
+    def simple(fold: int) -> Result:
+        return nmf(V, 1, weights=split(fold)[0], random_state=0, **options)
+
+    simplest = [simple(fold) for fold in range(n_folds)]
+
+    def loss(rank: int, fold: int) -> float:
+        seen, out = split(fold)
+        rng = np.random.default_rng([seed, 1, rank, fold])
+        found = _best_of(starts, V, rank, weights=seen, rng=rng, options=options)
+        model = _mixed((found.W, found.H), (simplest[fold].W, simplest[fold].H), xp=xp)
+        return _mean_divergence(V, model, out, beta=found.beta, xp=xp)
+
+    return lambda rank: np.asarray([loss(rank, fold) for fold in range(n_folds)])
 
 
 def bi_cross(
     V: Array,
-    ranks: Sequence[int],
     *,
     weights: Array | None,
     n_folds: int,
@@ -66,7 +74,7 @@ def bi_cross(
     seed: int,
     options: dict[str, Any],
     xp: Namespace,
-) -> np.ndarray[Any, Any]:
+) -> Losses:
     """Hold out blocks of rows and columns (Owen & Perry 2009).
 
     With V cut into the blocks A and B above, C and D below, D is factorized into W H; the rows of B are placed on H
@@ -77,25 +85,31 @@ def bi_cross(
 
     rng = np.random.default_rng([seed, 0])
     row_fold, column_fold = (rng.permutation(np.arange(length) % n_folds) for length in V.shape)
-    loss = np.empty((len(ranks), n_folds))
-    for fold in range(n_folds):
+
+    def blocks(x: Array | None, fold: int) -> list[Array | None]:
+        """A, B, C and D."""
         rows, columns = row_fold == fold, column_fold == fold
-        A, B = (_block(V, rows, j, xp=xp) for j in (columns, ~columns))
-        C, D = (_block(V, ~rows, j, xp=xp) for j in (columns, ~columns))
-        a, b = (None if weights is None else _block(weights, rows, j, xp=xp) for j in (columns, ~columns))
-        c, d = (None if weights is None else _block(weights, ~rows, j, xp=xp) for j in (columns, ~columns))
-        models: dict[int, tuple[Array, Array]] = {}
-        for rank in dict.fromkeys((1, *ranks)):
-            start = np.random.default_rng([seed, 1, rank, fold])
-            found = _best_of(starts, D, rank, weights=d, rng=start, options=options)
-            W = transform(B, found.H, weights=b, **options).W
-            flipped = (xp.matrix_transpose(x) for x in (C, found.W))
-            H = transform(*flipped, weights=None if c is None else xp.matrix_transpose(c), **options).W
-            models[rank] = W, xp.matrix_transpose(H)
-        for i, rank in enumerate(ranks):
-            model = _mixed(models[rank], models[1], xp=xp)
-            loss[i, fold] = _mean_divergence(A, model, a, beta=found.beta, xp=xp)
-    return loss
+        return [None if x is None else _block(x, i, j, xp=xp) for i in (rows, ~rows) for j in (columns, ~columns)]
+
+    def model(rank: int, fold: int) -> tuple[Array, Array]:
+        """The factors that predict A."""
+        _, B, C, D = (x for x in blocks(V, fold) if x is not None)
+        _, b, c, d = blocks(weights, fold)
+        rng = np.random.default_rng([seed, 1, rank, fold])
+        found = _best_of(starts, D, rank, weights=d, rng=rng, options=options)
+        W = transform(B, found.H, weights=b, **options).W
+        flipped = (xp.matrix_transpose(x) for x in (C, found.W))
+        H = transform(*flipped, weights=None if c is None else xp.matrix_transpose(c), **options).W
+        return W, xp.matrix_transpose(H)
+
+    simplest = [model(1, fold) for fold in range(n_folds)]
+
+    def loss(rank: int, fold: int) -> float:
+        mixed = _mixed(simplest[fold] if rank == 1 else model(rank, fold), simplest[fold], xp=xp)
+        A = _block(V, row_fold == fold, column_fold == fold, xp=xp)
+        return _mean_divergence(A, mixed, blocks(weights, fold)[0], beta=options["beta_loss"], xp=xp)
+
+    return lambda rank: np.asarray([loss(rank, fold) for fold in range(n_folds)])
 
 
 def _best_of(

@@ -1,4 +1,4 @@
-"""Consensus factors: the components that many restarts agree on (cNMF; Kotliar et al. 2019, eLife 8:e43803).
+"""Consensus factors: the components that many restarts agree on (cNMF; Kotliar et al. 2019, eLife 8:e43803, Methods).
 
 The components are compared, grouped and averaged by NumPy and SciPy on the host; V is met by `nmf` and `transform`
 only.
@@ -6,8 +6,8 @@ only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.factorization import nmf, transform
@@ -31,18 +31,24 @@ class ConsensusFactors:
     Attributes
     ----------
     result : Result
-        H holds the consensus components, each with sum 1, and W the loadings that `transform` finds on them.
+        H holds the consensus components, each with sum 1, and W the loadings that `transform` finds on them. Those that
+        make up most of V's rows come first.
     labels : numpy.ndarray, shape (n_restarts, r)
         The consensus component, a row of ``result.H``, to which each component of each restart contributed; -1 where
         it was dropped as an outlier.
     distances : numpy.ndarray, shape (n_restarts, r)
         Mean Euclidean distance from each component, scaled to length 1, to its nearest neighbours, by which outliers
         are told: 0 where all restarts agree, at most the root of 2.
+    silhouette : float
+        How well the groups of components are apart: the mean silhouette of those that were not dropped (Rousseeuw
+        1987), at most 1. With ``max_distance=2``, which drops none, it is the stability by which cNMF's users choose a
+        rank.
     """
 
     result: Result
     labels: Matrix
     distances: Matrix
+    silhouette: float
 
 
 def consensus_factors(
@@ -50,12 +56,12 @@ def consensus_factors(
     n_components: int,
     /,
     *,
-    n_restarts: int = 50,
+    n_restarts: int = 100,
     max_distance: float = 0.5,
     beta_loss: float | str = "frobenius",
     solver: str = "auto",
     weights: Array | None = None,
-    max_iter: int = 400,
+    max_iter: int = 1000,
     tol: float = 1e-4,
     random_state: Any = None,
 ) -> ConsensusFactors:
@@ -67,11 +73,11 @@ def consensus_factors(
         A non-negative matrix, as for `nmf`.
     n_components : int
         Rank r.
-    n_restarts : int, default 50
+    n_restarts : int, default 100
         Random starts, at least 2.
     max_distance : float, default 0.5
-        A component is dropped where its mean distance to the 0.3 `n_restarts` components next to it is larger. The
-        distances are those of rows of H of length 1; the root of 2 or more keeps all.
+        A component is dropped where its mean distance to the 0.3 `n_restarts` components next to it is not below this.
+        The distances are those of rows of H of length 1, so 2 keeps all.
     beta_loss, solver, weights, max_iter, tol, random_state : optional
         As for `nmf`.
 
@@ -89,8 +95,8 @@ def consensus_factors(
 
     Notes
     -----
-    cNMF groups by k-means from random starts; here it is Ward's method, which decreases the same sum of squares and
-    has no start to depend on.
+    The defaults and the steps are those of cNMF 1.7, but that cNMF groups by k-means from random starts; here it is
+    Ward's method, which decreases the same sum of squares and has no start to depend on.
 
     Examples
     --------
@@ -102,20 +108,44 @@ def consensus_factors(
     >>> found.result.W.shape, found.result.H.shape, int((found.labels < 0).sum())
     ((60, 3), (3, 40), 0)
     """
+    import numpy as np
+
     n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
     max_distance = check_non_negative("max_distance", max_distance)
     options: dict[str, Any] = {"beta_loss": beta_loss, "solver": solver, "max_iter": max_iter, "tol": tol}
     options["weights"] = weights
     best: Any = nmf(V, n_components, n_restarts=n_restarts, keep_restarts=True, random_state=random_state, **options)
     H = best.restarts.H
-    components, labels, distances = merge(_compat.to_host(H), max_distance=max_distance)
+    merged = merge(_compat.to_host(H), max_distance=max_distance)
     xp = _compat.array_namespace(H)
-    merged = _compat.from_host(components, xp=xp, dtype=H.dtype, device=_compat.device(H))
-    return ConsensusFactors(transform(V, merged, **options), labels, distances)
+    components = _compat.from_host(merged.components, xp=xp, dtype=H.dtype, device=_compat.device(H))
+    result = transform(V, components, **options)
+    order = _by_share(_compat.to_host(result.W))
+    indices = _compat.from_host(order, xp=xp, dtype=xp.int64, device=_compat.device(H))
+    W, H = xp.take(result.W, indices, axis=1), xp.take(result.H, indices, axis=0)
+    labels = np.where(merged.labels < 0, -1, np.argsort(order)[merged.labels])
+    return ConsensusFactors(replace(result, W=W, H=H), labels, merged.distances, merged.silhouette)
 
 
-def merge(H: Matrix, *, max_distance: float) -> tuple[Matrix, Matrix, Matrix]:
-    """Consensus components (r, n), labels and distances (restarts, r) from the components of all restarts."""
+def _by_share(W: Matrix) -> Matrix:
+    """The components in falling order of their shares in V's rows, summed over the rows."""
+    import numpy as np
+
+    shares = W / np.maximum(W.sum(axis=1, keepdims=True), np.finfo(W.dtype).tiny)
+    return np.argsort(-shares.sum(axis=0), kind="stable")
+
+
+class Merged(NamedTuple):
+    """Consensus components (r, n), and labels and distances (restarts, r) of those of all restarts."""
+
+    components: Matrix
+    labels: Matrix
+    distances: Matrix
+    silhouette: float
+
+
+def merge(H: Matrix, *, max_distance: float) -> Merged:
+    """Group the components of all restarts (restarts, r, n), without the outliers, and take the medians."""
     import numpy as np
 
     try:
@@ -127,9 +157,10 @@ def merge(H: Matrix, *, max_distance: float) -> tuple[Matrix, Matrix, Matrix]:
     restarts, r, n = H.shape
     flat = H.reshape(-1, n).astype(float)
     flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-    apart = np.sort(squareform(pdist(flat)), axis=1)
-    distances = apart[:, 1 : 1 + max(1, int(NEIGHBOURS * restarts))].mean(axis=1)
-    kept = distances <= max_distance
+    apart = squareform(pdist(flat))
+    nearest = np.sort(apart, axis=1)[:, 1 : 1 + max(1, int(NEIGHBOURS * restarts))]
+    distances = nearest.mean(axis=1)
+    kept = distances < max_distance
     if np.count_nonzero(kept) < max(r, 2):
         msg = f"`max_distance` must keep at least {max(r, 2)} components, got {max_distance}, which keeps {kept.sum()}"
         raise ValueError(msg)
@@ -141,4 +172,26 @@ def merge(H: Matrix, *, max_distance: float) -> tuple[Matrix, Matrix, Matrix]:
     labels[kept] = groups
     components = np.stack([np.median(flat[labels == k], axis=0) for k in range(r)])
     components /= components.sum(axis=1, keepdims=True)
-    return components, labels.reshape(restarts, r), distances.reshape(restarts, r)
+    silhouette = mean_silhouette(apart[np.ix_(kept, kept)], groups)
+    return Merged(components, labels.reshape(restarts, r), distances.reshape(restarts, r), silhouette)
+
+
+def mean_silhouette(apart: Matrix, groups: Matrix) -> float:
+    """(b - a) / max(a, b), with a the mean distance within a point's group and b that to the next one (Rousseeuw 1987).
+
+    A point alone in its group counts as 0; where there is one group only, it is 1.
+    """
+    import numpy as np
+
+    points, r = np.arange(len(groups)), int(groups.max()) + 1
+    if r == 1:
+        return 1.0
+    members = np.eye(r)[groups]
+    sizes = members.sum(axis=0)
+    sums = apart @ members
+    within = sums[points, groups] / np.maximum(sizes[groups] - 1, 1)
+    means = sums / sizes
+    means[points, groups] = np.inf
+    between = means.min(axis=1)
+    score = (between - within) / np.maximum(np.maximum(within, between), np.finfo(float).tiny)
+    return float(np.where(sizes[groups] > 1, score, 0.0).mean())

@@ -19,13 +19,14 @@ class RankSelection:
     ----------
     rank : int
         The recommended rank.
-    rule : {"held-out", "bi-cross-validation", "cophenetic", "stability"}
+    rule : {"held-out", "bi-cross-validation", "relevance", "cophenetic", "stability"}
         The rule that recommends it.
     doubts : tuple of str
         What makes the evidence for it weak; empty where nothing does.
     table : dict of str to numpy.ndarray
         Columns of one length, which ``pandas.DataFrame(selection.table)`` takes as they are: "rank"; "divergence",
         that of the best restart; "cophenetic", "dispersion", "matched" and "amari", the agreement of the restarts;
+        "relevance", in row k that of component k of the largest rank, in falling order, 0 where it is not needed;
         and with a rule that predicts "loss", the mean divergence of an entry that was held out, and "loss_error", its
         standard error.
     consensus : dict of int to numpy.ndarray
@@ -55,8 +56,8 @@ class RankSelection:
         return f"RankSelection(rank={self.rank}, rule={self.rule!r}, weak={self.weak})"
 
     def __str__(self) -> str:
-        lines = ["".join(f"{name:>12}" for name in self.table)]
-        lines += ["".join(f"{x:>12.6g}" for x in row) for row in zip(*self.table.values(), strict=True)]
+        lines = ["".join(f"{name:>13}" for name in self.table)]
+        lines += ["".join(f"{x:>13.6g}" for x in row) for row in zip(*self.table.values(), strict=True)]
         verdict = f"Recommended: rank {self.rank}, by the rule {self.rule!r}."
         if self.doubts:
             verdict += f" The evidence is weak: {'; '.join(self.doubts)}."

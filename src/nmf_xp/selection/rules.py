@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 ERRORS_TO_WIN = 1.0  # standard errors by which a larger rank must predict better
 ERRORS_TO_BE_SURE = 2.0  # and for which that is no weak evidence
+RELEVANT = 0.1  # the relevance of a component that is needed; that of others tends to 0
+SLIGHT = 0.5  # of the first component's relevance, below which one may be there for the noise
 FALL = 0.01  # of the cophenetic correlation or rise of the Amari distance that is clear
 
 
@@ -38,6 +40,22 @@ def by_prediction(ranks: Sequence[int], loss: Column, *, rule: str) -> Recommend
     if best != chosen:
         doubts.append(f"rank {ranks[best]} predicts better, by less than the error of the comparison")
     return Recommendation(ranks[chosen], rule, tuple(doubts))
+
+
+def by_relevance(ranks: Sequence[int], relevance: Column) -> Recommendation:
+    """The number of relevant components, K_eff of Tan & Fevotte (2013), or the rank that is nearest to it.
+
+    `relevance` holds that of each component of the largest rank, in falling order.
+    """
+    needed = int((relevance > RELEVANT).sum())
+    chosen = min(range(len(ranks)), key=lambda i: abs(ranks[i] - needed))
+    doubts = _edges(ranks, chosen)
+    if ranks[chosen] != needed:
+        doubts.append(f"{needed} components are relevant, and this rank is the nearest to it")
+    slight = int((relevance[:needed] < SLIGHT * relevance[0]).sum())
+    if slight:
+        doubts.append(f"{slight} of them {'is' if slight == 1 else 'are'} much less relevant than the first")
+    return Recommendation(ranks[chosen], "relevance", tuple(doubts))
 
 
 def by_cophenetic(ranks: Sequence[int], correlation: Column) -> Recommendation:

@@ -48,7 +48,8 @@ def amari_distance(similarity: Matrix) -> float:
     1 - (sum of the largest entries of the columns + those of the rows) / 2k.
     """
     k = len(similarity)
-    return float(1 - (similarity.max(axis=0).sum() + similarity.max(axis=1).sum()) / (2 * k))
+    # Rounding makes cosines of 1 a little larger.
+    return max(0.0, float(1 - (similarity.max(axis=0).sum() + similarity.max(axis=1).sum()) / (2 * k)))
 
 
 def _cosines(components: Array, *, xp: Namespace) -> Matrix:

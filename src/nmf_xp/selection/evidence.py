@@ -1,0 +1,144 @@
+"""What is known of one rank, which depends on no other rank, and how it is kept on the disk.
+
+The file is one of `nmf_xp.checkpoint`: whole or not there, the last two kept, and refused where V or an option differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import nmf_xp
+from nmf_xp import _compat
+from nmf_xp.checkpoint import identity, storage
+from nmf_xp.factorization import nmf
+from nmf_xp.result import Result, Status
+from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion
+from nmf_xp.selection.stability import stability
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from nmf_xp._typing import Array
+    from nmf_xp.posing import Posed
+    from nmf_xp.selection.held_out import Losses
+
+    Matrix = np.ndarray[Any, Any]
+
+NUMBERS = ("divergence", "objective", "kkt_residual", "n_iter", "solver", "beta")
+
+
+class Evidence(NamedTuple):
+    """What several restarts of one rank show."""
+
+    best: Result
+    row: dict[str, float]  # of the table
+    consensus: Matrix
+    loss: Matrix  # on what was held out, one number a fold; none without cross-validation
+
+
+def gather(
+    V: Array,
+    rank: int,
+    *,
+    weights: Array | None,
+    n_restarts: int,
+    options: dict[str, Any],
+    losses: Losses | None,
+    seed: int,
+) -> Evidence:
+    """Factorize V from several starts, and parts of it where that is asked for."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 2, rank])
+    best = nmf(V, rank, weights=weights, n_restarts=n_restarts, keep_restarts=True, random_state=rng, **options)
+    assert best.restarts is not None
+    W, H = best.restarts.W, best.restarts.H
+    xp = _compat.array_namespace(W)
+    loadings = H * xp.matrix_transpose(xp.sum(W, axis=-2, keepdims=True))
+    consensus = consensus_matrix(_compat.to_host(xp.argmax(loadings, axis=-2)))
+    agreement = stability(W, H, xp=xp)
+    row = {
+        "rank": rank,
+        "divergence": best.divergence,
+        "cophenetic": cophenetic_correlation(consensus),
+        "dispersion": dispersion(consensus),
+        "matched": agreement.matched,
+        "amari": agreement.amari,
+    }
+    best = dataclasses.replace(best, restarts=None)
+    return Evidence(best, row, consensus, np.empty(0) if losses is None else losses(rank))
+
+
+class Kept:
+    """The evidence of the ranks that are finished, on the disk where a path is given."""
+
+    def __init__(self, path: Path | None, posed: Posed, options: dict[str, Any], seed: int) -> None:
+        """Take up what stands at the path; it must be of this V and these options.
+
+        `options` are those by the names that the user knows. `seed` is drawn for this run; where the user gave none,
+        that of the run in the file takes its place.
+        """
+        self.seed = seed
+        self._path = path
+        self._lock = threading.Lock()
+        self._evidence: dict[int, Evidence] = {}
+        if path is None:
+            return
+        described = {"function": "select_rank", **options, **identity.of_data(posed)}
+        header = {"nmf_xp": nmf_xp.__version__, "options": described, "contents": identity.contents(posed, None)}
+        stored = storage.last(path)
+        if stored is not None:
+            identity.refuse_another(path, stored.header, header)
+            self.seed = stored.header["seed"]
+            ranks: dict[str, Any] = stored.header["ranks"]
+            self._evidence = {int(rank): _restored(rank, ranks[rank], stored.arrays, posed) for rank in ranks}
+        storage.check_writable(path)
+        self._header = {**header, "seed": self.seed}
+
+    def __contains__(self, rank: int) -> bool:
+        return rank in self._evidence
+
+    def __getitem__(self, rank: int) -> Evidence:
+        return self._evidence[rank]
+
+    def keep(self, rank: int, evidence: Evidence) -> None:
+        """Hold on to the evidence of one more rank; threads may do so at the same time."""
+        with self._lock:
+            self._evidence[rank] = evidence
+            if self._path is None:
+                return
+            arrays: dict[str, Matrix] = {}
+            ranks: dict[str, Any] = {}
+            for k, (best, row, consensus, loss) in sorted(self._evidence.items()):
+                factors = {"W": _compat.to_host(best.W), "H": _compat.to_host(best.H)}
+                held = {**factors, "consensus": consensus, "loss": loss}
+                arrays |= {f"{k}.{name}": x for name, x in held.items()}
+                numbers = {name: getattr(best, name) for name in NUMBERS}
+                ranks[str(k)] = {**numbers, "history": best.history, "status": best.status.name, "row": row}
+            at = f"with rank {', '.join(ranks)}"
+            storage.write(self._path, storage.Stored({**self._header, "at": at, "ranks": ranks}, arrays))
+
+
+def _restored(rank: str, numbers: dict[str, Any], arrays: dict[str, Matrix], posed: Posed) -> Evidence:
+    """The evidence that was kept, with factors like V."""
+    V, xp = posed.values, posed.xp
+    W, H = (
+        _compat.from_host(arrays[f"{rank}.{name}"], xp=xp, dtype=V.dtype, device=_compat.device(V)) for name in "WH"
+    )
+    best = Result(
+        W=W,
+        H=H,
+        solver=numbers["solver"],
+        beta=numbers["beta"],
+        _divergence=numbers["divergence"],
+        _objective=numbers["objective"],
+        _history=tuple(numbers["history"]),
+        _n_iter=numbers["n_iter"],
+        _status=Status[numbers["status"]].value,
+        _kkt_residual=numbers["kkt_residual"],
+    )
+    return Evidence(best, numbers["row"], arrays[f"{rank}.consensus"], arrays[f"{rank}.loss"])
