@@ -56,7 +56,8 @@ svg { display: block; }
 .bar { width: 100%; height: 0.8rem; margin-top: 0.25rem; }
 .bar rect { fill: var(--accent); }
 .share { height: 0.3rem; background: var(--edge); }
-.panels { margin-top: 1.25rem; display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: 1rem; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: 1rem;
+  margin-top: 1.25rem; }
 figure { margin: 0 0 1rem; min-width: 0; }
 .panels img { display: block; width: 100%; height: 17rem; border: 1px solid var(--edge); }
 .scale { display: flex; align-items: center; gap: 0.5rem; }

@@ -42,8 +42,8 @@ def summary(stored: Stored, title: str) -> str:
     n_iter = stored.number("n_iter")
     if n_iter is not None:
         tiles["iterations"] = f"{n_iter:.0f}"
-    ended = stored.texts.get("status")
-    if ended is not None:
+    ended = stored.texts.get("status", "")
+    if ended:
         tiles["ended"] = ended.lower().replace("_", " ")
     boxes = "".join(
         f'<div class="tile"><span class="quiet small">{k}</span><b>{name(v)}</b></div>' for k, v in tiles.items()
@@ -79,9 +79,9 @@ def convergence(stored: Stored) -> str:
     parts = ["<h2>Convergence</h2>"]
     if len(history) > 1:
         every, n_iter = stored.number("check_every"), stored.number("n_iter")
-        known = every is not None and n_iter is not None
-        x = [min(i * every, n_iter) if known else float(i) for i in range(len(history))]  # type: ignore[operator, type-var]
-        label = "iteration" if known else "check (0 is the start)"
+        x, label = [float(i) for i in range(len(history))], "check (0 is the start)"
+        if every is not None and n_iter is not None:
+            x, label = [min(i * every, n_iter) for i in x], "iteration"
         log = falls_far(history)
         chart = charts.line_chart(x, history, x_label=label, y_label="objective", log=log)
         axis = " The vertical axis is logarithmic." if log else ""
