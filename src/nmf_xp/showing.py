@@ -64,7 +64,7 @@ def notebook(result: Result) -> str:
             f'<div style="margin-left:1em">{sparkline(history, label, log=falls_far(history))}'
             '<div style="opacity:0.75">objective</div></div>'
         )
-    table = f'<table style="border:none;margin:0"><tbody>{lines}</tbody></table>'
+    table = f'<table style="border:none;margin:0;color:inherit"><tbody>{lines}</tbody></table>'
     return f'<div style="display:flex;flex-wrap:wrap;align-items:flex-end">{table}{chart}</div>'
 
 
