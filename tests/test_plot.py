@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,12 @@ def lightness(colours: Any) -> Any:
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)[:, :3]
     y = linear @ [0.2126, 0.7152, 0.0722]
     return np.where(y > 216 / 24389, 116 * np.cbrt(y) - 16, y * 24389 / 27)
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r'plots need matplotlib: pip install "nmf_xp\[plot\]"'):
+        plot.spectra(np.eye(3))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import nmf_xp
-from nmf_xp.cli import main
+from nmf_xp.cli import fit, main
 from nmf_xp.report import charts, images
 
 HOSTILE = [
@@ -252,6 +252,21 @@ def test_a_file_of_an_earlier_version_shows_what_it_has(
     assert not [a for tag, a in parsed.tags if tag == "img"]
     assert main(["report", f"new.{suffix}"]) == 0
     assert "explained" in Path("new.report.html").read_text(encoding="utf-8")
+
+
+def test_factors_are_written_though_there_is_no_memory_for_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overview(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fit, "overview", overview)
+    np.save("V.npy", np.ones((4, 3)))
+    assert main(["fit", "V.npy", "-k", "1"]) == 0
+    assert capsys.readouterr().err == "nmf-xp: warning: V is left out of the output: out of memory\n"
+    assert main(["report", "V.factors.npz"]) == 0
+    assert "explained" not in Parsed(Path("V.report.html").read_text(encoding="utf-8")).table()
 
 
 def test_a_file_that_is_no_result_is_one_line_and_nothing_is_written(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Cells = np.ndarray[Any, Any]
 
-BATCH = 2**22  # numbers in a product of V with the columns' cells
+BATCH = 2**22  # numbers of V in rows that are taken together
 
 
 class Overview(NamedTuple):
@@ -105,8 +105,8 @@ def _sums(
     """Sums over cells of V, of its weights and of WH, some rows of cells at a time."""
     import numpy as np
 
-    m, columns = data.shape[0], onto.shape[0]
-    cells = max(1, (len(edges) - 1) * BATCH // (m * columns))  # rows of cells in a batch
+    m, n = data.shape
+    cells = max(1, (len(edges) - 1) * BATCH // (m * n))  # rows of cells in a batch
     for first in range(0, len(edges) - 1, cells):
         bounds = edges[first : first + cells + 1]
         start, stop = bounds[0], bounds[-1]

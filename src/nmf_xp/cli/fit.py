@@ -16,7 +16,7 @@ from nmf_xp import CheckpointError, _compat, showing
 from nmf_xp.checkpoint import SUFFIXES, position
 from nmf_xp.cli.environment import environment
 from nmf_xp.cli.placement import BACKENDS, Place, describe
-from nmf_xp.cli.terminal import say
+from nmf_xp.cli.terminal import complain, say
 from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.init import INITS
 from nmf_xp.overview import overview
@@ -221,7 +221,11 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 def _overview(V: Any, result: Result, chosen: dict[str, Any]) -> dict[str, Any]:
     """What a report draws of V: its means over cells, those of the model, and a divergence to compare with."""
     said = {name: chosen[name] for name in ("weights", "missing", "absent") if name in chosen}
-    seen = overview(V, result.W, result.H, beta=result.beta, limit=CELLS, **said)
+    try:
+        seen = overview(V, result.W, result.H, beta=result.beta, limit=CELLS, **said)
+    except (MemoryError, RuntimeError) as error:  # the latter of torch and JAX; the factors are not lost for a picture
+        complain(f"nmf-xp: warning: V is left out of the output: {' '.join(str(error).split()) or 'out of memory'}")
+        return {}
     cells = {"data_cells": seen.data, "model_cells": seen.model, "residual_cells": seen.residual}
     return {**{name: array.astype("float32") for name, array in cells.items()}, "reference": seen.reference}
 
