@@ -18,16 +18,16 @@ SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 # A module imports only from those above its own, or from its own group. Imports for the type checker do not count.
 LAYERS = [
     ["_typing", "_compat", "_threads", "_kernels", "_layout", "files"],
-    ["validation", "problem", "result"],
+    ["validation", "problem", "result", "showing"],
     ["data"],
     ["divergences", "updates"],
     ["optimality"],
     ["solvers", "_control"],
     ["init", "posing", "checkpoint"],
-    ["factorization", "online"],
+    ["factorization", "online", "overview"],
     ["selection"],
     ["__init__"],
-    ["plot", "sharding", "sklearn", "testing"],
+    ["plot", "report", "sharding", "sklearn", "testing"],
     ["cli", "__main__"],
 ]
 # What may know which array library it has.

@@ -267,7 +267,7 @@ def test_an_output_that_cannot_be_written_is_found_before_the_run(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-    for words in (["fit", "V.npy", "-k", "2"], ["demo"]):
+    for words in (["fit", "V.npy", "-k", "2"], ["report", "V.npz"], ["demo"]):
         assert main(words) == 2
         captured = capsys.readouterr()
         assert re.fullmatch(r"nmf-xp: error: \S+: cannot be written: Permission denied\n", captured.err)

@@ -41,6 +41,7 @@ def test_the_code_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.
         "conformance",
         "coming-from-scikit-learn",
         "many-devices",
+        "seeing-the-result",
     )
     pages = ("README.md", *(f"docs/{name}.md" for name in names))
     for page in pages:

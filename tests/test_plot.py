@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from nmf_xp import nmf, plot, select_rank
+from nmf_xp.plot import style
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 matplotlib.use("agg")
@@ -51,6 +53,18 @@ def test_convergence_without_the_history_of_one_matrix_says_so(axes: Any) -> Non
     plot.convergence(stack[1], ax=axes)
 
 
+def test_runs_on_one_axes_are_told_apart_without_their_hue(axes: Any) -> None:
+    V = np.random.default_rng(0).random((9, 6))
+    for solver in ("cd", "mu", "mm"):
+        plot.convergence(nmf(V, 2, solver=solver, random_state=0, n_restarts=2), label=solver, ax=axes)
+    runs = [line for line in axes.lines if line.get_label() in ("cd", "mu", "mm")]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["cd", "mu", "mm"]
+    for looks in ({line.get_marker() for line in runs}, {line.get_linestyle() for line in runs}):
+        assert len(looks) == 3
+    assert len(axes.lines) == 9  # each with its restarts behind it
+    assert all(line.get_zorder() > other.get_zorder() for line in runs for other in axes.lines if other not in runs)
+
+
 def test_components_are_images_side_by_side_each_on_its_own_scale(axes: Any) -> None:
     H = np.arange(1.0, 43.0).reshape(7, 6)
     assert plot.components(H, (2, 3), ax=axes) is axes
@@ -88,6 +102,107 @@ def test_components_that_cannot_be_drawn_are_refused(axes: Any) -> None:
         plot.components(np.ones((2, 6)), (2, 3), columns=0, ax=axes)
 
 
+def test_spectra_stand_one_above_the_other(axes: Any) -> None:
+    H = np.asarray([[1.0, 2.0, 4.0], [6.0, 0.0, 3.0]])
+    assert plot.spectra(H, [400, 500, 700], names=["a", "b"], ax=axes) is axes
+    for line, row, base in zip(axes.lines, H, (1, 0), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [400, 500, 700])
+        np.testing.assert_allclose(line.get_ydata(), base + 0.85 * row / row.max())
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
+    assert axes.get_yticks().tolist() == [1, 0]
+    with pytest.raises(
+        ValueError, match=r"`x` must have shape \(3,\), one position for each column of `H`, got \(2,\)"
+    ):
+        plot.spectra(H, [1, 2], ax=axes)
+    with pytest.raises(ValueError, match="`names` must hold 2, one for each component, got 1"):
+        plot.spectra(H, names=["a"], ax=axes)
+
+
+def test_top_features_are_the_largest_entries_in_order() -> None:
+    H = np.asarray([[1.0, 3.0, 2.0, 0.0], [0.0, 0.0, 0.0, 5.0], [4.0, 4.0, 1.0, 2.0]])
+    panels = plot.top_features(H, ["a", "b", "$c$", "d" * 40], n_top=2, columns=2)
+    assert panels.shape == (3,)
+    for panel, lengths, names in zip(
+        panels, ([3, 2], [5, 0], [4, 4]), (["b", r"\$c\$"], ["d" * 23 + "…", "a"], ["a", "b"]), strict=True
+    ):
+        assert [bar.get_width() for bar in panel.patches] == lengths
+        assert [text.get_text() for text in panel.get_yticklabels()] == names
+    assert panels[0].yaxis_inverted()  # the longest at the top
+    panels[0].figure.canvas.draw()  # a dollar begins no mathematics
+    pyplot().close(panels[0].figure)
+    figure, given = pyplot().subplots(1, 3)
+    assert plot.top_features(H, n_top=9, ax=given).tolist() == given.tolist()
+    assert [text.get_text() for text in given[0].get_yticklabels()] == ["1", "2", "0", "3"]
+    with pytest.raises(ValueError, match="`ax` must hold 3 axes, got 1"):
+        plot.top_features(H, ax=given[0])
+    with pytest.raises(ValueError, match="`names` must hold 4, one for each column of `H`, got 1"):
+        plot.top_features(H, ["a"], ax=given)
+    with pytest.raises(ValueError, match="`n_top` must be at least 1, got 0"):
+        plot.top_features(H, n_top=0, ax=given)
+    pyplot().close(figure)
+
+
+def test_the_model_is_drawn_beside_the_data_and_their_difference() -> None:
+    V = np.random.default_rng(0).poisson(3.0, (9, 6)) + 0.0
+    V[2, 4] = np.nan
+    result = nmf(V, 2, random_state=0, missing="nan")
+    panels = plot.reconstruction(V, result, missing="nan")
+    WH = result.W @ result.H
+    for panel, expected in zip(panels, (V, WH, V - WH), strict=True):
+        np.testing.assert_allclose(np.asarray(panel.images[0].get_array().filled(np.nan)), expected)
+        assert panel.images[0].get_extent() == [0, 6, 9, 0]
+    assert panels[0].images[0].get_clim() == panels[1].images[0].get_clim()
+    low, high = panels[2].images[0].get_clim()
+    assert low == -high < 0
+    with pytest.raises(ValueError, match="`ax` must hold 3 axes, got 1"):
+        plot.reconstruction(V, result, missing="nan", ax=panels[0])
+    pyplot().close(panels[0].figure)
+
+
+@pytest.mark.parametrize("library", ["jax", "torch", "sparse torch", "scipy"])
+def test_every_picture_takes_the_arrays_of_any_library(library: str) -> None:
+    name = library.removeprefix("sparse ")
+    module = pytest.importorskip({"jax": "jax.numpy", "scipy": "scipy.sparse"}.get(name, name))
+    V = np.random.default_rng(0).poisson(2.0, (9, 6)) + 0.0
+    given = module.csr_array(V) if name == "scipy" else module.asarray(V)
+    given = given.to_sparse_coo() if library == "sparse torch" else given
+    result = nmf(given, 2, solver="mu", random_state=0)
+    drawn = [
+        plot.convergence(result),
+        plot.components(result.H, (2, 3)),
+        plot.spectra(result.H),
+        *plot.top_features(result.H),
+        *plot.reconstruction(given, result),
+    ]
+    np.testing.assert_allclose(np.asarray(drawn[-3].images[0].get_array()), V)
+    pyplot().close("all")
+
+
+def test_the_shades_are_of_even_steps_and_the_differences_of_two_hues_that_all_can_tell() -> None:
+    grey = lightness(matplotlib.colormaps[style.MAGNITUDE](np.linspace(0, 1, 11)))
+    np.testing.assert_allclose(np.diff(grey), -10, atol=2.5)
+    ramp = lightness(matplotlib.colormaps[style.DIFFERENCE](np.linspace(0, 1, 11)))
+    assert np.all(np.diff(ramp[:6]) > 0)
+    assert np.all(np.diff(ramp[5:]) < 0)
+    # Purple and orange differ in blue, which the usual kinds of colour blindness leave alone.
+    quarter = matplotlib.colormaps[style.DIFFERENCE]([0.2, 0.8])[:, :3]
+    assert quarter[0, 2] - quarter[0, 0] > 0.1
+    assert quarter[1, 0] - quarter[1, 2] > 0.5
+
+
+def lightness(colours: Any) -> Any:
+    """CIE L* of sRGB colours."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)[:, :3]
+    y = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where(y > 216 / 24389, 116 * np.cbrt(y) - 16, y * 24389 / 27)
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r'plots need matplotlib: pip install "nmf_xp\[plot\]"'):
+        plot.spectra(np.eye(3))
+
+
 @pytest.fixture(scope="module")
 def selection() -> Any:
     V = np.random.default_rng(0).poisson(np.kron(np.eye(2), np.ones((8, 5))) * 20 + 1)
@@ -100,7 +215,8 @@ def test_ranks_draws_the_columns_of_the_table(selection: Any, axes: Any) -> None
     for line, name in zip(axes.lines[:3], ("cophenetic", "dispersion", "matched"), strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
         np.testing.assert_array_equal(line.get_ydata(), selection.table[name])
-    assert len({line.get_marker() for line in axes.lines[:3]}) == 3  # told apart without their hue
+    for looks in ({line.get_marker() for line in axes.lines[:3]}, {line.get_linestyle() for line in axes.lines[:3]}):
+        assert len(looks) == 3  # told apart without their hue
     assert axes.lines[3].get_xdata()[0] == selection.rank
     assert axes.lines[3].get_linestyle() == ("--" if selection.weak else "-")
     right = next(other for other in axes.figure.axes if other is not axes)

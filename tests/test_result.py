@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -48,6 +50,61 @@ def test_its_repr_says_how_it_ended(target: Target) -> None:
         "solver='cd')"
     )
     assert repr(result) == expected
+
+
+def test_printed_it_says_what_came_out(target: Target) -> None:
+    result = compiled.factorize(target, *(target.asarray(x, "float32") for x in noisy(7, 5, 3)), max_iter=20, tol=1e-9)
+    lines = dict(re.split("  +", line, maxsplit=1) for line in str(result).splitlines())
+    assert lines["matrix"] == "7 x 5"
+    assert lines["loss"] == "frobenius (beta 2)"
+    assert lines["ended"] == Status.MAX_ITER.message
+    assert lines["divergence"] == f"{result.divergence:.6g}"
+    assert "objective" not in lines  # it is the divergence where there is no penalty
+
+
+def test_printed_a_stack_and_restarts_say_how_many_they_are() -> None:
+    V = noisy(7, 5, 3).V
+    stack = nmf_xp.nmf(np.stack([V, 3 * V]), 2, alpha_W=0.1, random_state=0, max_iter=30, tol=0)
+    said = str(stack)
+    assert "2 matrices, each 7 x 5\n" in said
+    assert f"{min(stack.divergence):.6g} to {max(stack.divergence):.6g}" in said
+    assert f"{min(stack.objective):.6g} to {max(stack.objective):.6g}" in said
+    assert "2 MAX_ITER" in said
+    best = nmf_xp.nmf(V, 2, beta_loss=1.5, n_restarts=3, random_state=0)
+    assert str(best).endswith("restarts      the best of 3")
+    assert "beta 1.5" in str(best)
+    assert "3 matrices, each 7 x 5\n" in str(best.restarts)  # though their factors were not kept
+
+
+def test_in_a_compiled_function_it_shows_what_is_known_there() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    shown: list[Any] = []
+
+    def show(V: Any) -> Any:
+        result = nmf_xp.nmf(V, 2, random_state=0)
+        shown.extend([str(result), result._repr_html_()])
+        return result.W
+
+    jax.jit(show)(noisy(7, 5, 3).V)
+    assert shown == ["Result(W=(7, 2), H=(2, 5), dtype=float64, solver='cd')", None]
+
+
+def test_in_a_notebook_it_is_a_table_with_the_falling_objective() -> None:
+    result = nmf_xp.nmf(noisy(7, 5, 3).V, 2, random_state=0)
+    shown = result._repr_html_()
+    assert shown is not None
+    root = ET.fromstring(shown)  # also XML, so every tag is closed
+    found = {row[0].text: row[1].text for row in root.iter("tr")}
+    assert found == dict(re.split("  +", line, maxsplit=1) for line in str(result).splitlines())
+    (line,) = root.iter("polyline")
+    places = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+    assert len(places) == len(result.history)
+    heights = [y for _, y in places]
+    assert heights == sorted(heights)  # downwards on the screen
+    assert "http" not in shown
+    assert set(re.findall(r"color: *([^;\"]+)", shown)) == {"inherit"}  # the notebook's own, light or dark
+    assert "<svg" not in (nmf_xp.nmf(noisy(7, 5, 3).V, 2, tol=0)._repr_html_() or "")
+    assert "<svg" not in (nmf_xp.nmf(np.ones((2, 4, 3)), 1)._repr_html_() or "")
 
 
 @pytest.mark.parametrize("status", list(Status))

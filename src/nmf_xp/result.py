@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nmf_xp import _compat
+from nmf_xp import _compat, showing
 
 
 class Status(enum.Enum):
@@ -70,6 +70,8 @@ class Result:
     -----
     For a stack of matrices `divergence`, `objective`, `kkt_residual` and `n_iter` are NumPy arrays with one axis, and
     `status` and `history` tuples, member by member in C order; ``result[i]`` is one member of a stack with one axis.
+
+    ``print(result)`` says all of this in a few lines; a notebook shows them with the falling objective.
 
     A Result is a JAX pytree, so that a compiled function may return it. Inside that function the numbers are traced.
     """
@@ -145,6 +147,13 @@ class Result:
             f"Result({factors}, divergence={self.divergence:.6g}, n_iter={self.n_iter}, "
             f"status={self.status.name}, solver={self.solver!r})"
         )
+
+    def __str__(self) -> str:
+        return showing.text(showing.rows(self)) if _compat.is_readable(self._divergence) else repr(self)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; None, and with it the `repr`, where no number can be read."""
+        return showing.notebook(self) if _compat.is_readable(self._divergence) else None
 
 
 DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual", "restarts")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import importlib.util
+import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
-from nmf_xp import CheckpointError, _compat
+from nmf_xp import CheckpointError, _compat, showing
 from nmf_xp.checkpoint import SUFFIXES, position
+from nmf_xp.cli.environment import environment
 from nmf_xp.cli.placement import BACKENDS, Place, describe
-from nmf_xp.cli.terminal import say
+from nmf_xp.cli.terminal import complain, say
 from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.init import INITS
+from nmf_xp.overview import overview
 from nmf_xp.solvers import SOLVERS
 from nmf_xp.validation import BETA_LOSSES
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from nmf_xp import Result
 
 
+CELLS = 100  # of the data in the output, along an axis
 _DEFAULTS: dict[str, Any] = nmf_xp.nmf.__kwdefaults__ or {}
 
 
@@ -140,8 +145,9 @@ def run(options: argparse.Namespace) -> int:
         raise MemoryError(msg) from error
     seconds = time.perf_counter() - begin
     where = describe(V, place)
-    _write(out, result, matrix, options, where)
-    _summary(result, V.shape, where, out, seconds)
+    about = {"ran_on": where, "seconds": seconds, "check_every": _given(options)["check_every"]}
+    _write(out, result, matrix, options, about | _overview(V, result, chosen))
+    _summary(result, where, out, seconds)
     return 0
 
 
@@ -173,16 +179,18 @@ def _wants_progress(options: argparse.Namespace) -> bool:
     return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
 
-def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespace, where: str) -> None:
+def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespace, about: dict[str, Any]) -> None:
     import numpy as np
 
     arrays = {
         "W": _compat.to_host(result.W),
         "H": _compat.to_host(result.H),
         "history": np.asarray(result.history),
-        "divergence": np.asarray(result.divergence),
-        "n_iter": np.asarray(result.n_iter),
+        **{name: np.asarray(getattr(result, name)) for name in ("divergence", "objective", "kkt_residual", "n_iter")},
+        **{name: np.asarray(value) for name, value in about.items() if not isinstance(value, str)},
     }
+    if result.restarts is not None:
+        arrays["restart_objectives"] = np.asarray(result.restarts.objective)
     for name in ("row_names", "column_names"):
         if getattr(matrix, name) is not None:
             arrays[name] = np.asarray(getattr(matrix, name), dtype=str)
@@ -191,30 +199,38 @@ def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespac
         "beta": str(result.beta),
         "solver": result.solver,
         "random_state": str(options.random_state),
-        "ran_on": where,
+        "options": json.dumps(_given(options)),
         "input": options.file.name,
         "version": nmf_xp.__version__,
+        "environment": json.dumps(environment()),
+        "written": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
+        **{name: value for name, value in about.items() if isinstance(value, str)},
     }
     write_factors(out, arrays, settings)
 
 
-def _summary(result: Result, shape: tuple[int, ...], where: str, out: Path, seconds: float) -> None:
-    names = {beta: f"{name} (beta {beta:g})" for name, beta in BETA_LOSSES.items()}
-    rows = {
-        "matrix": f"{shape[0]} x {shape[1]}",
-        "components": str(result.H.shape[0]),
-        "loss": names.get(result.beta, f"beta {result.beta:g}"),
-        "ran on": where,
-        "iterations": f"{result.n_iter} in {seconds:.2f} s",
-        "ended": result.status.message,
-        "divergence": f"{result.divergence:.6g}",
-        "objective": f"{result.objective:.6g}",
-        "KKT residual": f"{result.kkt_residual:.2g}",
-        "restarts": "" if result.restarts is None else f"the best of {len(result.restarts.status)}",
-        "written": str(out),
-    }
-    if result.objective == result.divergence:  # no penalty
-        del rows["objective"]
-    for name, value in rows.items():
-        if value:
-            say(f"{name:<13} {value}")
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of the factorization that are not in the result, as given or by default."""
+    values = {name: getattr(options, name) for name in _NMF_OPTIONS if name not in ("beta_loss", "random_state")}
+    values = {name: _DEFAULTS[name] if value is None else value for name, value in values.items()}
+    files = {name: getattr(options, name) for name in ("start", *_ARRAYS)}
+    named = {name: path.name for name, path in files.items() if path is not None}
+    return {name: value for name, value in (values | named).items() if value is not None}
+
+
+def _overview(V: Any, result: Result, chosen: dict[str, Any]) -> dict[str, Any]:
+    """What a report draws of V: its means over cells, those of the model, and a divergence to compare with."""
+    said = {name: chosen[name] for name in ("weights", "missing", "absent") if name in chosen}
+    try:
+        seen = overview(V, result.W, result.H, beta=result.beta, limit=CELLS, **said)
+    except (MemoryError, RuntimeError) as error:  # the latter of torch and JAX; the factors are not lost for a picture
+        complain(f"nmf-xp: warning: V is left out of the output: {' '.join(str(error).split()) or 'out of memory'}")
+        return {}
+    cells = {"data_cells": seen.data, "model_cells": seen.model, "residual_cells": seen.residual}
+    return {**{name: array.astype("float32") for name, array in cells.items()}, "reference": seen.reference}
+
+
+def _summary(result: Result, where: str, out: Path, seconds: float) -> None:
+    said = showing.rows(result)
+    said["iterations"] += f" in {seconds:.2f} s"
+    say(showing.text({**said, "ran on": where, "written": str(out)}))

@@ -1,0 +1,373 @@
+"""The report: one page that stands alone, says what the file holds, and shows what users named as text."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import nmf_xp
+from nmf_xp.cli import fit, main
+from nmf_xp.report import charts, images
+
+HOSTILE = [
+    "<script>document.title = 'run'</script>",
+    '"><img src=x onerror="document.title=1">',
+    "</td></table><h1>out</h1>",
+    "a & b &amp; c",
+    "'; </style><style>body{display:none}",
+    "\u202eleft to right\u2066",
+    "x" * 300,
+    "http://example.org/picture.png",
+]
+VOID = {"meta", "img", "br", "line", "circle", "rect", "polyline"}
+LOADING = {"src", "href", "srcset", "data", "action", "poster", "xlink:href", "background"}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Parsed(HTMLParser):
+    """A page as tags, texts and attributes; tags that do not nest are an error."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.styles: list[str] = []
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        (self.styles if self.open[-1:] == ["style"] else self.texts).append(data)
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def table(self) -> dict[str, str]:
+        """The rows of two cells, but for those of the features, which have three."""
+        return {row[0]: row[1] for row in self.rows if len(row) == 2}
+
+
+class Run(NamedTuple):
+    """A folder with a matrix, its factors and the report about them."""
+
+    folder: Path
+    page: str
+    parsed: Parsed
+    V: Any
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("report")
+    V = np.random.default_rng(0).poisson(4.0, (20, 8))
+    quoted = ['"' + name.replace('"', '""') + '"' for name in HOSTILE]
+    rows = [",".join(["id", *quoted])]
+    rows += [f'"<b>row {i}</b>",' + ",".join(map(str, row)) for i, row in enumerate(V.tolist())]
+    (folder / "V.csv").write_text("\n".join(rows), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = ["--beta-loss", "1", "--random-state", "0", "--n-restarts", "3", "--alpha-W", "0.01", "--tol", "1e-6"]
+        assert main(["fit", "V.csv", "-k", "3", *words]) == 0
+        assert main(["report", "V.factors.npz", "--title", "<i>My & run</i>", "--top", "8"]) == 0
+    page = (folder / "V.report.html").read_text(encoding="utf-8")
+    return Run(folder, page, Parsed(page), V)
+
+
+def test_nothing_is_loaded_and_nothing_runs(reported: Run) -> None:
+    tags = [tag for tag, _ in reported.parsed.tags]
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form", "a"} & set(tags)
+    for _, attributes in reported.parsed.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in LOADING & set(attributes):
+            assert attributes[name].startswith("data:image/png;base64,")
+    (style,) = reported.parsed.styles
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "http" not in reported.page.replace(HOSTILE[-1], "").replace("http-equiv", "")
+    policy = next(a["content"] for tag, a in reported.parsed.tags if tag == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_names_from_the_file_are_shown_as_text(reported: Run) -> None:
+    texts = reported.parsed.texts
+    for name in (*HOSTILE, "<i>My & run</i>"):
+        assert name in texts, name
+    assert sum(text.startswith("<b>row") for text in texts) == 3 * 5
+    tags = [tag for tag, _ in reported.parsed.tags]
+    assert (tags.count("style"), tags.count("h1"), tags.count("i")) == (1, 1, 0)
+
+
+def test_it_says_what_the_file_holds(reported: Run) -> None:
+    with np.load(reported.folder / "V.factors.npz") as file:
+        stored = dict(file)
+    result = nmf_xp.nmf(reported.V, 3, beta_loss=1, random_state=0, n_restarts=3, alpha_W=0.01, tol=1e-6)
+    assert result.restarts is not None
+    np.testing.assert_array_equal(stored["restart_objectives"], result.restarts.objective)
+    np.testing.assert_allclose(stored["data_cells"], reported.V, rtol=1e-6)
+    np.testing.assert_allclose(stored["residual_cells"], reported.V - result.W @ result.H, rtol=1e-4, atol=1e-5)
+    mean = np.full((20, 1), reported.V.mean())
+    reference = float(nmf_xp.beta_divergence(reported.V + 0.0, mean, np.ones((1, 8)), beta_loss=1))
+    assert float(stored["reference"]) == pytest.approx(reference)
+    assert json.loads(str(stored["options"]))["alpha_W"] == 0.01
+    said = reported.parsed.table()
+    assert said["loss"] == "kullback-leibler (beta 1)"
+    assert said["solver"] == f"{result.solver}, chosen for this loss"
+    assert said["n restarts"] == "3"
+    assert said["seed"] == "0"
+    assert said["numpy"] == np.__version__
+    assert said["with the penalties"] == f"{result.objective:.6g}"
+    assert said["explained"].startswith(f"{1 - result.divergence / reference:.2%} of the divergence of V from its own")
+    assert said["input"] == "V.csv"
+
+
+def test_components_stand_by_share_with_their_features_in_order(reported: Run) -> None:
+    with np.load(reported.folder / "V.factors.npz") as stored:
+        W, H = stored["W"], stored["H"]
+    amount = W.sum(axis=0) * H.sum(axis=1)
+    order = np.argsort(-amount)
+    texts = reported.parsed.texts
+    headings = [text for text in texts if re.fullmatch(r"H\[\d\]", text)]
+    assert headings == [f"H[{k}]" for k in order]
+    for k in order:
+        after = texts[texts.index(f"H[{k}]") :]
+        assert after[1] == f"{amount[k] / amount.sum():.1%} of the model"
+        features = [text for text in after if text in HOSTILE][:8]
+        assert features == [HOSTILE[j] for j in np.argsort(-H[k], kind="stable")]
+        assert f"<b>row {W[:, k].argmax()}</b>" == next(text for text in after if text.startswith("<b>"))
+
+
+def test_the_charts_have_a_point_for_every_number(reported: Run) -> None:
+    with np.load(reported.folder / "V.factors.npz") as stored:
+        history, n_iter = stored["history"], float(stored["n_iter"])
+    (line,) = (a for tag, a in reported.parsed.tags if tag == "polyline" and a.get("class") == "line")
+    points = np.asarray([list(map(float, point.split(","))) for point in line["points"].split()])
+    assert len(points) == len(history)
+    iterations = np.minimum(10 * np.arange(len(history)), n_iter)
+    for drawn, meant in ((points[:, 0], iterations), (-points[:, 1], history)):
+        np.testing.assert_allclose(drawn, np.polyval(np.polyfit(meant, drawn, 1), meant), atol=0.2)
+    rings = [a for tag, a in reported.parsed.tags if tag == "circle" and a["class"] == "ring"]
+    assert len(rings) == 2
+    pictures = [a for tag, a in reported.parsed.tags if tag == "img"]
+    assert [a["alt"] for a in pictures if not a["alt"].startswith("from")] == [
+        "V, the data",
+        "W @ H, the model",
+        "V - W @ H",
+    ]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (79954.2, 489000.0), (-3e-9, 2e-9), (1e12, 1.0001e12)])
+def test_ticks_are_round_few_and_span_the_range(low: float, high: float) -> None:
+    found = charts.ticks(low, high)
+    assert 3 <= len(found) <= 8
+    assert found[0] <= low
+    assert found[-1] >= high
+    step = found[1] - found[0]
+    assert step / 10 ** np.floor(np.log10(step) + 1e-9) == pytest.approx(
+        round(step / 10 ** np.floor(np.log10(step) + 1e-9)), rel=1e-3
+    )
+
+
+def test_logarithmic_ticks_are_powers_of_ten_that_span_the_range() -> None:
+    assert charts.log_ticks(3e-7, 40.0) == pytest.approx([1e-7, 1e-5, 1e-3, 1e-1, 1e1, 1e3])
+    assert charts.log_ticks(2.0, 30.0) == pytest.approx([1, 10, 100])
+    drawn = charts.line_chart([0, 1, 2], [100.0, 10.0, 1.0], x_label="", y_label="", log=True)
+    heights = [float(point.split(",")[1]) for point in re.findall(r'points="(.+?)"', drawn)[0].split()]
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
+
+
+def test_a_png_is_read_by_others_as_it_was_meant() -> None:
+    pillow = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+
+    def pixels(uri: str) -> Any:
+        data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+        return np.asarray(pillow.open(BytesIO(data))).astype(int)
+
+    values = np.asarray([[0.0, 1.0, 4.0], [2.0, 9.0, np.nan]])
+    shades = pixels(images.grey(values, 4.0))
+    np.testing.assert_array_equal(shades[..., 0].ravel()[:5], [255, 191, 0, 128, 0])
+    np.testing.assert_array_equal(shades[1, 2], images.UNOBSERVED)
+    hues = pixels(images.difference(np.asarray([[-9.0, -2.0, 0.0, 2.0]]), 2.0))[0]
+    np.testing.assert_array_equal(hues, [images.DIFFERENCE[i] for i in (0, 0, 2, 4)])
+
+
+def test_components_as_images(
+    reported: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(reported.folder)
+    assert main(["report", "V.factors.npz", "--out", "images.html", "--shape", "2x4"]) == 0
+    assert capsys.readouterr().out == "written       images.html\n"
+    parsed = Parsed(Path("images.html").read_text(encoding="utf-8"))
+    drawn = [a for tag, a in parsed.tags if a.get("class") == "part shades"]
+    assert len(drawn) == 3
+    assert {a["style"] for a in drawn} == {"aspect-ratio:4/2"}
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_a_file_of_an_earlier_version_shows_what_it_has(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reported: Run
+) -> None:
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors", reason="safetensors is not installed")
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", str(reported.folder / "V.csv"), "-k", "2", "--tol", "0", "--out", f"new.{suffix}"]) == 0
+    from nmf_xp.files import read_archive, write_factors
+
+    arrays, texts = read_archive(Path(f"new.{suffix}"))
+    old = ("W", "H", "history", "divergence", "n_iter", "row_names", "column_names")
+    kept = ("status", "beta", "solver", "random_state", "ran_on", "input", "version", "row_names", "column_names")
+    arrays = {name: array for name, array in arrays.items() if name in old}
+    write_factors(Path(f"old.{suffix}"), arrays, {name: text for name, text in texts.items() if name in kept})
+    assert main(["report", f"old.{suffix}"]) == 0
+    parsed = Parsed(Path("old.report.html").read_text(encoding="utf-8"))
+    assert HOSTILE[0] in parsed.texts
+    assert "max iter" in parsed.texts  # how it ended
+    assert any(text.startswith("Nothing was checked") for text in parsed.texts)
+    assert "explained" not in parsed.texts
+    assert not [a for tag, a in parsed.tags if tag == "img"]
+    assert main(["report", f"new.{suffix}"]) == 0
+    assert "explained" in Path("new.report.html").read_text(encoding="utf-8")
+
+
+def test_factors_are_written_though_there_is_no_memory_for_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overview(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fit, "overview", overview)
+    np.save("V.npy", np.ones((4, 3)))
+    assert main(["fit", "V.npy", "-k", "1"]) == 0
+    assert capsys.readouterr().err == "nmf-xp: warning: V is left out of the output: out of memory\n"
+    assert main(["report", "V.factors.npz"]) == 0
+    assert "explained" not in Parsed(Path("V.report.html").read_text(encoding="utf-8")).table()
+
+
+def test_a_file_that_is_no_result_is_one_line_and_nothing_is_written(
+    reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with np.load(reported.folder / "V.factors.npz") as file:
+        good = dict(file)
+
+    def changed(name: str, **new: Any) -> None:
+        np.savez(name, **{key: value for key, value in {**good, **new}.items() if value is not None})
+
+    changed("other.npz", version=None, W=None)
+    changed("shapes.npz", H=good["H"][1:])
+    changed("negative.npz", W=-good["W"])
+    changed("integers.npz", W=good["W"].astype(int))
+    changed("names.npz", column_names=good["column_names"][1:])
+    changed("odd.npz", options="{", environment="[]", beta="two", status="WELL", history=good["W"], n_iter=good["W"])
+    whole = (reported.folder / "V.factors.npz").read_bytes()
+    Path("cut.npz").write_bytes(whole[: len(whole) // 2])
+    broken = bytearray(whole)
+    broken[200] ^= 1
+    Path("broken.npz").write_bytes(broken)
+    np.save("matrix.npy", good["W"])
+    Path("matrix.npz").write_bytes(Path("matrix.npy").read_bytes())
+    for name, message in {
+        "missing.npz": "no such file",
+        "matrix.npy": "the suffix '.npy' is none of .npz, .safetensors",
+        "matrix.npz": "cannot be read: ",
+        "cut.npz": "cannot be read: ",
+        "broken.npz": "cannot be read: ",
+        "other.npz": "is no output of `nmf-xp fit`: it holds no W and no version",
+        "shapes.npz": "is damaged: W and H have the shapes (20, 3) and (2, 8)",
+        "negative.npz": "is damaged: W has entries that are negative or not finite",
+        "integers.npz": "is damaged: W has the dtype int64",
+        "names.npz": "is damaged: it has 7 column names for 8",
+    }.items():
+        assert main(["report", name, "--out", "out.html"]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith(f"nmf-xp: error: {name}: {message}"), name
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+        assert not Path("out.html").exists()
+    assert (
+        main(["report", "odd.npz", "--out", "out.html"]) == 0
+    )  # what is beside the factors is left out where it is odd
+    assert Parsed(Path("out.html").read_text(encoding="utf-8")).table()["loss"] == "two"
+
+
+def test_a_page_that_exists_is_kept_unless_forced(
+    reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    factors = str(reported.folder / "V.factors.npz")
+    Path("V.report.html").write_text("precious", encoding="utf-8")
+    assert main(["report", factors]) == 2
+    assert capsys.readouterr().err == "nmf-xp: error: V.report.html: exists already; say --force to replace it\n"
+    assert main(["report", factors, "--force", "--shape", "3x3"]) == 2
+    assert "the shape 3x3 has 9 pixels, and a component has 8 entries" in capsys.readouterr().err
+    assert Path("V.report.html").read_text(encoding="utf-8") == "precious"
+    assert main(["report", factors, "--force"]) == 0
+    assert Path("V.report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [path.name for path in tmp_path.iterdir()] == ["V.report.html"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_browser_shows_it_without_complaint_and_without_running_anything(
+    reported: Run, width: int, tmp_path: Path
+) -> None:
+    """A frame of that width, in a page that measures what is inside of it."""
+    probe = (
+        "<!DOCTYPE html><title>waiting</title><body style='margin:0'>"
+        f"<iframe style='width:{width}px;height:900px;border:0' src='{(reported.folder / 'V.report.html').as_uri()}'>"
+        "</iframe><script>onload = () => { const page = frames[0].document, root = page.documentElement;"
+        "const drawn = [...page.querySelectorAll('svg, img')].filter(x => { const b = x.getBoundingClientRect();"
+        " return b.width > 1 && b.height > 1 && (x.tagName != 'IMG' || x.naturalWidth > 0); });"
+        "const wide = [...page.querySelectorAll('body *')]"
+        " .filter(x => x.getBoundingClientRect().right > root.clientWidth + 1);"
+        "document.body.innerHTML = ''; const out = document.createElement('pre'); out.id = 'found';"
+        "out.textContent = JSON.stringify({title: page.title, scroll: root.scrollWidth, client: root.clientWidth,"
+        " wide: wide.map(x => x.outerHTML.slice(0, 80)), drawn: drawn.length,"
+        " all: page.querySelectorAll('svg, img').length, scripts: page.scripts.length,"
+        " shown: page.querySelectorAll('h2').length});"
+        "document.body.append(out); }</script>"
+    )
+    (tmp_path / "probe.html").write_text(probe, encoding="utf-8")
+    assert CHROMIUM is not None
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    words = [
+        CHROMIUM, *flags.split(), "--disable-component-update", "--disable-sync", "--allow-file-access-from-files",
+        "--enable-logging=stderr", "--v=0", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000",
+        "--virtual-time-budget=5000", "--dump-dom", (tmp_path / "probe.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    (found,) = re.findall(r'<pre id="found">(.+?)</pre>', done.stdout)
+    seen = json.loads(found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert seen["title"] == "<i>My & run</i>"
+    assert seen["scripts"] == 0
+    assert seen["shown"] == 5
+    assert seen["drawn"] == seen["all"] > 20
+    assert seen["wide"] == []
+    assert seen["scroll"] == seen["client"] <= width
