@@ -70,7 +70,7 @@ def overview(
         msg = f"`V` must be one matrix, got a stack of shape {(*posed.stack, *posed.shape)}; take one of its members"
         raise ValueError(msg)
     (m, n), r, xp, data = posed.shape, W.shape[-1], posed.xp, posed.problem.data
-    W, H = posed.factor("W", W, (m, r)), posed.factor("H", H, (r, n))
+    W, H = posed.factor("W", W, "W", r), posed.factor("H", H, "H", r)
     rows, columns = _starts(m, limit), _starts(n, limit)
     of_column = np.searchsorted(columns, np.arange(n), side="right") - 1
     onto = (np.arange(len(columns))[:, None] == of_column).astype(float)

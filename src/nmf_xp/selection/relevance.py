@@ -67,7 +67,7 @@ def relevances(posed: Posed, best: tuple[Array, Array], *, seed: int) -> Vector:
     data, xp = posed.problem.data, posed.xp
     m, n = posed.shape
     r = best[0].shape[-1]
-    W, H = posed.factor("W", best[0], (m, r)), posed.factor("H", best[1], (r, n))
+    W, H = posed.factor("W", best[0], "W", r), posed.factor("H", best[1], "H", r)
     a = max(3.0, math.log(m + n))
     mean = _compat.scalar(xp.sum(W, axis=0) @ xp.sum(H, axis=1)) / (m * n)  # of WH, which has no unobserved entries
     prior = _Prior(
