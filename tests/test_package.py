@@ -33,7 +33,15 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 def test_the_code_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names = ("index", "data-kinds", "choosing-the-rank", "checkpoints", "conformance", "coming-from-scikit-learn")
+    names = (
+        "index",
+        "data-kinds",
+        "larger-than-memory",
+        "choosing-the-rank",
+        "checkpoints",
+        "conformance",
+        "coming-from-scikit-learn",
+    )
     pages = ("README.md", *(f"docs/{name}.md" for name in names))
     for page in pages:
         blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)

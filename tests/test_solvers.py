@@ -1,4 +1,7 @@
-"""Every solver on every kind of data it takes: it never raises the objective, and it ends at a stationary point."""
+"""Every solver on every kind of data it takes: it never raises the objective, and it ends at a stationary point.
+
+But for `online`, which may do both: it is held to multiplicative updates.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.compiled import eagerly
 from tests.problems import BETAS, noisy
 
 CASES = [(name, beta) for name in SOLVERS for beta in BETAS if beta in LOSSES.get(name, (beta,))]
-NEW = [(name, beta) for name, beta in CASES if name != "mu"]
+NEW = [(name, beta) for name, beta in CASES if name not in ("mu", "online")]
 MAIN = [("newton", 1.0), ("cd", 1.0), ("cd", 2.0), ("mm", 0.5), ("mm", 3.0)]
 KINDS = ("dense", "tall", "sparse", "weighted", "masked", "penalised", "fixed", "bounded", "stack")
 
@@ -119,6 +122,56 @@ def never_rises(target: Target, solver: str, beta: float, kind: str) -> None:
     if kind == "bounded":
         assert target.to_numpy(result.W).max() <= 0.9
         assert target.to_numpy(result.H).max() <= 2.0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "penalised"])
+@pytest.mark.parametrize("beta", BETAS)
+def test_online_with_one_batch_that_forgets_all_is_mu(beta: float, kind: str) -> None:
+    V, options = problem(kind, beta)
+    if kind == "sparse":
+        if beta <= 0:
+            return  # zeros, which are infinitely far
+        V = made_sparse(Backend.NUMPY.target(), V)
+    options |= {"beta_loss": beta, "max_iter": 7, "tol": 0, "alpha_W": 0.01, "alpha_H": 0.02, "l1_ratio": 1.0}
+    expected = nmf(V, 3, solver="mu", **options)
+    result = nmf(V, 3, solver=("online", {"forget_factor": 0.0}), **options)
+    for x, y in ((result.W, expected.W), (result.H, expected.H)):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
+
+
+ONLINE = ("online", {"batch_size": 8})
+
+
+@eagerly
+@pytest.mark.parametrize("kind", ["tall", "sparse", "masked", "penalised", "fixed", "stack"])
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_online_comes_near_the_minimum_of_mu_on_every_backend(target: Target, beta: float, kind: str) -> None:
+    """At least 80 % of the way in as many passes over a stream of batches, the last of them of four rows."""
+    V, options = problem(kind, beta)
+    given = made_sparse(target, target.asarray(V)) if kind == "sparse" else target.asarray(V)
+    passes: dict[str, Any] = {"beta_loss": beta, "max_iter": 30, "tol": 1e-300, "check_every": 15}
+    result = nmf(given, 3, solver=ONLINE, **passes, **on(target, options))
+    expected = nmf(V, 3, solver="mu", **passes, **options)
+    histories = zip(*((x.history if kind == "stack" else (x.history,)) for x in (result, expected)), strict=True)
+    for ours, theirs in histories:
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-10)
+        assert ours[0] - ours[-1] > 0.8 * (theirs[0] - theirs[-1])
+    same = nmf(V, 3, solver=ONLINE, **passes, **options)
+    np.testing.assert_allclose(target.to_numpy(result.H), same.H, rtol=1e-7, atol=1e-9)
+    if kind == "fixed":
+        kept = options["fixed_h"]
+        np.testing.assert_array_equal(target.to_numpy(result.H)[kept], options["init"][1][kept])
+
+
+def test_online_ends_where_passes_change_nothing_more_and_goes_through_rises() -> None:
+    V, W, H = noisy(60, 12, 3)
+    options: dict[str, Any] = {"init": (W, H), "beta_loss": 1.0, "check_every": 1}
+    result = nmf(V, 3, solver=("online", {"batch_size": 10}), tol=1e-9, max_iter=3000, **options)
+    assert result.status is Status.CONVERGED
+    assert abs(result.history[-1] - result.history[-2]) <= 1e-9 * result.history[-1]
+    hasty = nmf(V, 3, solver=("online", {"batch_size": 10, "forget_factor": 0.0}), tol=1e-9, max_iter=40, **options)
+    assert max(np.diff(hasty.history)) > 1e-6 * hasty.history[0]
+    assert hasty.status is not Status.INCREASED
 
 
 @eagerly

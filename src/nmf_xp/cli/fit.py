@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
     fit.add_argument("--force", action="store_true", help="replace the output if it exists")
 
     file = fit.add_argument_group("the file")
-    file.add_argument("--key", metavar="NAME", help="the array to take from an .npz that holds several")
+    file.add_argument("--key", metavar="NAME", help="the array to take from a file that holds several")
     yes_or_no = argparse.BooleanOptionalAction
     file.add_argument("--header", action=yes_or_no, help="a table's first line holds column names (default: find out)")
     file.add_argument("--index", action=yes_or_no, help="a table's first column holds row names (default: find out)")
@@ -117,8 +117,9 @@ def run(options: argparse.Namespace) -> int:
         say(f"{options.file}: {matrix.note}")
     place = Place(options.backend, options.device, options.dtype)
     V = place.asarray(matrix.values)
+    like = getattr(V, "like", V)  # what says where V is, if it comes in row blocks
     chosen = {name: getattr(options, name) for name in _NMF_OPTIONS if getattr(options, name) is not None}
-    dtype = _compat.dtype_name(V.dtype)
+    dtype = _compat.dtype_name(like.dtype)
     if options.start is not None:
         chosen["init"] = tuple(place.asarray(x, dtype) for x in read_factors(options.start))
     for name in _ARRAYS:
@@ -139,9 +140,10 @@ def run(options: argparse.Namespace) -> int:
         msg = f"not enough memory: {error}"
         raise MemoryError(msg) from error
     seconds = time.perf_counter() - begin
-    where = describe(V, place)
+    where = describe(like, place)
+    shape = (result.W.shape[0], result.H.shape[1])
     _write(out, result, matrix, options, where)
-    _summary(result, V.shape, where, out, seconds)
+    _summary(result, shape, where, out, seconds)
     return 0
 
 
