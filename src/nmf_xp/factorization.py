@@ -345,7 +345,7 @@ def _settings(
     )
     kind = kind_of(V)
     method = automatic(beta, kind) if method == "auto" else method
-    if method not in BY_KIND[kind]:
+    if method not in BY_KIND.get(kind, SOLVERS):
         msg = (
             f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "
             f"got {solver!r}, which takes V in memory only"

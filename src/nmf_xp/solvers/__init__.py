@@ -98,8 +98,8 @@ OPTIONS = {"cd-plain": ("violation_tol", "orders"), "online": ("batch_size", "fo
 """The settings that a user may give."""
 
 
-BY_KIND = {Kind.WHOLE: tuple(SOLVERS), Kind.STREAMED: ("mm", "mu", "online"), Kind.GRID: ("mu",)}
-"""The solvers for each kind of data: those that read V block by block, for data that are nowhere whole."""
+BY_KIND = {Kind.STREAMED: ("mm", "mu", "online"), Kind.GRID: ("mu",)}
+"""The solvers for data that are nowhere whole: those that read V block by block."""
 
 
 def automatic(beta: float, kind: Kind = Kind.WHOLE) -> str:
