@@ -36,6 +36,7 @@ def test_the_code_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.
     names = (
         "index",
         "data-kinds",
+        "larger-than-memory",
         "choosing-the-rank",
         "checkpoints",
         "conformance",

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TABLE = Path(__file__).parent.parent / "docs" / "bad-input.md"
-MODULES = {"np": "numpy", "torch": "torch", "jnp": "jax.numpy", "da": "dask.array", "strict": "array_api_strict"}
+MODULES = {
+    "np": "numpy",
+    "torch": "torch",
+    "jnp": "jax.numpy",
+    "da": "dask.array",
+    "sparse": "scipy.sparse",
+    "strict": "array_api_strict",
+}
 
 
 def rows(heading: str | None = None) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from nmf_xp._control import Progress
 from nmf_xp.checkpoint import CheckpointError
+from nmf_xp.data.sources import RowBlocks
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Result, Status
@@ -14,6 +15,7 @@ __all__ = [
     "Progress",
     "RankSelection",
     "Result",
+    "RowBlocks",
     "Status",
     "beta_divergence",
     "consensus_factors",

@@ -67,10 +67,15 @@ def is_readable(x: Any) -> bool:
     return not (is_traced(x) or is_dask(x) or str(getattr(x, "device", "")) == "meta")
 
 
+def computed(x: Any) -> Any:
+    """A dask array as the array that it stands for, and all else as it is."""
+    return x.compute() if is_dask(x) else x
+
+
 def unsupported_kind(x: Any) -> str | None:
     """What `x` is and what to pass instead, for arrays that break the standard's promises; None for all others."""
     if is_dask(x):
-        return "a dask array, which nmf_xp cannot iterate on yet; pass its `.compute()` if it fits in memory"
+        return "a dask array, which only `nmf` and `transform` take, as V; pass its `.compute()` if it fits in memory"
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(x, numpy.matrix):
         return "a numpy.matrix, whose `*` is a matrix product; pass `numpy.asarray` of it"

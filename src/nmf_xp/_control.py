@@ -6,7 +6,7 @@ One algorithm, `init`, then `step` again and again, with a check every `check_ev
   compiled once for each shape, as the solver's settings are static and hashable.
 * `jax.lax` drives traced arrays, inside a user's own `jax.jit`, where nothing can be read back.
 
-Lazy arrays (dask) need a third body; until it is here, `nmf` refuses them.
+Data that can only be visited block by block take the first body, on JAX too, with the programs of `_lookahead`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nmf_xp import _compat, _threads, result
+from nmf_xp._lookahead import Lookahead
+from nmf_xp.data.blocks import Blockwise
+from nmf_xp.data.grid import Grid
 from nmf_xp.divergences import data_divergence
 from nmf_xp.optimality import kkt_residual, objective, penalties
 from nmf_xp.result import Status
+from nmf_xp.solvers.grid import GridUpdate
 from nmf_xp.solvers.mu import Factors
+from nmf_xp.solvers.online import OnlinePasses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +121,13 @@ def run(
         if not traced and _is_small_stack_on_cpu(problem, W):
             return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, recorder=recorder, xp=xp)
     problem = solver.prepare(problem)
-    programs = _compiled_programs() if _compat.is_jax(W) else _python_programs
+    by_batch = isinstance(solver, OnlinePasses)  # which a compiled program would hold one after the other
+    programs = _compiled_programs() if _compat.is_jax(W) and not by_batch else _python_programs
+    if isinstance(problem.data, Blockwise | Grid):
+        programs = _python_programs
+    if isinstance(problem.data, Blockwise | Grid) and not by_batch:
+        ahead = Lookahead()
+        programs = _python_programs._replace(init=ahead.init, steps=ahead.steps, objective=ahead.objective)
     if traced:
         return _run_traced_stack(solver, problem, *start, schedule=schedule, xp=xp)
     # On a CPU a few members fit the cache and a stack does not; sparse data know no stack.
@@ -211,16 +222,20 @@ def _run_in_parts(
 
     Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
     """
-    eps = float(xp.finfo(problem.data.values.dtype).eps)
+    verdict = _judge(solver, schedule.tol, problem, xp)
     lag = -(-solver.pace // schedule.check_every)  # checks between which there must be progress
     # The history begins with the start that was given, whatever the solver makes of it first.
     history = [[x] for x in _read(programs.objective(solver, Factors(*start), problem, xp))]
     state = _first_state(solver, problem, start, programs, xp)
     position = Position(0, list(range(len(history))), history, [None] * len(history), state)
     if recorder is not None:
-        position = recorder.resume(position, xp=xp)
-    n_iter, rows, history, ends, state, checked = position
-    del position
+        begun = _to_keep(solver, state, problem, xp)
+        position = recorder.resume(position._replace(state=begun), xp=xp)
+        if position.state is not begun:
+            state = _taken_up(solver, position.state, problem, xp)
+        del begun
+    n_iter, rows, history, ends, _, checked = position
+    del position, _
     if len(rows) < len(ends):
         problem = problem._replace(data=problem.data.select(_indices(rows, state, xp=xp), xp=xp))
     stop = False
@@ -229,7 +244,7 @@ def _run_in_parts(
         for row, member in enumerate(rows):
             if ends[member] is None:
                 past = history[member]
-                status = _status(past, n_iter, schedule, checked=checks and checked, stop=stop, lag=lag, eps=eps)
+                status = _status(past, n_iter, schedule, verdict, checked=checks and checked, stop=stop, lag=lag)
                 if ended[row]:
                     status = Status.CONVERGED
                 if status is not Status.RUNNING:
@@ -253,7 +268,19 @@ def _run_in_parts(
                 history[rows[row]].append(current[row])
             stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
         if recorder is not None:
-            recorder.record(Position(n_iter, rows, history, ends, state, checked))
+            kept = _to_keep(solver, state, problem, xp)
+            recorder.record(Position(n_iter, rows, history, ends, kept, checked))
+            del kept
+
+
+def _to_keep(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Any:
+    """The state in arrays that a recorder can keep."""
+    return solver.factors(state, problem, xp=xp) if isinstance(solver, GridUpdate) else state
+
+
+def _taken_up(solver: Solver, kept: Any, problem: Problem, xp: Namespace) -> Any:
+    """The state that was kept."""
+    return solver.init(problem, *kept, xp=xp) if isinstance(solver, GridUpdate) else kept
 
 
 def _has_rule(solver: Solver) -> bool:
@@ -262,13 +289,20 @@ def _has_rule(solver: Solver) -> bool:
 
 
 def _status(
-    past: list[float], n_iter: int, schedule: Schedule, *, checked: bool, stop: bool, lag: int, eps: float
+    past: list[float],
+    n_iter: int,
+    schedule: Schedule,
+    verdict: Callable[..., Any],
+    *,
+    checked: bool,
+    stop: bool,
+    lag: int,
 ) -> Status:
     """Whether a member with this history runs on, and if not, why."""
     status = Status.RUNNING
     if checked:
         earlier = past[-1 - lag] if len(past) > lag else float("inf")
-        status = Status.of(_verdict(past[0], past[-2], earlier, past[-1], tol=schedule.tol, eps=eps))
+        status = Status.of(verdict(past[0], past[-2], earlier, past[-1]))
     if status is Status.RUNNING:
         status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
     return status
@@ -329,7 +363,7 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
     if tol == 0:
         state = lax.fori_loop(0, max_iter, lambda _, s: solver.step(s, problem, xp=xp), state)
     else:
-        eps = float(xp.finfo(problem.data.values.dtype).eps)
+        verdict = _judge(solver, tol, problem, xp)
         lag = -(-solver.pace // check_every)
         start = _objective(solver, factors, problem, xp)
         history = jnp.full(1 + -(-max_iter // check_every), jnp.nan, dtype=start.dtype).at[0].set(start)
@@ -340,7 +374,7 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
             state = lax.fori_loop(0, n, lambda _, s: solver.step(s, problem, xp=xp), state)
             current = _objective(solver, state, problem, xp)
             earlier = jnp.where(check + 1 >= lag, history[jnp.maximum(check + 1 - lag, 0)], jnp.inf)
-            status = _verdict(start, history[check], earlier, current, tol=tol, eps=eps)
+            status = verdict(start, history[check], earlier, current)
             return state, n_iter + n, status, check + 1, history.at[check + 1].set(current)
 
         def running(carry: tuple[Any, ...]) -> Array:
@@ -355,15 +389,23 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
     return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
 
 
-def _verdict(start: Any, previous: Any, earlier: Any, current: Any, *, tol: float, eps: float) -> Any:
+def _judge(solver: Solver, tol: float, problem: Problem, xp: Namespace) -> Callable[..., Any]:
+    """The `_verdict` on a solver's checks."""
+    eps = float(xp.finfo(problem.data.values.dtype).eps)
+    return functools.partial(_verdict, tol=tol, eps=eps, may_rise=isinstance(solver, OnlinePasses))
+
+
+def _verdict(start: Any, previous: Any, earlier: Any, current: Any, *, tol: float, eps: float, may_rise: bool) -> Any:
     """Code of the Status after a check, for Python floats and for traced arrays.
 
     The decrease since `earlier` is measured against the objective itself, which makes the test independent of the scale
-    of V and of the start. A rise counts as one when rounding does not explain it.
+    of V and of the start. A rise counts as one when rounding does not explain it; where the objective `may_rise`, it is
+    no end, and a small one is as good as a small decrease.
     """
     finite = (current - current) == 0
-    rose = (current - previous > eps**0.5 * current) & (current - previous > eps * start)
-    converged = (tol > 0) & (earlier - current <= tol * current)
+    rose = (current - previous > eps**0.5 * current) & (current - previous > eps * start) & (not may_rise)
+    change = abs(earlier - current) if may_rise else earlier - current
+    converged = (tol > 0) & (change <= tol * current)
     running_or_ended = rose * Status.INCREASED.value + (1 - rose) * converged * Status.CONVERGED.value
     return (1 - finite) * Status.NOT_FINITE.value + finite * running_or_ended
 
@@ -401,6 +443,8 @@ def _objective(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> A
 
 def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tuple[Array, Array, Array]:
     """Divergence, objective and optimality residual at the end."""
+    if isinstance(solver, GridUpdate):
+        return solver.report(state, problem, xp)
     W, H = state.W, state.H
     divergence = data_divergence(problem.data, W, H, beta=solver.beta, xp=xp)
     residual = kkt_residual(problem, W, H, beta=solver.beta, floor=solver.floor, fixed_h=solver.fixed_h, xp=xp)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, _control
 from nmf_xp.checkpoint import Checkpoint
+from nmf_xp.data.grid import Grid
+from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.init import INITS, proportional_start, start
 from nmf_xp.posing import Posed, pose
 from nmf_xp.result import Result
-from nmf_xp.solvers import LOSSES, OPTIONS, SOLVERS, automatic
+from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
+from nmf_xp.solvers.grid import GridUpdate
 from nmf_xp.validation import (
     check_array,
     check_beta,
@@ -30,12 +33,13 @@ if TYPE_CHECKING:
 
     from nmf_xp._control import Progress
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data.sources import RowBlocks
 
     Callback = Callable[[Progress], bool | None]
 
 
 def nmf(
-    V: Array,
+    V: Array | RowBlocks,
     /,
     n_components: int,
     *,
@@ -71,14 +75,15 @@ def nmf(
     V : array, shape (..., m, n)
         A non-negative matrix, or a stack of them to be factorized each for itself, of any namespace that follows the
         array API standard: NumPy, CuPy, JAX, torch and others; or one sparse matrix of SciPy, CuPy, torch, JAX or
-        pydata. It is never changed. Integers and booleans are factorized in the namespace's default floating dtype,
-        16-bit floats in float32.
+        pydata. A memory map, an HDF5 dataset, a zarr array, backed AnnData and `RowBlocks` are read block by block in
+        every iteration; a dask array stays where it is. V is never changed. Integers and booleans are factorized in the
+        namespace's default floating dtype, 16-bit floats in float32.
     n_components : int
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence that is decreased; the names stand for 2, 1 and 0. V must be positive for beta <= 0.
-    solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain"} or (name, options), default "auto"
-        None of them raises the objective.
+    solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain", "online"} or (name, options), default "auto"
+        None of them but "online" raises the objective.
 
         - "mu": multiplicative updates (Lee & Seung 2001; Fevotte & Idier 2011), for every loss.
         - "mm": three majorise-minimise updates an iteration, accelerated by SQUAREM (Varadhan & Roland 2008), for
@@ -90,7 +95,13 @@ def nmf(
           zeros. Options: `violation_tol`, to end also where the violation of the optimality conditions, summed over
           an iteration, is at most so many times that of the first one; `orders`, permutations of the components in
           which one half-iteration after the other visits them, repeated where they end.
-        - "auto": "newton" for Kullback-Leibler, "cd" for Frobenius, "mm" for all else; `result.solver` says which.
+        - "online": multiplicative updates from one batch of rows after the other (Lefevre, Bach & Fevotte 2011), for
+          every loss: for more rows than a solver needs to see between two updates of H. An iteration is a pass over V;
+          the objective may rise. Options: `batch_size`, 1024 by default, where no batch goes beyond a block of data
+          that are read block by block; `forget_factor` from 0 to 1, by default 0.7, what is left of the past after a
+          pass.
+        - "auto": "newton" for Kullback-Leibler, "cd" for Frobenius, "mm" for all else and for data that are read block
+          by block, "mu" for dask arrays; `result.solver` says which.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (W, H), default "random"
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
         (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by the mean of V, or by small random numbers;
@@ -147,7 +158,7 @@ def nmf(
     -------
     Result
         The factors, of V's namespace and device, with the divergence, its history, the iterations that ran and why
-        they ended.
+        they ended. For a dask array W is one too, and H a NumPy array.
 
     Raises
     ------
@@ -177,13 +188,14 @@ def nmf(
     >>> result.W.shape, result.H.shape, result.status.name
     ((20, 3), (3, 10), 'CONVERGED')
     """
-    beta, settings, schedule = _settings(beta_loss, solver, max_iter, tol, check_every)
+    beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every)
+    n_restarts = check_integer("n_restarts", n_restarts, minimum=1)
+    _check_kind(kind_of(V), n_restarts, init)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
     posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     m, n = posed.shape
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
-    n_restarts = check_integer("n_restarts", n_restarts, minimum=1)
     if n_restarts > 1 and (posed.stack or init != "random" or not _compat.is_readable(posed.values)):
         msg = (
             "`n_restarts` above 1 needs one matrix V, init='random' and values that can be read, "
@@ -224,7 +236,7 @@ def nmf(
 
 
 def transform(
-    V: Array,
+    V: Array | RowBlocks,
     H: Array,
     /,
     *,
@@ -288,7 +300,10 @@ def transform(
     >>> transform(V[15:], H, beta_loss="kullback-leibler").W.shape
     (5, 3)
     """
-    beta, settings, schedule = _settings(beta_loss, solver, max_iter, tol, check_every)
+    beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every)
+    if settings.method == "online":
+        msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
+        raise ValueError(msg)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
     posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     m, n = posed.shape
@@ -316,9 +331,9 @@ def transform(
 
 
 def _settings(
-    beta_loss: float | str, solver: Any, max_iter: int, tol: float, check_every: int
+    V: Any, beta_loss: float | str, solver: Any, max_iter: int, tol: float, check_every: int
 ) -> tuple[float, _Settings, _control.Schedule]:
-    """Validate what does not depend on V."""
+    """Validate what depends on V's type at most."""
     beta = check_beta(beta_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
     solver, options = solver if pair else (solver, {})
@@ -328,7 +343,14 @@ def _settings(
         check_non_negative("tol", tol),
         check_integer("check_every", check_every, minimum=1),
     )
-    method = automatic(beta) if method == "auto" else method
+    kind = kind_of(V)
+    method = automatic(beta, kind) if method == "auto" else method
+    if method not in BY_KIND.get(kind, SOLVERS):
+        msg = (
+            f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "
+            f"got {solver!r}, which takes V in memory only"
+        )
+        raise ValueError(msg)
     if beta not in LOSSES.get(method, (beta,)):
         losses = " or ".join(f"{loss:g}" for loss in LOSSES[method])
         msg = f"`solver={method!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
@@ -340,7 +362,25 @@ def _settings(
             raise ValueError(msg)
     if options.get("violation_tol") is not None:
         check_non_negative("violation_tol", options["violation_tol"])
+    if "batch_size" in options:
+        options = {**options, "batch_size": check_integer("batch_size", options["batch_size"], minimum=1)}
+    if "forget_factor" in options and check_non_negative("forget_factor", options["forget_factor"]) > 1:
+        msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
+        raise ValueError(msg)
     return beta, _Settings(method, tuple(options.items())), schedule
+
+
+def _check_kind(kind: Kind, n_restarts: int, init: Any) -> None:
+    """Refuse what needs V in memory before a pass over V is spent on it."""
+    if n_restarts > 1 and kind is not Kind.WHOLE:
+        msg = (
+            f"`n_restarts` must be 1 for data that are {kind.value}, got {n_restarts}; "
+            "call `nmf` with several values of `random_state`"
+        )
+        raise ValueError(msg)
+    if kind is Kind.GRID and isinstance(init, str) and init != "random":
+        msg = f"`init` must be 'random' or (W, H) for dask arrays, got {init!r}"
+        raise ValueError(msg)
 
 
 class _Settings(NamedTuple):
@@ -365,12 +405,14 @@ def _solve(
     """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
     xp, problem = posed.xp, posed.problem
     options = {"beta": posed.beta, "floor": posed.floor, "fixed_h": settings.fixed_h, **dict(settings.options)}
-    solver = SOLVERS[settings.method](**options)
+    make = GridUpdate if isinstance(problem.data, Grid) else SOLVERS[settings.method]
+    solver = make(**options)
     constraints = (problem.w, problem.h)
     start[:] = _same_stack(*start, xp=xp)
     if record is not None:
         function = "transform" if settings.fixed_h else "nmf"
-        record.identify(posed, start, schedule, function=function, solver=settings.method, init=settings.init)
+        named = " ".join((settings.method, *(f"{name}={value}" for name, value in settings.options)))
+        record.identify(posed, start, schedule, function=function, solver=named, init=settings.init)
     given = [None if c.fixed is None else x for x, c in zip(start, constraints, strict=True)]
     start[:] = [xp.maximum(x, solver.floor) for x in start]
     start[:] = [c.enforce(x, x, xp=xp) for x, c in zip(start, constraints, strict=True)]
@@ -425,7 +467,7 @@ def _normalized(result: Result, which: str, *, xp: Namespace) -> Result:
     """The same product with the columns of W, or the rows of H, summing to 1."""
     W, H = result.W, result.H
     if which == "W":
-        sums = xp.sum(W, axis=-2, keepdims=True)
+        sums = _compat.computed(xp.sum(W, axis=-2, keepdims=True))
         return dataclasses.replace(result, W=W / sums, H=H * xp.matrix_transpose(sums))
     sums = xp.sum(H, axis=-1, keepdims=True)
     return dataclasses.replace(result, W=W * xp.matrix_transpose(sums), H=H / sums)

@@ -14,6 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp import stores
+from nmf_xp.data.sources import RowBlocks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 TABLES = {".csv": ",", ".tsv": "\t"}
-INPUTS = (".npy", ".npz", *TABLES, ".mtx", *sorted(IMAGES))
+HDF5 = (".h5", ".hdf5", ".h5ad")
+INPUTS = (".npy", ".npz", *TABLES, ".mtx", *HDF5, ".zarr", *sorted(IMAGES))
 OUTPUTS = (".npz", ".safetensors")
 MISSING = {"", "NA"}  # cells that are read as NaN: what spreadsheets and R write
 
@@ -33,7 +37,7 @@ class FileError(Exception):
 
 
 class Matrix(NamedTuple):
-    """A matrix from a file: a NumPy or SciPy sparse array, with names where the file has them."""
+    """A matrix from a file: a NumPy or SciPy sparse array, or row blocks, with names where the file has them."""
 
     values: Any
     row_names: list[str] | None = None
@@ -44,7 +48,9 @@ class Matrix(NamedTuple):
 def read_matrix(path: Path, *, key: str | None = None, header: bool | None = None, index: bool | None = None) -> Matrix:
     """Read a matrix of any format in `INPUTS`.
 
-    `key` names the array in an .npz of several. `header` and `index` say whether a table begins with a row of column
+    What is stored in .npy, HDF5 and zarr, and does not fit in memory, comes as row blocks, and the note says so.
+
+    `key` names the array in a file of several. `header` and `index` say whether a table begins with a row of column
     names and a column of row names; None finds out.
     """
     with opened(path, INPUTS) as suffix:
@@ -56,10 +62,14 @@ def read_matrix(path: Path, *, key: str | None = None, header: bool | None = Non
             matrix = Matrix(optional_module("scipy.io", "files").mmread(path))
         elif suffix == ".npz":
             matrix = Matrix(_read_npz(path, key))
+        elif suffix in HDF5:
+            matrix = Matrix(*stores.read_hdf5(optional_module("h5py", "files"), path, key))
+        elif suffix == ".zarr":
+            matrix = Matrix(*stores.read_zarr(optional_module("zarr", "files"), path, key))
         else:
-            import numpy as np
-
-            matrix = Matrix(np.load(path, allow_pickle=False))
+            matrix = Matrix(*stores.read_npy(path))
+    if isinstance(matrix.values, RowBlocks):
+        return matrix
     if len(matrix.values.shape) != 2:
         msg = f"{path}: must hold a matrix, which has 2 axes, got shape {matrix.values.shape}"
         raise FileError(msg)
@@ -90,10 +100,10 @@ def opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
         msg = f"{path}: the suffix {suffix!r} is none of {', '.join(suffixes)}"
         raise FileError(msg)
     try:
-        if path.is_dir():
+        if path.is_dir() and suffix != ".zarr":
             msg = f"{path}: is a directory, not a file"
             raise FileError(msg)
-        if path.stat().st_size == 0 and path.is_file():
+        if path.is_file() and path.stat().st_size == 0:
             msg = f"{path}: the file is empty"
             raise FileError(msg)
         yield suffix

@@ -12,12 +12,16 @@ import numbers
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat, _layout
+from nmf_xp.data.blocks import Blockwise, Part, matmul, sweep, transposed_matmul
+from nmf_xp.data.grid import Grid
+from nmf_xp.problem import FREE
 
 if TYPE_CHECKING:
     import numpy as np
 
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints
 
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
 UNIFORM = (0.1, 1.1)
@@ -68,15 +72,14 @@ def random_start(data: Data, n_components: int, *, rng: Any, members: int | None
     m, n = data.shape[-2:]
     shapes = (m, n_components), (n_components, n)
     V = data.values
-    wide = _compat.accumulator_dtype(xp, _compat.device(V))
     if _layout.shared(V):
         W, H = _own_blocks(V, n_components, rng=rng, members=members)
     else:
         draws = [[rng.uniform(*UNIFORM, size=shape) for shape in shapes] for _ in range(members or 1)]
         stacks = [np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True)]
         W, H = _layout.from_host(V, *stacks, xp=xp)
-    total = data.sum(V, dtype=wide, xp=xp) / data.total(W, H, dtype=wide, xp=xp)
-    scale = xp.astype(xp.sqrt(total), V.dtype)
+    of_data, of_model = _totals(data, W, H, xp=xp)
+    scale = xp.astype(xp.sqrt(of_data / of_model), V.dtype)
     if members:
         scale = xp.reshape(scale, (members, 1, 1))
     return [W * scale, H * scale]
@@ -129,16 +132,45 @@ def constant_start(data: Data, n_components: int, *, xp: Namespace) -> Array:
     return xp.full((data.shape[-2], n_components), value, dtype=V.dtype, device=_compat.device(V))
 
 
+def _totals(data: Data, W: Array, H: Array, *, xp: Namespace) -> tuple[Array, ...]:
+    """Sum of V and sum of WH, (...,)."""
+    wide = _compat.accumulator_dtype(xp, _compat.device(data.values))
+
+    def of_block(block: Data, W: Array, H: Array) -> tuple[Array, ...]:
+        return block.sum(block.values, dtype=wide, xp=xp), block.total(W, H, dtype=wide, xp=xp)
+
+    def of_rows(block: Data, W: Array, _: Constraints) -> Part:
+        return Part(None, of_block(block, W, H))
+
+    if isinstance(data, Blockwise):
+        return sweep(of_rows, data, W, FREE, xp=xp).sums
+    return data.over_blocks(of_block, W, H) if isinstance(data, Grid) else of_block(data, W, H)
+
+
 def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
     """W for given H, equal along each row, such that every row of WH has the sum of V's row.
 
     It depends on no other row and on no random number.
     """
     components = xp.matrix_transpose(H)[..., :1, :]  # (1, r)
-    row_sums = data.contract(data.values, xp.ones_like(H[..., :1, :]), xp=xp)
-    model_sums = data.model_slope(row_sums, xp.sum(H, axis=-2, keepdims=True), None, beta=1.0, xp=xp)
     tiny = float(xp.finfo(H.dtype).smallest_normal)
-    return row_sums / xp.maximum(model_sums, tiny) * xp.ones_like(components)
+
+    def sums(block: Data, _: Any, H: Array) -> tuple[Array, Array]:
+        row_sums = block.contract(block.values, xp.ones_like(H[..., :1, :]), xp=xp)
+        return row_sums, block.model_slope(row_sums, xp.sum(H, axis=-2, keepdims=True), None, beta=1.0, xp=xp)
+
+    def start(row_sums: Array, model_sums: Array) -> Array:
+        return row_sums / xp.maximum(model_sums, tiny) * xp.ones_like(components)
+
+    def of_rows(block: Data, *_: Any) -> Part:
+        return Part(start(*sums(block, None, H)), ())
+
+    if isinstance(data, Grid):
+        return xp.concat([start(*parts) for parts in data.over_rows(sums, H)])
+    if isinstance(data, Blockwise):
+        nothing = xp.zeros((data.shape[0], 0), dtype=H.dtype, device=_compat.device(H))
+        return sweep(of_rows, data, nothing, FREE, xp=xp).rows
+    return of_rows(data).rows
 
 
 def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Namespace) -> list[Array]:
@@ -187,10 +219,9 @@ def _mean(data: Data, *, xp: Namespace) -> float:
     V = data.values
     m, n = data.shape[-2:]
     device = _compat.device(V)
-    wide = _compat.accumulator_dtype(xp, device)
     ones = (xp.ones(shape, dtype=V.dtype, device=device) for shape in ((m, 1), (1, n)))
-    count = data.total(*ones, dtype=wide, xp=xp)
-    return _compat.scalar(data.sum(V, dtype=wide, xp=xp) / count)
+    total, count = _totals(data, *ones, xp=xp)
+    return _compat.scalar(total / count)
 
 
 def _truncated_svd(data: Data, rank: int, *, rng: Any, xp: Namespace) -> tuple[Any, Any, Any]:
@@ -205,13 +236,20 @@ def _truncated_svd(data: Data, rank: int, *, rng: Any, xp: Namespace) -> tuple[A
     m, n = data.shape[-2:]
     width = min(rank + 10, m, n)
 
-    def times(problem: Data, X: Any) -> Any:
-        X = _compat.from_host(np.ascontiguousarray(X.T), xp=xp, dtype=V.dtype, device=device)
-        return np.asarray(_compat.to_host(problem.contract(V, X, xp=xp)), dtype=np.float64)
+    def on_device(X: Any) -> Array:
+        return _compat.from_host(np.ascontiguousarray(X), xp=xp, dtype=V.dtype, device=device)
 
-    Q = np.linalg.qr(times(data, rng.standard_normal(size=(n, width))))[0]
+    def times(X: Any) -> Any:
+        product = matmul(data, on_device(X.T), xp=xp)
+        return np.asarray(_compat.to_host(product), dtype=np.float64)
+
+    def transposed_times(X: Any) -> Any:
+        product = transposed_matmul(data, on_device(X.T), xp=xp)
+        return np.asarray(_compat.to_host(product), dtype=np.float64)
+
+    Q = np.linalg.qr(times(rng.standard_normal(size=(n, width))))[0]
     for _ in range(7):
-        Q = np.linalg.qr(times(data.T, Q))[0]
-        Q = np.linalg.qr(times(data, Q))[0]
-    U, S, Vt = np.linalg.svd(times(data.T, Q).T, full_matrices=False)
+        Q = np.linalg.qr(transposed_times(Q))[0]
+        Q = np.linalg.qr(times(Q))[0]
+    U, S, Vt = np.linalg.svd(transposed_times(Q).T, full_matrices=False)
     return (Q @ U)[:, :rank], S[:rank], Vt[:rank]

@@ -9,7 +9,7 @@ from nmf_xp._threads import held_for
 from nmf_xp.init import constant_start
 from nmf_xp.posing import checked_data
 from nmf_xp.problem import Constraints, Problem
-from nmf_xp.solvers.online import OnlineState, OnlineUpdate, relative_change
+from nmf_xp.solvers.online import OnlineState, OnlineUpdate, batches, relative_change
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
     check_beta,
@@ -225,19 +225,18 @@ def online_nmf(
     m = whole.data.shape[0]
     batch_size = min(batch_size, m)
     settings = settings._replace(memory=forget ** (batch_size / m))
-    bounds = [(start, min(m, start + batch_size)) for start in range(0, m, batch_size)]
-    problems = [_block(whole, *rows) if len(bounds) > 1 else whole for rows in bounds]
-    parts: list[Any] = [None] * len(bounds)
+    starts, stops, problems = zip(*batches(whole, batch_size), strict=True)
+    parts: list[Any] = [None] * len(problems)
     if W is not None:
         W = xp.maximum(W, settings.floor)
-        parts = [W[start:stop, :] for start, stop in bounds]
+        parts = [W[start:stop, :] for start, stop in zip(starts, stops, strict=True)]
     fresh = W is None
     watched = tol > 0 or max_no_improvement is not None or callback is not None
     smoothed, ended, step = Smoothed(), False, 0
     costs: list[float] = []
     with held_for(state.H):
-        for step in range(max_iter * len(bounds)):
-            i = step % len(bounds)
+        for step in range(max_iter * len(problems)):
+            i = step % len(problems)
             done = _step(settings, state, problems[i], None if fresh else parts[i], (fresh_max_iter, tol), xp=xp)
             state, parts[i] = done.state, done.W
             if not watched:
@@ -302,11 +301,3 @@ def _problem(
 def _penalty(alpha: float, l1_ratio: float, length: int) -> Constraints:
     """scikit-learn's scaling: by the features for W, by the rows for H."""
     return Constraints(l1=length * alpha * l1_ratio or None, l2=length * alpha * (1.0 - l1_ratio) or None)
-
-
-def _block(whole: Problem, start: int, stop: int) -> Problem:
-    """Some rows, with their share of the penalty on H."""
-    share = (stop - start) / whole.data.shape[0]
-    h = whole.h
-    h = h._replace(l1=h.l1 and h.l1 * share, l2=h.l2 and h.l2 * share)
-    return whole._replace(data=whole.data.rows(start, stop), h=h)

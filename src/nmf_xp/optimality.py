@@ -41,7 +41,7 @@ def kkt_residual(
     size = xp.max(W, axis=-2, keepdims=True)
 
     def block_residual(block: Data, W: Array, constraints: Constraints) -> Part:
-        violation = _violation(W, slopes(block, W, H, beta=beta, xp=xp), constraints, size=size, **bounds)
+        violation = entry_violation(W, slopes(block, W, H, beta=beta, xp=xp), constraints, size=size, **bounds)
         sums = () if fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), beta=beta, xp=xp)
         return Part(violation, sums)
 
@@ -50,11 +50,11 @@ def kkt_residual(
     if fixed_h:
         return residual
     size = xp.max(Ht, axis=-2, keepdims=True)
-    violation = _violation(Ht, sums, h.transposed(xp=xp), size=size, **bounds)
+    violation = entry_violation(Ht, sums, h.transposed(xp=xp), size=size, **bounds)
     return xp.maximum(residual, xp.max(violation, axis=(-2, -1)))
 
 
-def _violation(
+def entry_violation(
     W: Array, parts: tuple[Array, ...], constraints: Constraints, *, size: Array, floor: float, xp: Namespace
 ) -> Array:
     """The violation of each entry's condition, for the two `slopes`."""

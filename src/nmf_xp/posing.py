@@ -10,17 +10,22 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, _layout
-from nmf_xp.data import as_data, quickest, with_weights
+from nmf_xp.data import as_data, entry_weights, quickest, with_weights
+from nmf_xp.data.blocks import Blockwise
+from nmf_xp.data.grid import Grid, GridRows
+from nmf_xp.data.kinds import Kind, kind_of
+from nmf_xp.data.sources import RowBlocks, Rows, source_of
+from nmf_xp.data.streamed import Streamed
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
+    NOTHING_OBSERVED,
     as_working_dtype,
     check_array,
     check_broadcast,
     check_factor,
     check_namespace,
     check_non_negative,
-    check_option,
     check_shape,
     check_values,
     check_weights,
@@ -60,7 +65,9 @@ class Posed(NamedTuple):
         return m, n
 
     def restore_factor(self, x: Array) -> Array:
-        """A factor in V's own units, on V's devices."""
+        """A factor in V's own units, on V's devices; one that is in blocks on a cluster as a dask array."""
+        if isinstance(x, GridRows):
+            x = x.as_dask()
         return _layout.give_back(x * 2.0**self.exponent if self.exponent else x, self.home)
 
     def restore_divergence(self, x: Any) -> Any:
@@ -79,8 +86,14 @@ class Posed(NamedTuple):
         """
         m, n = self.shape
         shape = (m, n_components) if which == "W" else (n_components, n)
-        xp = check_array(name, x, min_ndim=2)
+        xp = self.xp
+        if isinstance(self.problem.data, Grid):
+            x = _compat.computed(x)
+        check_array(name, x, min_ndim=2)
         check_factor(name, x, self.values)
+        if x.ndim > 2 and isinstance(self.problem.data, Blockwise | Grid):
+            msg = f"`{name}` must be one matrix for data that are read block by block, got shape {tuple(x.shape)}"
+            raise ValueError(msg)
         stacked = (*self.stack, *shape) if self.stack else (*x.shape[:1], *shape)
         check_shape(name, x, shape if x.ndim == 2 else stacked)
         if _compat.is_readable(x):
@@ -99,6 +112,11 @@ class Posed(NamedTuple):
         `alpha` is already multiplied by the length that scikit-learn's scaling calls for.
         """
         k, xp = self.exponent, self.xp
+        if isinstance(self.problem.data, Grid) and which == "W":
+            if fixed is not None:
+                msg = "`fixed_w` must be left out for dask arrays, got an array"
+                raise ValueError(msg)
+            shape = 1, shape[1]  # a bound for each component: none of W's size goes to the tasks
         l1 = alpha * l1_ratio * _power(k - 2 * k * self.beta) or None
         l2 = alpha * (1 - l1_ratio) * _power(2 * k - 2 * k * self.beta) or None
         if fixed is not None:
@@ -135,6 +153,10 @@ class Posed(NamedTuple):
 
 def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
     """Validate V and its weights, and choose the units."""
+    kind = kind_of(V)
+    if kind is not Kind.WHOLE:
+        look = _on_grid if kind is Kind.GRID else _streamed
+        return _pose_blocks(look(V, weights, beta=beta, missing=missing, absent=absent), beta=beta)
     home = _layout.layout(V)
     data, largest, xp = checked_data(V, beta=beta, weights=weights, missing=missing, absent=absent)
     stack = data.shape[:-2]
@@ -157,7 +179,9 @@ def checked_data(
     if weights is not None:
         check_weights(weights, data.values, data.shape)
         weights = _layout.like(data.values, weights)
-    weights = _weights(data, weights, missing, xp=xp)
+    weights = entry_weights(data, weights, missing, xp=xp)
+    if weights is not None and _compat.is_readable(weights):
+        _check_weights(weights, xp=xp)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     if not _compat.is_readable(data.values):
         return data, None, xp
@@ -166,27 +190,38 @@ def checked_data(
     return quickest(data, xp=xp), high, xp
 
 
-def _weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) -> Array | None:
-    """The weights of the entries, 0 where an entry is missing; None where all entries weigh the same."""
-    V = data.values
-    if missing is not None:
-        check_option("missing", missing, ("nan",))
-        if V.ndim < 2:
-            msg = (
-                "`missing` must be None for a sparse V: store no entry where none is observed, and say absent='missing'"
-            )
-            raise ValueError(msg)
-        observed = xp.astype(xp.logical_not(xp.isnan(V)), V.dtype)
-        weights = observed if weights is None else observed * xp.astype(weights, V.dtype)
-    if weights is None:
-        return None
-    weights = xp.astype(weights, V.dtype, copy=False)
-    if _compat.is_readable(weights):
-        _, high = check_values("weights", weights, xp=xp)
-        if high == 0:
-            msg = "`weights` must be positive somewhere, got no observed entry"
-            raise ValueError(msg)
-    return weights
+def _streamed(V: Any, weights: Any, **options: Any) -> Streamed:
+    """V from a source, read once."""
+    source = V if isinstance(V, RowBlocks) else RowBlocks(V)
+    rows = source_of(weights)
+    rows = rows.source if isinstance(rows, RowBlocks) else rows
+    if not (rows is None or isinstance(rows, Rows)):
+        msg = "`weights` must be an array or be read by slices of rows, got an iterable of blocks"
+        raise TypeError(msg)
+    return Streamed(source, rows or weights, **options)
+
+
+def _on_grid(V: Any, weights: Any, **options: Any) -> Grid:
+    """V as a dask array, and each block looked at once."""
+    if not (weights is None or kind_of(weights) is Kind.GRID):
+        check_array("weights", weights, min_ndim=0)
+    return Grid(V, weights, **options)
+
+
+def _pose_blocks(data: Any, *, beta: float) -> Posed:
+    """The problem of blocks that have been looked at, in its units."""
+    xp, dtype = _compat.array_namespace(data.values), data.values.dtype
+    check_zeros(data.range.low, beta)
+    exponent = _exponent(data.range.high, dtype, beta, xp=xp)
+    problem = Problem(data.in_units(exponent))
+    return Posed(problem, xp, beta, factor_floor(dtype, beta=beta, xp=xp), exponent, stack=())
+
+
+def _check_weights(weights: Array, *, xp: Namespace) -> None:
+    """Refuse weights that leave nothing to fit."""
+    _, high = check_values("weights", weights, xp=xp)
+    if high == 0:
+        raise ValueError(NOTHING_OBSERVED)
 
 
 def _exponent(largest: float, dtype: Any, beta: float, *, xp: Namespace) -> int:

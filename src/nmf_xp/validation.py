@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
 
+NOTHING_OBSERVED = "`weights` must be positive somewhere, got no observed entry"
 BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp import _compat, _threads
 from nmf_xp.checkpoint.storage import CheckpointError
 from nmf_xp.data import Sparse
+from nmf_xp.data.grid import Grid
+from nmf_xp.data.sources import Rows
+from nmf_xp.data.sparse_formats import from_sparse
+from nmf_xp.data.streamed import Streamed
 from nmf_xp.init import random_generator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import numpy as np
@@ -50,12 +55,11 @@ def of_data(posed: Posed) -> dict[str, Any]:
 def contents(posed: Posed, given: list[Any] | None) -> dict[str, str]:
     """Hashes of the arrays of a problem: V, its weights, the constraints, and the start if it was given."""
     data: Any = posed.problem.data
-    base = getattr(data, "base", data)
-    entries = [base.values, *((base.i, base.j) if isinstance(base, Sparse) else ())]
-    weights = [x for name, x in zip(data._fields, data, strict=True) if name != "base"] if base is not data else []
+    hashes = _of_stream if isinstance(data, Streamed) else _of_grid if isinstance(data, Grid) else _of_arrays
+    entries, weights = hashes(data)
     return {
         "V": _hash([*entries, posed.exponent]),
-        "weights": _hash([type(data).__name__ if weights else None, *weights]),
+        "weights": _hash(weights),
         "the penalty, fixed entries or upper bound of W": _hash(list(posed.problem.w)),
         "the penalty, fixed entries or upper bound of H": _hash(list(posed.problem.h)),
         "init": _hash(given or []),
@@ -74,6 +78,54 @@ def refuse_another(path: Path, found: dict[str, Any], here: dict[str, Any]) -> N
         what = f"is the checkpoint of another run: {', '.join(differences)}"
         msg = f"{path}: {what}; name another file, or remove this one to begin anew"
         raise CheckpointError(msg)
+
+
+def _of_arrays(data: Any) -> tuple[list[Any], list[Any]]:
+    """What there is to hash of V in memory, and of its weights."""
+    base = getattr(data, "base", data)
+    entries = [base.values, *((base.i, base.j) if isinstance(base, Sparse) else ())]
+    weights = [x for name, x in zip(data._fields, data, strict=True) if name != "base"] if base is not data else []
+    return entries, [type(data).__name__ if weights else None, *weights]
+
+
+def _of_stream(data: Streamed) -> tuple[list[Any], list[Any]]:
+    """The same of V that is read block by block; where one block ends does not count."""
+    weights = data.weights
+    if isinstance(weights, Rows):
+        weights = _running(weights.blocks())
+    return [_running(data.raw())], [weights, *data.options[1:]]
+
+
+def _of_grid(data: Grid) -> tuple[list[Any], list[Any]]:
+    """The same of a dask array, each block of which is hashed where it is."""
+    entries, weights = zip(*data.each(_of_block), strict=True)
+    return [data.row_starts, data.column_starts, *entries], [*weights, *data.options]
+
+
+def _of_block(block: Any, weights: Any = None) -> tuple[str, str]:
+    return _hash(_arrays_of(block)), _hash([weights])
+
+
+def _arrays_of(block: Any) -> list[Any]:
+    """Arrays that say all of a block, whose rows or entries follow on those of the block before."""
+    if _compat.sparse_library(block) is None:
+        return [block]
+    data = from_sparse(block)
+    return [data.values, data.j, data.along.starts[1:] - data.along.starts[:-1]]
+
+
+def _running(blocks: Iterable[Any]) -> str:
+    """One hash of blocks of rows, the same however the rows are divided."""
+    import numpy as np
+
+    digests: list[Any] = []
+    for block in blocks:
+        arrays = [_compat.to_host(x) for x in _arrays_of(block)]
+        if not digests:
+            digests = [hashlib.blake2b(f"{x.dtype.str} {x.shape[1:]}".encode(), digest_size=16) for x in arrays]
+        for digest, x in zip(digests, arrays, strict=True):
+            digest.update(np.ascontiguousarray(x).data)
+    return "".join(digest.hexdigest() for digest in digests)
 
 
 def seed(random_state: Any) -> Any:

@@ -17,6 +17,7 @@ from nmf_xp.checkpoint import SUFFIXES, position
 from nmf_xp.cli.environment import environment
 from nmf_xp.cli.placement import BACKENDS, Place, describe
 from nmf_xp.cli.terminal import complain, say
+from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.init import INITS
 from nmf_xp.overview import overview
@@ -44,7 +45,7 @@ def add_parser(commands: Any) -> None:
     fit.add_argument("--force", action="store_true", help="replace the output if it exists")
 
     file = fit.add_argument_group("the file")
-    file.add_argument("--key", metavar="NAME", help="the array to take from an .npz that holds several")
+    file.add_argument("--key", metavar="NAME", help="the array to take from a file that holds several")
     yes_or_no = argparse.BooleanOptionalAction
     file.add_argument("--header", action=yes_or_no, help="a table's first line holds column names (default: find out)")
     file.add_argument("--index", action=yes_or_no, help="a table's first column holds row names (default: find out)")
@@ -122,8 +123,9 @@ def run(options: argparse.Namespace) -> int:
         say(f"{options.file}: {matrix.note}")
     place = Place(options.backend, options.device, options.dtype)
     V = place.asarray(matrix.values)
+    like = getattr(V, "like", V)  # what says where V is, if it comes in row blocks
     chosen = {name: getattr(options, name) for name in _NMF_OPTIONS if getattr(options, name) is not None}
-    dtype = _compat.dtype_name(V.dtype)
+    dtype = _compat.dtype_name(like.dtype)
     if options.start is not None:
         chosen["init"] = tuple(place.asarray(x, dtype) for x in read_factors(options.start))
     for name in _ARRAYS:
@@ -144,7 +146,7 @@ def run(options: argparse.Namespace) -> int:
         msg = f"not enough memory: {error}"
         raise MemoryError(msg) from error
     seconds = time.perf_counter() - begin
-    where = describe(V, place)
+    where = describe(like, place)
     about = {"ran_on": where, "seconds": seconds, "check_every": _given(options)["check_every"]}
     _write(out, result, matrix, options, about | _overview(V, result, chosen))
     _summary(result, where, out, seconds)
@@ -219,7 +221,12 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _overview(V: Any, result: Result, chosen: dict[str, Any]) -> dict[str, Any]:
-    """What a report draws of V: its means over cells, those of the model, and a divergence to compare with."""
+    """What a report draws of V: its means over cells, those of the model, and a divergence to compare with.
+
+    Nothing of data that are read block by block.
+    """
+    if kind_of(V) is not Kind.WHOLE:
+        return {}
     said = {name: chosen[name] for name in ("weights", "missing", "absent") if name in chosen}
     try:
         seen = overview(V, result.W, result.H, beta=result.beta, limit=CELLS, **said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, NamedTuple
 
+import nmf_xp
 from nmf_xp import _compat
 from nmf_xp.cli.terminal import say
 
@@ -23,7 +24,16 @@ class Place(NamedTuple):
     dtype: str | None = None
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
-        """The values of a NumPy or SciPy sparse array as an array of this place, in its dtype or in the one named."""
+        """The values of a NumPy or SciPy sparse array as an array of this place, in its dtype or in the one named.
+
+        Row blocks are to come here one by one.
+        """
+        if isinstance(values, nmf_xp.RowBlocks):
+            import numpy as np
+
+            stored: Any = values.source
+            name = dtype or self.dtype or _working_dtype(stored.dtype)
+            return nmf_xp.RowBlocks(values, like=self.asarray(np.empty((0, 1)), name), dtype=name)
         name = dtype or self.dtype or _working_dtype(values.dtype)
         values = values.astype(name, copy=False)
         try:

@@ -18,7 +18,7 @@ from nmf_xp.validation import check_array, check_option, check_sparse
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "quickest", "with_weights"]
+__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "entry_weights", "quickest", "with_weights"]
 
 
 class Data(Protocol):
@@ -101,6 +101,21 @@ def as_data(V: Any) -> Data:
         return Dense(_layout.taken_over(V))
     check_sparse("V", V)
     return from_sparse(V)
+
+
+def entry_weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) -> Array | None:
+    """The weights of the entries, unchecked, 0 where one is missing; None where all entries weigh the same."""
+    V = data.values
+    if missing is not None:
+        check_option("missing", missing, ("nan",))
+        if V.ndim < 2:
+            msg = (
+                "`missing` must be None for a sparse V: store no entry where none is observed, and say absent='missing'"
+            )
+            raise ValueError(msg)
+        observed = xp.astype(xp.logical_not(xp.isnan(V)), V.dtype)
+        weights = observed if weights is None else observed * xp.astype(weights, V.dtype)
+    return None if weights is None else xp.astype(weights, V.dtype, copy=False)
 
 
 def with_weights(data: Data, weights: Array | None, *, absent: str, beta: float, xp: Namespace) -> Data:

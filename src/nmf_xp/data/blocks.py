@@ -1,18 +1,21 @@
-"""Row blocks that fit the cache: one pass over V with no temporary of V's size.
+"""One pass over V, row block by row block, with no temporary of V's size.
 
 The rows of W need only their own rows of V, and what H needs of them is a sum over the rows. So a whole iteration
-reads V once, block by block, and the blocks can be shared among threads.
+reads V once. In memory the blocks are those that fit the cache, shared among threads; elsewhere they are what the data
+brings, one after the other.
 """
 
 from __future__ import annotations
 
+import abc
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _threads
+from nmf_xp import _compat, _threads
+from nmf_xp.problem import FREE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
@@ -24,6 +27,42 @@ class Part(NamedTuple):
 
     rows: Any  # an array with a row for each of W's, or None where there is no such result
     sums: tuple[Array, ...]
+
+
+class Blockwise(abc.ABC):
+    """V that is nowhere whole, and can only be visited block by block.
+
+    It is passed where a `Data` is, to what does no more with V than to `sweep` over it.
+    """
+
+    shape: tuple[int, int]
+    has_absent: bool
+    weighted: bool
+
+    @property
+    @abc.abstractmethod
+    def values(self) -> Array:
+        """No entry, shape (0, n), of the namespace, device and dtype in which the blocks are factorized."""
+
+    @abc.abstractmethod
+    def sweep(
+        self,
+        function: Callable[[Data, Array, Constraints], Part],
+        W: Array,
+        constraints: Constraints,
+        *,
+        xp: Namespace,
+    ) -> Part:
+        """The function over the blocks, as `sweep` has it."""
+
+    @abc.abstractmethod
+    def in_order(self) -> Iterator[tuple[int, Data]]:
+        """One block after the other, each with its first row; done with before the next one is asked for."""
+
+
+def in_order(data: Data) -> Iterator[tuple[int, Data]]:
+    """The blocks in which V comes, each with its first row: in memory all of it."""
+    return data.in_order() if isinstance(data, Blockwise) else iter([(0, data)])
 
 
 def sweep(
@@ -41,6 +80,8 @@ def sweep(
 
     Which blocks a thread gets, and so the order of the sums, depends on the number of threads but not on their timing.
     """
+    if isinstance(data, Blockwise):
+        return data.sweep(function, W, constraints, xp=xp)
     if products_only and W.ndim == 2 and data.products_by_blas:
         with _threads.free_blas():
             return function(data, W, constraints)
@@ -63,3 +104,26 @@ def sweep(
     rows = [block for share, _ in shares for block in share]
     totals = zip(*(totals for _, totals in shares), strict=True)
     return Part(None if rows[0] is None else xp.concat(rows), tuple(sum(terms[1:], terms[0]) for terms in totals))
+
+
+def matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
+    """V X, (m, k), for the transpose of X, (k, n)."""
+    if not isinstance(data, Blockwise):
+        return data.contract(data.values, Xt, xp=xp)
+
+    def rows(block: Data, *_: Any) -> Part:
+        return Part(block.contract(block.values, Xt, xp=xp), ())
+
+    nothing = xp.zeros((data.shape[0], 0), dtype=Xt.dtype, device=_compat.device(Xt))
+    return sweep(rows, data, nothing, FREE, xp=xp).rows
+
+
+def transposed_matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
+    """V^T X, (n, k), for the transpose of X, (k, m)."""
+    if not isinstance(data, Blockwise):
+        return data.T.contract(data.values, Xt, xp=xp)
+
+    def sums(block: Data, X: Array, _: Constraints) -> Part:
+        return Part(None, (block.T.contract(block.values, xp.matrix_transpose(X), xp=xp),))
+
+    return sweep(sums, data, xp.matrix_transpose(Xt), FREE, xp=xp).sums[0]

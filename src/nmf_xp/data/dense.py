@@ -67,7 +67,7 @@ class Dense(NamedTuple):
         return [*range(0, m, height), m]
 
     def rows(self, start: int, stop: int) -> Dense:
-        return self._replace(values=self.values[start:stop, :])
+        return self._replace(values=self.values[..., start:stop, :])
 
     def member(self, i: int) -> Dense:
         return self if self.values.ndim == 2 else self._replace(values=self.values[i, ...])

@@ -10,6 +10,7 @@ the compiled program of one wrapped solver for that of another. Adding one takes
 | `mm` | joint majorisation-minimisation with SQUAREM | every beta | 3 times, in a cycle of three updates |
 | `newton` | Newton's method, all rows at once | 1 | twice |
 | `cd` | coordinate descent on what is in `coordinate` | 1, 2 | twice; r times more for 1 without a kernel |
+| `online` | online multiplicative updates, batch by batch | every beta | once |
 | `cyclic` | scikit-learn's coordinate descent, without extrapolation | 2 | twice |
 | `extrapolation` | around `newton` and `cd` | | once more for the objective, but for 2 |
 """
@@ -18,12 +19,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nmf_xp.data.kinds import Kind
 from nmf_xp.solvers.cd import CoordinateDescent
 from nmf_xp.solvers.cyclic import CyclicDescent
 from nmf_xp.solvers.extrapolation import Extrapolated
 from nmf_xp.solvers.mm import AcceleratedMajorizer
 from nmf_xp.solvers.mu import MultiplicativeUpdate
 from nmf_xp.solvers.newton import Newton
+from nmf_xp.solvers.online import OnlinePasses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.problem import Problem
 
-__all__ = ["LOSSES", "OPTIONS", "SOLVERS", "MultiplicativeUpdate", "Solver", "automatic"]
+__all__ = ["BY_KIND", "LOSSES", "OPTIONS", "SOLVERS", "MultiplicativeUpdate", "Solver", "automatic"]
 
 
 class Factors(Protocol):
@@ -85,15 +88,22 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "newton": lambda **settings: Extrapolated(Newton(**settings)),
     "cd": lambda **settings: Extrapolated(CoordinateDescent(**settings)),
     "cd-plain": lambda **settings: CyclicDescent(**{**settings, "floor": 0.0}),
+    "online": OnlinePasses,
 }
 
 LOSSES = {"newton": (1.0,), "cd": (1.0, 2.0), "cd-plain": (2.0,)}
 """The betas of the solvers that do not take all."""
 
-OPTIONS = {"cd-plain": ("violation_tol", "orders")}
+OPTIONS = {"cd-plain": ("violation_tol", "orders"), "online": ("batch_size", "forget_factor")}
 """The settings that a user may give."""
 
 
-def automatic(beta: float) -> str:
-    """The solver for a loss: what came first in `benchmarks/` on most data sets."""
+BY_KIND = {Kind.STREAMED: ("mm", "mu", "online"), Kind.GRID: ("mu",)}
+"""The solvers for data that are nowhere whole: those that read V block by block."""
+
+
+def automatic(beta: float, kind: Kind = Kind.WHOLE) -> str:
+    """The solver for a loss: what came first in `benchmarks/` on most data sets; or the first that there is."""
+    if kind is not Kind.WHOLE:
+        return BY_KIND[kind][0]
     return {1.0: "newton", 2.0: "cd"}.get(beta, "mm")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
-from nmf_xp.optimality import objective, penalties
+from nmf_xp.optimality import penalties
 from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
 from nmf_xp.updates import mm_step
 
@@ -71,8 +71,15 @@ class AcceleratedMajorizer(NamedTuple):
 
     def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
         """One cycle of three iterations."""
+        return self._cycle(state, problem, measured=False, xp=xp)[0]
+
+    def measured_step(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[State, Array | float]:
+        """One cycle and the objective before it, without a pass of its own."""
+        return self._cycle(state, problem, measured=True, xp=xp)
+
+    def _cycle(self, state: State, problem: Problem, *, measured: bool, xp: Namespace) -> tuple[State, Array | float]:
         start = self._balanced(Factors(state.W, state.H), problem, xp=xp)
-        once, _ = self._map(start, problem, measured=False, xp=xp)
+        once, before = self._map(start, problem, measured=measured, xp=xp)
         twice, safe = self._map(once, problem, xp=xp)
         length = xp.minimum(_length(start, once, twice, xp=xp), state.longest)
         ahead, risked = self._map(self._extrapolated(start, once, twice, length, problem, xp=xp), problem, xp=xp)
@@ -80,7 +87,7 @@ class AcceleratedMajorizer(NamedTuple):
         better = accepted[..., None, None]
         W, H = (xp.where(better, new, old) for new, old in zip(ahead, twice, strict=True))
         grown = xp.where(length >= state.longest, GROWTH * state.longest, state.longest)
-        return State(W, H, xp.where(better, grown, xp.maximum(state.longest / GROWTH, 1.0 + 0.0 * grown)))
+        return State(W, H, xp.where(better, grown, xp.maximum(state.longest / GROWTH, 1.0 + 0.0 * grown))), before
 
     def _map(
         self, state: Factors, problem: Problem, *, measured: bool = True, xp: Namespace
@@ -89,8 +96,10 @@ class AcceleratedMajorizer(NamedTuple):
         data, w, h = problem
         W, H = state
         if not 0 <= self.beta < 2 or (data.has_absent and self.beta != 1) or self.fixed_h:
-            before = objective(problem, W, H, beta=self.beta, xp=xp) if measured else 0.0
-            return MultiplicativeUpdate(self.beta, self.floor, self.fixed_h).step(state, problem, xp=xp), before
+            update = MultiplicativeUpdate(self.beta, self.floor, self.fixed_h)
+            if not measured:
+                return update.step(state, problem, xp=xp), 0.0
+            return update.measured_step(state, problem, xp=xp)
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
             return self._rows(block, W, H, constraints, measured=measured, xp=xp)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _kernels
 from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.divergences import block_divergence
+from nmf_xp.optimality import penalties
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
 if TYPE_CHECKING:
@@ -42,19 +44,38 @@ class MultiplicativeUpdate(NamedTuple):
 
     def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
         """One iteration, in one pass over the data."""
-        data, w, h = problem
-        beta, floor = self.beta, self.floor
-        Ht = xp.matrix_transpose(state.H)
+        return self._pass(state, problem, measured=False, xp=xp)[0]
+
+    def measured_step(self, state: Factors, problem: Problem, *, xp: Namespace) -> tuple[Factors, Array]:
+        """One iteration and the objective before it, in the same pass."""
+        new, divergence = self._pass(state, problem, measured=True, xp=xp)
+        return new, divergence[0] + penalties(problem, *state, xp=xp)
+
+    def rows(self, data: Data, W: Array, H: Array, w: Constraints, *, measured: bool, xp: Namespace) -> Part:
+        """New rows of W, and sums over them: the divergence before, if it is `measured`, and the slopes of H."""
+        Ht = xp.matrix_transpose(H)
+        settings: Any = {"beta": self.beta, "xp": xp}
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
-            W = multiplicative_w(block, W, state.H, constraints, beta=beta, floor=floor, xp=xp)
-            return Part(W, () if self.fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), beta=beta, xp=xp))
+            before: tuple[Array, ...] = ()
+            if measured:
+                before = (block_divergence(block, W, H, block.predict(W, H, xp=xp), **settings),)
+            W = multiplicative_w(block, W, H, constraints, floor=self.floor, **settings)
+            sums = () if self.fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), **settings)
+            return Part(W, (*before, *sums))
 
-        W, sums = sweep(half, data, state.W, w, xp=xp)
+        return sweep(half, data, W, w, xp=xp)
+
+    def _pass(
+        self, state: Factors, problem: Problem, *, measured: bool, xp: Namespace
+    ) -> tuple[Factors, tuple[Array, ...]]:
+        W, sums = self.rows(problem.data, state.W, state.H, problem.w, measured=measured, xp=xp)
+        before, sums = sums[:measured], sums[measured:]
         if self.fixed_h:
-            return Factors(W, state.H)
-        Ht = mm_step(Ht, sums, h.transposed(xp=xp), beta=beta, floor=floor, xp=xp)
-        return Factors(W, xp.matrix_transpose(Ht))
+            return Factors(W, state.H), before
+        turned = problem.h.transposed(xp=xp)
+        Ht = mm_step(xp.matrix_transpose(state.H), sums, turned, beta=self.beta, floor=self.floor, xp=xp)
+        return Factors(W, xp.matrix_transpose(Ht)), before
 
     def steps(self, state: Factors, problem: Problem, n: int, *, xp: Namespace) -> Factors:
         """`n` iterations: those of a stack of small NumPy matrices in a kernel."""

@@ -6,22 +6,28 @@ The minimum over H of the majoriser of all blocks seen so far is a quotient of t
 
 with the exponent gamma of `updates.mm_exponent`. The factor rho forgets old blocks. What is kept, H, A and B, has the
 size of H, however many blocks there are.
+
+`OnlineUpdate` is the algorithm for one block. `OnlinePasses` makes passes over a matrix of it, whose W it keeps, as a
+solver for the loop. No step need lower the objective of all rows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
-from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.data.blocks import Part, in_order, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
+from nmf_xp.problem import Problem
 from nmf_xp.updates import mm_exponent, multiplicative_w, slopes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Constraints
 
 
 class OnlineState(NamedTuple):
@@ -45,28 +51,32 @@ class OnlineUpdate(NamedTuple):
         return OnlineState(H, H, xp.ones_like(H))
 
     def step(
-        self, state: OnlineState, problem: Problem, W: Array, *, update_w: bool, xp: Namespace
-    ) -> tuple[OnlineState, Array, Array]:
-        """The state after a block, the block's W, and its objective for the H before; without `update_w` W is kept."""
+        self, state: OnlineState, problem: Problem, W: Array, *, update_w: bool, measured: bool = True, xp: Namespace
+    ) -> tuple[OnlineState, Array, Any]:
+        """The state after a block, the block's W, and its objective for the H before, 0 where it is not `measured`.
+
+        Without `update_w` W is kept.
+        """
         data, w, h = problem
         H, Ht = state.H, xp.matrix_transpose(state.H)
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
             if update_w:
                 W = multiplicative_w(block, W, H, constraints, beta=self.beta, floor=self.floor, xp=xp)
-            Y = block.predict(W, H, xp=xp)
-            divergence = block_divergence(block, W, H, Y, beta=self.beta, xp=xp)
-            return Part(W, (divergence, *slopes(block.T, Ht, xp.matrix_transpose(W), beta=self.beta, xp=xp)))
+            cost: tuple[Array, ...] = ()
+            if measured:
+                cost = (block_divergence(block, W, H, block.predict(W, H, xp=xp), beta=self.beta, xp=xp),)
+            return Part(W, (*slopes(block.T, Ht, xp.matrix_transpose(W), beta=self.beta, xp=xp), *cost))
 
-        W, (divergence, numerator, denominator) = sweep(half, data, W, w, xp=xp)
-        objective = divergence + penalties(problem, W, H, xp=xp)
+        W, (numerator, denominator, *cost) = sweep(half, data, W, w, xp=xp)
+        objective = cost[0] + penalties(problem, W, H, xp=xp) if measured else 0.0
         gamma = mm_exponent(self.beta, quadratic=h.l2 is not None)
         numerator, denominator = (xp.matrix_transpose(x) for x in (numerator, denominator))
         numerator = self.memory * state.numerator + numerator * (H if gamma == 1 else H ** (1.0 / gamma))
         denominator = self.memory * state.denominator + (denominator + h.slope(H))
         tiny = float(xp.finfo(H.dtype).smallest_normal)
         ratio = numerator / xp.maximum(denominator, tiny)
-        H = xp.maximum(ratio if gamma == 1 else ratio**gamma, self.floor)
+        H = h.enforce(xp.maximum(ratio if gamma == 1 else ratio**gamma, self.floor), H, xp=xp)
         return OnlineState(H, numerator, denominator), W, objective
 
     def loadings(self, problem: Problem, W: Array, H: Array, *, max_iter: int, tol: float, xp: Namespace) -> Array:
@@ -81,6 +91,60 @@ class OnlineUpdate(NamedTuple):
             if tol > 0 and _compat.scalar(relative_change(W, old, xp=xp)) <= tol:
                 break
         return W
+
+
+class PassesState(NamedTuple):
+    """W of all rows, each batch's as its last visit left it, and the `OnlineState`."""
+
+    W: Array
+    H: Array
+    numerator: Array
+    denominator: Array
+
+
+class OnlinePasses(NamedTuple):
+    """Settings of a solver: an iteration is a pass, after which `forget_factor` of the past is left."""
+
+    beta: float
+    floor: float
+    fixed_h: bool = False
+    batch_size: int = 1024
+    forget_factor: float = 0.7
+    pace: int = 1
+    stacks: bool = False
+
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem as it is."""
+        return problem
+
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> PassesState:
+        """The state at the start."""
+        return PassesState(W, *OnlineUpdate(self.beta, self.floor, 1.0).init(H, xp=xp))
+
+    def step(self, state: PassesState, problem: Problem, *, xp: Namespace) -> PassesState:
+        """One pass; each batch lets the past fade by its share of the rows."""
+        m = problem.data.shape[-2]
+        online = OnlineState(*state[1:])
+        parts: list[Array] = []
+        for start, stop, batch in batches(problem, self.batch_size):
+            update = OnlineUpdate(self.beta, self.floor, self.forget_factor ** ((stop - start) / m))
+            W = state.W[..., start:stop, :]
+            online, W, _ = update.step(online, batch, W, update_w=True, measured=False, xp=xp)
+            parts.append(W)
+        return PassesState(xp.concat(parts, axis=-2), *online)
+
+
+def batches(problem: Problem, size: int) -> Iterator[tuple[int, int, Problem]]:
+    """Row by row the problem's batches, with their share of the penalty on H; none goes beyond a block of a source."""
+    m = problem.data.shape[-2]
+    for first, block in in_order(problem.data):
+        height = block.shape[-2]
+        for a in range(0, height, size):
+            b = min(height, a + size)
+            share = (b - a) / m
+            h = problem.h._replace(l1=problem.h.l1 and problem.h.l1 * share, l2=problem.h.l2 and problem.h.l2 * share)
+            data = block if b - a == height else block.rows(a, b)
+            yield first + a, first + b, Problem(data, problem.w.rows(first + a, first + b), h)
 
 
 def relative_change(new: Array, old: Array, *, xp: Namespace) -> Array:

@@ -1,0 +1,57 @@
+"""How much memory this process may still take: what the machine has free, and the limits that were set for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+UNKNOWN = 2**30  # where the system does not say
+
+
+def available() -> int:
+    """Bytes that this process may still allocate, as far as the system says."""
+    return max(0, min(filter(None, (_of_the_machine(), _of_the_container(), *_of_the_process())), default=UNKNOWN))
+
+
+def _of_the_machine() -> int | None:
+    free = _table("/proc/meminfo").get("MemAvailable")
+    if free is None and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free
+
+
+def _of_the_container() -> int | None:
+    """What the control group leaves, where it has a limit; files that it caches do not count."""
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        cached = int(dict(map(str.split, (group / "memory.stat").read_text().splitlines()))["file"])
+        return max(1, limit - int((group / "memory.current").read_text()) + cached)
+    return None
+
+
+def _of_the_process() -> list[int | None]:
+    """What the resource limits leave of the address space and of the memory that can be written to."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return []
+    used = _table("/proc/self/status")
+    left: list[int | None] = []
+    for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        bytes_ = resource.getrlimit(limit)[0]
+        if bytes_ != resource.RLIM_INFINITY:
+            left.append(max(1, bytes_ - used.get(name, 0)))
+    return left
+
+
+def _table(path: str) -> dict[str, int]:
+    """The sizes in a table of /proc, in bytes; none where there is no /proc."""
+    sizes: dict[str, int] = {}
+    with contextlib.suppress(OSError):
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            name, _, rest = line.partition(":")
+            if rest.endswith("kB"):
+                sizes[name] = int(rest.split()[0]) * 1024
+    return sizes

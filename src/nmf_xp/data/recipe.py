@@ -1,0 +1,96 @@
+"""From a block as its source holds it to data: in the dtype, on the device and in the units of the problem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat
+from nmf_xp.data import Dense, entry_weights, with_weights
+from nmf_xp.data.sparse import from_entries
+from nmf_xp.data.sparse_formats import from_sparse
+from nmf_xp.validation import as_working_dtype, check_values
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array
+    from nmf_xp.data import Data
+
+
+def prototype(block: Any, *, like: Array | None, dtype: str | None) -> Array:
+    """An array of shape (0, n), of the namespace, device and dtype in which blocks like this one are factorized.
+
+    Namespace and device follow `like`, or the block itself where that is None. The dtype is the one named, or the one
+    for an array of the block's dtype.
+    """
+    values: Any = block.data if _compat.sparse_library(block) == "scipy" else block
+    theirs = _compat.array_namespace(values)
+    like = values if like is None else like
+    xp, device = _compat.array_namespace(like), _compat.device(like)
+    working = _compat.dtype_name(as_working_dtype("V", values[:0], xp=theirs).dtype)
+    if theirs.isdtype(values.dtype, ("bool", "integral")):
+        working = _compat.dtype_name(_compat.default_dtype(xp, device))
+    return xp.empty((0, block.shape[1]), dtype=getattr(xp, dtype or working), device=device)
+
+
+class Range(NamedTuple):
+    """The least and the largest entry of data, and the largest of their weights."""
+
+    low: float
+    high: float
+    heaviest: float
+
+
+class Recipe(NamedTuple):
+    """How a block becomes data; what is done with it depends on no other block."""
+
+    like: Array  # the `prototype`
+    beta: float
+    missing: str | None
+    absent: str
+    exponent: int = 0  # V is 4^exponent times the data
+
+    def __call__(self, block: Any, weights: Any = None) -> Data:
+        """The data of a block, with the weights (m_i, n) of its entries, or broadcasting to it."""
+        return self._assemble(block, weights)[0]
+
+    def checked(self, block: Any, weights: Any = None) -> tuple[Data, Range]:
+        """The same, and the range of its entries, after a look at all of them."""
+        xp = _compat.array_namespace(self.like)
+        data, weights = self._assemble(block, weights)
+        heaviest = 1.0 if weights is None else check_values("weights", weights, xp=xp)[1]
+        low, high = check_values("V", data.values, xp=xp)
+        return data, Range(0.0 if data.has_absent else low, high, heaviest)
+
+    def _assemble(self, block: Any, weights: Any) -> tuple[Data, Array | None]:
+        xp = _compat.array_namespace(self.like)
+        data = self.unweighted(block)
+        if weights is not None:
+            weights = self._moved(weights)
+        weights = entry_weights(data, weights, self.missing, xp=xp)
+        data = with_weights(data, weights, absent=self.absent, beta=self.beta, xp=xp)
+        if self.exponent:
+            data = data.with_values(data.values * 2.0**-self.exponent * 2.0**-self.exponent)
+        return data, weights
+
+    def unweighted(self, block: Any) -> Data:
+        """The block on the device and in the working dtype, and no more."""
+        library = _compat.sparse_library(block)
+        if library is None:
+            return Dense(self._moved(block))
+        if library != "scipy" or _compat.is_numpy(self.like):
+            data = from_sparse(block)
+            return data.with_values(self._moved(data.values))
+        if _compat.is_jax(self.like):  # whose sparse products would be compiled anew for every block
+            msg = "`like` must not be a JAX array for sparse blocks, got one; leave it out, or make the blocks dense"
+            raise TypeError(msg)
+        entries = block.tocoo(copy=False)
+        entries.sum_duplicates()
+        xp, device = _compat.array_namespace(self.like), _compat.device(self.like)
+        i, j = (_compat.from_host(x, xp=xp, dtype=xp.int64, device=device) for x in (entries.row, entries.col))
+        return from_entries(self._moved(entries.data), i, j, block.shape)
+
+    def _moved(self, x: Any) -> Array:
+        """An array of the working dtype on the device."""
+        xp, device = _compat.array_namespace(self.like), _compat.device(self.like)
+        if _compat.is_numpy(x) and not _compat.is_numpy(self.like):
+            return _compat.from_host(x, xp=xp, dtype=self.like.dtype, device=device)
+        return xp.astype(x, self.like.dtype, copy=False)

@@ -1,0 +1,272 @@
+"""V read from a source, block by block, once for every pass; the next block is read while this one is in use."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import copy
+import math
+import operator
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from nmf_xp import _compat, _threads
+from nmf_xp.data.blocks import Blockwise, Part, sweep
+from nmf_xp.data.recipe import Range, Recipe, prototype
+from nmf_xp.data.sources import Rows
+from nmf_xp.validation import NOTHING_OBSERVED, check_array, check_broadcast, check_sparse, check_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+    from nmf_xp.data.sources import RowBlocks
+    from nmf_xp.problem import Constraints
+
+T = TypeVar("T")
+STRIDE = 61  # of the entries that a mark sums: some in every page of a file, and in time every column
+
+
+class Mark(NamedTuple):
+    """By what a block is known again in later passes."""
+
+    shape: tuple[int, int]
+    kind: str
+    sum: float
+
+
+class Streamed(Blockwise):
+    """The blocks of a source, with weights on their entries.
+
+    Making it reads the source once: every entry is checked, and a mark of each block is kept, so that one that is not
+    the same in a later pass is found out. The sum in a mark is made where the block is read, and brings a mapped file
+    into memory.
+    """
+
+    def __init__(self, source: RowBlocks, weights: Any, *, beta: float, missing: str | None, absent: str) -> None:
+        """Read all of it; `weights` is an array (m, n) or broadcasting to it, or `Rows` of that shape."""
+        self._source = source
+        self.weights = weights
+        self._marks: list[Mark] = []
+        self._recipe: Recipe | None = None
+        self.options = beta, missing, absent
+        self.has_absent = False
+        self.weighted = weights is not None or missing is not None or absent == "missing"
+        if source.shape is not None:
+            self._check_weights(source.shape)
+        ranges = list(self._first_pass())
+        self.range = Range(*(pick(x) for pick, x in zip((min, max, max), zip(*ranges, strict=True), strict=True)))
+        self.shape = sum(mark.shape[0] for mark in self._marks), self._marks[0].shape[1]
+        self._check_weights(self.shape)
+        if self.range.heaviest == 0:
+            raise ValueError(NOTHING_OBSERVED)
+
+    @property
+    def values(self) -> Array:
+        """No entry, of the namespace, device and dtype in which the blocks are factorized."""
+        assert self._recipe is not None
+        return self._recipe.like
+
+    def in_units(self, exponent: int) -> Streamed:
+        """The same data divided by 4^exponent."""
+        assert self._recipe is not None
+        scaled = copy.copy(self)
+        scaled._recipe = self._recipe._replace(exponent=exponent)
+        return scaled
+
+    def sweep(
+        self,
+        function: Callable[[Data, Array, Constraints], Part],
+        W: Array,
+        constraints: Constraints,
+        *,
+        xp: Namespace,
+    ) -> Part:
+        """The function over all blocks; on NumPy as many at a time as there are threads, each in one of them."""
+        blocks = _ahead(self._pass())
+        rows: list[Any] = [None] * len(self._marks)
+        total = _OrderedSum()
+        taking = threading.Lock()
+        running = True
+
+        def work(_: int) -> None:
+            nonlocal running
+            while running:
+                with taking:
+                    taken = next(blocks, None)
+                if taken is None:
+                    return
+                number, start, raw, block = taken
+                stop = start + block.shape[0]
+                try:
+                    part = sweep(function, block, W[start:stop, :], constraints.rows(start, stop), xp=xp)
+                except BaseException:
+                    running = False
+                    raise
+                self._take_back(raw)
+                rows[number] = part.rows  # lint: a list
+                total.add(number, part.sums)
+
+        try:
+            _threads.run(work, list(range(_threads.count())))
+        finally:
+            blocks.close()
+        return Part(None if rows[0] is None else xp.concat(rows), total.terms)
+
+    def in_order(self) -> Iterator[tuple[int, Data]]:
+        """One block after the other, each with its first row."""
+        for _, start, raw, block in _ahead(self._pass()):
+            yield start, block
+            self._take_back(raw)
+
+    def raw(self) -> Iterator[Any]:
+        """One block after the other as the source holds it."""
+        for _, _, block in _ahead(self._known()):
+            yield block
+            self._take_back(block)
+
+    def _take_back(self, raw: Any) -> None:
+        """Let the source read into a block's memory again, where nothing can still be reading it."""
+        if _compat.is_numpy(self.values):
+            self._source.done(raw)
+
+    def _first_pass(self) -> Iterator[Range]:
+        """The range of each block, marked and checked."""
+        start = 0
+        for number, raw in enumerate(self._source.blocks()):
+            if _compat.sparse_library(raw) is None:
+                check_array("V", raw, min_ndim=2, max_ndim=2)
+            else:
+                check_sparse("V", raw)
+            if self._recipe is None:
+                like = prototype(raw, like=self._source.like, dtype=self._source.dtype)
+                self._recipe = Recipe(like, *self.options)
+            mark = self._mark(raw)
+            first = self._marks[0] if self._marks else mark
+            if (mark.shape[1], mark.kind) != (first.shape[1], first.kind):
+                msg = (
+                    "`V` must have blocks of one width and dtype, "
+                    f"got {_described(mark)} in block {number} after {_described(first)} in block 0"
+                )
+                raise ValueError(msg)
+            with _naming(number, start):
+                data, entries = self._recipe.checked(raw, self._weight_rows(start, start + mark.shape[0]))
+            self.has_absent = self.has_absent or data.has_absent
+            self._marks.append(mark)
+            start = start + mark.shape[0]
+            self._take_back(raw)
+            yield entries
+        if not self._marks:
+            msg = "`V` must have at least one block of rows, got a source without any"
+            raise ValueError(msg)
+
+    def _pass(self) -> Iterator[tuple[int, int, Any, Data]]:
+        """The blocks once more, with their number, their first row and what was read."""
+        assert self._recipe is not None
+        for number, start, raw in self._known():
+            yield number, start, raw, self._recipe(raw, self._weight_rows(start, start + raw.shape[0]))
+
+    def _known(self) -> Iterator[tuple[int, int, Any]]:
+        """What the source reads once more, each block compared with its mark, with its number and its first row."""
+        start, number = 0, -1
+        for number, raw in enumerate(self._source.blocks()):
+            if number == len(self._marks):
+                msg = f"`V` must be the same in every pass, got more than the {number} blocks of the first one"
+                raise ValueError(msg)
+            mark, before = self._mark(raw), self._marks[number]
+            if mark[:2] != before[:2] or not _is_same(mark, before):
+                got = _described(mark) if mark[:2] != before[:2] else "other entries"
+                msg = (
+                    f"`V` must be the same in every pass, got {got} in block {number}, which was {_described(before)}; "
+                    "stop what writes to it, or make every iterator yield the same blocks"
+                )
+                raise ValueError(msg)
+            yield number, start, raw
+            start = start + mark.shape[0]
+        if number + 1 < len(self._marks):
+            msg = (
+                f"`V` must be the same in every pass, got its end after block {number} of {len(self._marks)}; "
+                "give a source that begins anew each time it is asked for an iterator"
+            )
+            raise ValueError(msg)
+
+    def _mark(self, raw: Any) -> Mark:
+        import numpy as np
+
+        sparse = _compat.sparse_library(raw) is not None
+        shape = (int(raw.shape[0]), int(raw.shape[1]))
+        with np.errstate(all="ignore"):  # what is no number is found by the check of the values
+            if _compat.is_numpy(raw):
+                entries = np.ravel(raw, order="K")[::STRIDE].sum()
+            else:
+                entries = raw.sum() if sparse else _compat.array_namespace(raw).sum(raw)
+        return Mark(shape, f"{'sparse ' if sparse else ''}{_compat.dtype_name(raw.dtype)}", _compat.scalar(entries))
+
+    def _check_weights(self, shape: tuple[int, int]) -> None:
+        if self.weights is not None:
+            check_broadcast("weights", self.weights.shape, shape)
+        if not (self.weights is None or self._recipe is None or isinstance(self.weights, Rows)):
+            check_weights(self.weights, self.values, shape)
+
+    def _weight_rows(self, start: int, stop: int) -> Any:
+        """The weights of some rows."""
+        weights = self.weights
+        if weights is None or (1, 1, *weights.shape)[-2] == 1:
+            return weights.read(0, 1) if isinstance(weights, Rows) else weights
+        if weights.shape[0] < stop:
+            msg = f"`weights` must have a row for each of `V`'s, got {weights.shape[0]}"
+            raise ValueError(msg)
+        return weights.read(start, stop) if isinstance(weights, Rows) else weights[start:stop, :]
+
+
+class _OrderedSum:
+    """Sums of terms that come in any order and are added in that of their numbers, which fixes the rounding."""
+
+    def __init__(self) -> None:
+        self.terms: tuple[Array, ...] = ()
+        self._early: dict[int, tuple[Array, ...]] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def add(self, number: int, terms: tuple[Array, ...]) -> None:
+        """Add the terms with this number when their turn has come."""
+        with self._lock:
+            self._early[number] = terms  # lint: a dictionary
+            while self._count in self._early:
+                terms = self._early.pop(self._count)
+                # In place where the library can: the sums are as large as H.
+                self.terms = tuple(map(operator.iadd, self.terms, terms)) if self._count else terms
+                self._count += 1  # lint: a Python int
+
+
+def _ahead(items: Iterator[T]) -> Generator[T]:
+    """The items, which a thread makes while earlier ones are in use: one more than there are threads to use them."""
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="nmf_xp-reader") as reader:
+        coming = collections.deque(reader.submit(next, items, end) for _ in range(_threads.count()))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(reader.submit(next, items, end))
+            yield item
+
+
+def _described(mark: Mark) -> str:
+    """Shape and dtype of a block."""
+    return f"{mark.shape[0]} x {mark.shape[1]} {mark.kind}"
+
+
+def _is_same(a: Mark, b: Mark) -> bool:
+    """Whether two sums of a block are the same but for rounding; NaN is where entries are missing."""
+    rounding = 1e-5 if a.kind.endswith(("16", "32")) else 1e-12
+    return math.isclose(a.sum, b.sum, rel_tol=rounding) or (math.isnan(a.sum) and math.isnan(b.sum))
+
+
+@contextlib.contextmanager
+def _naming(number: int, start: int) -> Iterator[None]:
+    """Errors that say in which block they were found."""
+    try:
+        yield
+    except ValueError as error:
+        msg = f"{error} (in block {number}, counted from 0, whose first row is row {start} of V)"
+        raise ValueError(msg) from None

@@ -1,0 +1,231 @@
+"""Multiplicative updates where V is a grid of dask blocks: a task for each block and half-step, H through the client.
+
+In a grid of one column a task makes both halves of the iteration, from one look at its block. Every few iterations the
+client takes W, and sends it back as the beginning of a new chain of tasks. With the H that belongs to it, this is what
+the run goes back to when workers are lost: a lost block of V is made again by dask, and the iterations since by the
+solver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat
+from nmf_xp.data.grid import Grid, GridRows, Terms, add
+from nmf_xp.divergences import block_divergence
+from nmf_xp.optimality import entry_violation
+from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
+from nmf_xp.updates import mm_step, slopes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+    from nmf_xp.problem import Constraints, Problem
+
+KEPT = 10  # iterations after which the client takes W; as many are made again, at most, when workers are lost
+
+
+@dataclasses.dataclass
+class Kept:
+    """Factors that no worker can take away; a checkpoint puts later ones in their place."""
+
+    W: list[Array]  # for each row of the grid
+    H: Array
+    iteration: int
+
+
+class State(NamedTuple):
+    """W where V is and H here, with what they are made of again if need be."""
+
+    W: GridRows
+    H: Array
+    iteration: int
+    kept: Kept
+
+
+class GridUpdate(NamedTuple):
+    """Settings: those of the multiplicative updates."""
+
+    beta: float
+    floor: float
+    fixed_h: bool = False
+    pace: int = 1
+    stacks: bool = False
+
+    @property
+    def update(self) -> MultiplicativeUpdate:
+        """The same updates of blocks in memory."""
+        return MultiplicativeUpdate(self.beta, self.floor, self.fixed_h)
+
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem as it is."""
+        return problem
+
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
+        """The state at the start: W goes to where V is."""
+        grid = _grid(problem)
+        return grid.lasting(lambda: self._begun(grid, Kept(grid.rows_of(W), H, 0)))
+
+    def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
+        """One iteration."""
+        return self._lasting(self._step, state, problem, measured=False, xp=xp)[0]
+
+    def measured_step(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[State, Array]:
+        """One iteration, and the objective before it."""
+        return self._lasting(self._step, state, problem, measured=True, xp=xp)
+
+    def factors(self, state: State, problem: Problem, *, xp: Namespace) -> Factors:
+        """W and H as arrays of the client."""
+        grid = _grid(problem)
+
+        def fetched(state: State, *_: Any, **__: Any) -> list[Array]:
+            return grid.runner.finish([], state.W.unpack())[1]
+
+        if state.kept.iteration != state.iteration:
+            W = self._lasting(fetched, state, problem, xp=xp)
+            state.kept.W, state.kept.H, state.kept.iteration = W, state.H, state.iteration
+        return Factors(xp.concat(state.kept.W), state.H)
+
+    def report(self, state: State, problem: Problem, xp: Namespace) -> tuple[Array, Array, Array]:
+        """Divergence, objective and optimality residual at the end."""
+        return self._lasting(self._report, state, problem, xp=xp)
+
+    def _begun(self, grid: Grid, kept: Kept) -> State:
+        rows = grid.send_rows(kept.W)
+        return State(GridRows(grid, rows, kept.H.shape[0]), kept.H, kept.iteration, kept)
+
+    def _lasting(self, act: Callable[..., Any], state: State, problem: Problem, **options: Any) -> Any:
+        """An act on the state, again from what was kept as often as workers are lost during it."""
+        grid = _grid(problem)
+
+        def restore() -> None:
+            again = self._begun(grid, state.kept)
+            for _ in range(state.iteration - state.kept.iteration):
+                again, _ = self._step(again, problem, measured=False, keeping=False, xp=options["xp"])
+            state.W.handles[:] = again.W.handles  # lint: a list, of which the loop has the only copy
+
+        return grid.lasting(lambda: act(state, problem, **options), restore)
+
+    def _step(
+        self, state: State, problem: Problem, *, measured: bool, keeping: bool = True, xp: Namespace
+    ) -> tuple[State, Array | float]:
+        grid, w, h = _grid(problem), problem.w, problem.h
+        rows, columns = state.W.handles, grid.send_columns(state.H)
+        if len(grid.column_spans) == 1:
+            both = grid.tasks(_both_halves, rows, columns, self.update, w, measured, xp)
+            new = [row[0] for row in both]
+            terms: list[Terms] = [(both, lambda _: {0: 1, "before": 2})]
+        else:
+            along = grid.tasks(_along, rows, columns, self.beta, measured, xp)
+            new = grid.on_rows(_moved, rows, w, self.beta, self.floor, xp, along=along)
+            terms = [] if self.fixed_h else [(grid.tasks(_down, new, columns, self.beta, xp), lambda j: {j: None})]
+            if measured:
+                penalty = [[x] for x in grid.on_rows(_penalty, rows, w, xp)]
+                terms = [*terms, (along, lambda _: {"before": 1}), (penalty, lambda _: {"before": None})]
+        new, sums = grid.finish(new, grid.summed(*terms))
+        objective: Array | float = 0.0
+        if measured:
+            dtype = _compat.accumulator_dtype(xp, _compat.device(state.H))
+            objective = sums["before"][0] + h.penalty(state.H, dtype=dtype, xp=xp)
+        H = state.H if self.fixed_h else self._new_h(state.H, sums, grid, h, xp=xp)
+        after = State(GridRows(grid, new, H.shape[0]), H, state.iteration + 1, state.kept)
+        if keeping and grid.runner.loses and after.iteration % KEPT == 0:
+            W = grid.runner.finish([], after.W.unpack())[1]
+            after = self._begun(grid, Kept(W, H, after.iteration))
+        return after, objective
+
+    def _new_h(self, H: Array, sums: dict[Any, Any], grid: Grid, h: Constraints, *, xp: Namespace) -> Array:
+        """The new H, column of the grid by column."""
+        turned = h.transposed(xp=xp)
+        blocks = [
+            mm_step(xp.matrix_transpose(x), sums[j], turned.rows(*span), beta=self.beta, floor=self.floor, xp=xp)
+            for j, (x, span) in enumerate(zip(grid.columns_of(H), grid.column_spans, strict=True))
+        ]
+        return xp.matrix_transpose(xp.concat(blocks))
+
+    def _report(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[Array, Array, Array]:
+        grid, w, h = _grid(problem), problem.w, problem.h
+        H, dtype = state.H, _compat.accumulator_dtype(xp, _compat.device(state.H))
+        rows, columns = state.W.unpack(), grid.send_columns(H)
+        on_rows = grid.runner.finish([], grid.on_rows(_size_and_penalty, rows, w, xp))[1]
+        size = functools.reduce(xp.maximum, (largest for largest, _ in on_rows))
+        penalty = sum(x for _, x in on_rows) + h.penalty(H, dtype=dtype, xp=xp)
+        seen = grid.tasks(_all_slopes, rows, columns, self.beta, self.fixed_h, xp)
+        violations = grid.on_rows(_violation, rows, w, size, self.floor, xp, along=seen)
+        violations, sums = grid.finish(violations, grid.summed((seen, lambda j: {"divergence": 1, j: 2})))
+        residual = max(grid.runner.finish([], violations)[1])
+        if not self.fixed_h:
+            turned, Ht = h.transposed(xp=xp), xp.matrix_transpose(H)
+            size = xp.max(Ht, axis=-2, keepdims=True)
+            for j, (a, b) in enumerate(grid.column_spans):
+                rest = entry_violation(Ht[a:b, :], sums[j], turned.rows(a, b), size=size, floor=self.floor, xp=xp)
+                residual = max(residual, xp.max(rest))
+        divergence = sums["divergence"][0]
+        return divergence, divergence + penalty, residual
+
+
+def _grid(problem: Problem) -> Grid:
+    data: Any = problem.data
+    assert isinstance(data, Grid)
+    return data
+
+
+# The tasks: functions of one block, or of one block of W, that depend on nothing else.
+
+
+def _both_halves(
+    data: Data, W: Array, H: Array, update: MultiplicativeUpdate, w: Constraints, measured: bool, xp: Namespace
+) -> tuple[Any, ...]:
+    """New rows of W, their share of H's slopes, and their divergence before."""
+    part = update.rows(data, W, H, _for_all(w, W, xp=xp), measured=measured, xp=xp)
+    before = add(part.sums[:1], _penalty(W, w, xp)) if measured else ()
+    return part.rows, part.sums[measured:], before
+
+
+def _along(data: Data, W: Array, H: Array, beta: float, measured: bool, xp: Namespace) -> tuple[Any, ...]:
+    """What the update of W needs of a block, and the divergence before."""
+    return slopes(data, W, H, beta=beta, xp=xp), _divergence(data, W, H, beta, xp) if measured else ()
+
+
+def _moved(W: Array, w: Constraints, beta: float, floor: float, xp: Namespace, *along: tuple[Any, ...]) -> Array:
+    """New rows of W from what its blocks gave."""
+    return mm_step(W, add(*(part[0] for part in along)), _for_all(w, W, xp=xp), beta=beta, floor=floor, xp=xp)
+
+
+def _down(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> tuple[Array, Array]:
+    """What the update of H needs of a block."""
+    return slopes(data.T, xp.matrix_transpose(H), xp.matrix_transpose(W), beta=beta, xp=xp)
+
+
+def _all_slopes(data: Data, W: Array, H: Array, beta: float, fixed_h: bool, xp: Namespace) -> tuple[Any, ...]:
+    """The slopes of W, the divergence, and the slopes of H."""
+    down = () if fixed_h else _down(data, W, H, beta, xp)
+    return slopes(data, W, H, beta=beta, xp=xp), _divergence(data, W, H, beta, xp), down
+
+
+def _divergence(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> tuple[Array]:
+    return (block_divergence(data, W, H, data.predict(W, H, xp=xp), beta=beta, xp=xp),)
+
+
+def _violation(W: Array, w: Constraints, size: Array, floor: float, xp: Namespace, *seen: tuple[Any, ...]) -> Array:
+    """The largest violation in some rows of W."""
+    parts = add(*(part[0] for part in seen))
+    return xp.max(entry_violation(W, parts, _for_all(w, W, xp=xp), size=size, floor=floor, xp=xp))
+
+
+def _size_and_penalty(W: Array, w: Constraints, xp: Namespace) -> tuple[Array, Array | float]:
+    """The largest entries of the components, and the penalty."""
+    return xp.max(W, axis=-2, keepdims=True), _penalty(W, w, xp)[0]
+
+
+def _penalty(W: Array, w: Constraints, xp: Namespace) -> tuple[Array | float]:
+    return (w.penalty(W, dtype=_compat.accumulator_dtype(xp, _compat.device(W)), xp=xp),)
+
+
+def _for_all(w: Constraints, W: Array, *, xp: Namespace) -> Constraints:
+    """The constraints on each component, on all rows."""
+    return w if w.upper is None else w._replace(upper=xp.broadcast_to(w.upper, W.shape))
