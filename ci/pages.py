@@ -2,8 +2,8 @@
 
     python ci/pages.py [PAGE ...]
 
-runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. A page is run as a reader
-would: its Python blocks, and the `nmf-xp` commands of its shell blocks, in their order, in one empty folder.
+runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. A page is run as a
+reader would: its Python blocks, and the `nmf-xp` commands of its shell blocks, in their order, in one empty folder.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def run(page: Path) -> None:
     namespace: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)  # noqa: S102
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
         for command in block.commands:
             status = main(command)
             if status != 0:
