@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ci_pages = load("ci/pages.py")
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in ci_pages.pages()}
 # What they do when they are loaded or called is not ours to mend.
-OTHERS = "ignore:::(nimfa|torchnmf|torch|tensorly|lda|matplotlib)"
+OTHERS = ("ignore:::(nimfa|torchnmf|torch|tensorly|lda)", "ignore:the matrix subclass:PendingDeprecationWarning")
 
 
 def grey(path: Path) -> Any:
@@ -27,7 +27,7 @@ def grey(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.filterwarnings(OTHERS)
+@pytest.mark.filterwarnings(*OTHERS)
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = PAGES[name]
     absent = ci_pages.absent_packages(page)
