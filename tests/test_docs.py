@@ -84,3 +84,15 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert built in page.parents or (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", AssertionError), ("", pytest.skip.Exception)])
+def test_a_page_without_its_packages_fails_in_ci_only(
+    ci: str, outcome: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nimport no_such_package\n```\n", encoding="utf-8")
+    monkeypatch.setitem(PAGES, "page.md", page)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no_such_package"):
+        test_the_code_of_a_page_runs("page.md", tmp_path, monkeypatch)
