@@ -1,0 +1,121 @@
+"""The code on the pages of the documentation, as the tests run it, and the pictures that it draws.
+
+    python ci/pages.py [PAGE ...]
+
+runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. A page is run as a
+reader would: its Python blocks, and the `nmf-xp` commands of its shell blocks, in their order, in one empty folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs" / "figures"
+FENCE = re.compile(r"^```(python|sh)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A piece of code on a page."""
+
+    line: int  # of the page, on which it begins
+    language: str
+    text: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The calls of nmf-xp in a shell block, without the program's name."""
+        lines = self.text.splitlines() if self.language == "sh" else []
+        return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("nmf-xp ")]
+
+
+def pages() -> list[Path]:
+    """The pages that have code to run."""
+    built = ROOT / "docs" / "_build"
+    candidates = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    return [
+        page
+        for page in candidates
+        if built not in page.parents and any(b.language == "python" or b.commands for b in blocks(page))
+    ]
+
+
+def blocks(page: Path) -> list[Block]:
+    """The blocks of code of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [Block(text.count("\n", 0, m.start(2)) + 1, m[1], m[2]) for m in FENCE.finditer(text)]
+
+
+def pictures(page: Path) -> list[str]:
+    """The names of the pictures of docs/figures that a page shows."""
+    return re.findall(r"!\[[^]]*\]\([./]*figures/([^)]+)\)", page.read_text(encoding="utf-8"))
+
+
+def absent_packages(page: Path) -> list[str]:
+    """What a page imports at its outer level, and is not installed."""
+    found = set()
+    for block in blocks(page):
+        for node in ast.parse(block.text).body if block.language == "python" else ():
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return sorted(name for name in found if importlib.util.find_spec(name) is None)
+
+
+def run(page: Path) -> None:
+    """Run a page in the current folder; an error names the line of the page."""
+    from nmf_xp.cli import main
+
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    for block in blocks(page):
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+        for command in block.commands:
+            status = main(command)
+            if status != 0:
+                msg = f"{page}, line {block.line}: nmf-xp {shlex.join(command)} returned {status}"
+                raise RuntimeError(msg)
+
+
+@contextlib.contextmanager
+def empty_folder() -> Iterator[Path]:
+    """A new folder, which is the current one meanwhile."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+def main(*names: str) -> None:
+    """Draw the pictures anew."""
+    os.environ.setdefault("MPLBACKEND", "agg")
+    for page in [Path(name).resolve() for name in names] or pages():
+        shown = pictures(page)
+        if not shown:
+            continue
+        with empty_folder() as folder:
+            run(page)
+            for name in shown:
+                shutil.copyfile(folder / name, FIGURES / name)
+                print(f"docs/figures/{name}: {(FIGURES / name).stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

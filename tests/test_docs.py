@@ -1,0 +1,98 @@
+"""The documentation does what it says: the code of every page runs, and draws the pictures that the page shows."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.scripts import ROOT, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ci_pages = load("ci/pages.py")
+PAGES = {page.relative_to(ROOT).as_posix(): page for page in ci_pages.pages()}
+# What they do when they are loaded or called is not ours to mend.
+OTHERS = ("ignore:::(nimfa|torchnmf|torch|tensorly|lda)", "ignore:the matrix subclass:PendingDeprecationWarning")
+
+
+def grey(path: Path) -> Any:
+    """A picture as grey values."""
+    plt = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    return plt.imread(path)[..., :3].mean(axis=2)
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.filterwarnings(*OTHERS)
+def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = PAGES[name]
+    absent = ci_pages.absent_packages(page)
+    if absent and not os.environ.get("CI"):
+        pytest.skip(f"this page needs {', '.join(absent)}")
+    assert not absent, f"in CI every page is run, and {name} needs {', '.join(absent)}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    ci_pages.run(page)
+    for picture in ci_pages.pictures(page):
+        drawn, shown = grey(tmp_path / picture), grey(ci_pages.FIGURES / picture)
+        assert drawn.shape == shown.shape
+        # Fonts and the last digits of a factorization differ between machines; another picture correlates less.
+        assert np.corrcoef(drawn.ravel(), shown.ravel())[0, 1] > 0.9, f"draw it anew: python ci/pages.py {name}"
+
+
+def test_the_pages_with_code_are_found() -> None:
+    assert {"README.md", "docs/index.md", "docs/data-kinds.md"} <= set(PAGES)
+    assert not [name for name in PAGES if "_build" in name]
+
+
+def test_every_committed_picture_is_shown_and_small() -> None:
+    shown = {name for page in PAGES.values() for name in ci_pages.pictures(page)}
+    files = {path.name: path.stat().st_size for path in ci_pages.FIGURES.iterdir()}
+    assert set(files) == shown
+    assert max(files.values()) < 150_000
+
+
+def test_a_failure_names_the_page_and_its_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError) as error:
+        ci_pages.run(page)
+    assert str(error.traceback[-1].path).endswith("page.md")
+    assert error.traceback[-1].lineno == 7  # counted from 0
+
+
+def test_a_failing_command_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```sh\npip install nothing\nnmf-xp fit no-such-file.csv -k 2\n```\n", encoding="utf-8")
+    with pytest.raises(RuntimeError, match=r"line 2: nmf-xp fit no-such-file.csv -k 2 returned 2"):
+        ci_pages.run(page)
+    assert "no-such-file.csv" in capsys.readouterr().err
+
+
+def test_absent_packages_are_named(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nimport no_such_package.part\nimport json\n```\n", encoding="utf-8")
+    assert ci_pages.absent_packages(page) == ["no_such_package"]
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    built = ROOT / "docs" / "_build"
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert built in page.parents or (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", AssertionError), ("", pytest.skip.Exception)])
+def test_a_page_without_its_packages_fails_in_ci_only(
+    ci: str, outcome: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nimport no_such_package\n```\n", encoding="utf-8")
+    monkeypatch.setitem(PAGES, "page.md", page)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no_such_package"):
+        test_the_code_of_a_page_runs("page.md", tmp_path, monkeypatch)
