@@ -103,6 +103,16 @@ def is_foreign(x: Any) -> bool:
     return library != "scipy" if library is not None else is_array(x) and not is_numpy(x)
 
 
+def in_row_order(x: Array) -> Array:
+    """The array with its rows one after the other in memory, where a library knows of such an order.
+
+    Sums over an axis differ in their last digits from one order to the other, and no file of factors keeps it.
+    """
+    if is_torch(x):
+        return x.contiguous()
+    return array_namespace(x).ascontiguousarray(x) if is_numpy(x) or array_api_compat.is_cupy_array(x) else x
+
+
 def to_host(x: Any) -> np.ndarray[Any, Any]:
     """NumPy array with the values of `x`, from any device."""
     import numpy as np

@@ -68,7 +68,8 @@ class Posed(NamedTuple):
         """A factor in V's own units, on V's devices; one that is in blocks on a cluster as a dask array."""
         if isinstance(x, GridRows):
             x = x.as_dask()
-        return _layout.give_back(x * 2.0**self.exponent if self.exponent else x, self.home)
+        x = _compat.in_row_order(x * 2.0**self.exponent if self.exponent else x)
+        return _layout.give_back(x, self.home)
 
     def restore_divergence(self, x: Any) -> Any:
         """A divergence or penalty in V's own units; beyond the range of float64 it is infinite."""
