@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nmf_xp import Result
 
-OPTIONS: dict[str, Any] = {"random_state": 0, "max_iter": 25, "tol": 1e-6}
+OPTIONS: dict[str, Any] = {"random_state": 0, "max_iter": 12, "tol": 1e-6}
 
 
 def memmap(V: Any, folder: Path) -> Any:
