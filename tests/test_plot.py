@@ -175,7 +175,6 @@ def test_every_picture_takes_the_arrays_of_any_library(library: str) -> None:
         *plot.reconstruction(given, result),
     ]
     np.testing.assert_allclose(np.asarray(drawn[-3].images[0].get_array()), V)
-    pyplot().close("all")
 
 
 def test_the_shades_are_of_even_steps_and_the_differences_of_two_hues_that_all_can_tell() -> None:
