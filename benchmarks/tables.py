@@ -153,7 +153,9 @@ def memory(rows: list[Row]) -> str:
 
 
 def geometric(rows: list[Row]) -> str:
-    """Geometric mean of the cases that did not fail."""
+    """Geometric mean of the cases that did not fail; nothing where there is no case."""
+    if not rows:
+        return ""
     values = [row["times_faster"] for row in rows if "error" not in row]
     if values:
         return _number(math.exp(sum(map(math.log, values)) / len(values)))
