@@ -121,13 +121,13 @@ def run(
         if not traced and _is_small_stack_on_cpu(problem, W):
             return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, recorder=recorder, xp=xp)
     problem = solver.prepare(problem)
-    by_batch = isinstance(solver, OnlinePasses)  # which a compiled program would hold one after the other
-    programs = _compiled_programs() if _compat.is_jax(W) and not by_batch else _python_programs
-    if isinstance(problem.data, Blockwise | Grid):
+    if isinstance(solver, OnlinePasses):  # a compiled program would hold its batches one after the other
         programs = _python_programs
-    if isinstance(problem.data, Blockwise | Grid) and not by_batch:
+    elif isinstance(problem.data, Blockwise | Grid):
         ahead = Lookahead()
         programs = _python_programs._replace(init=ahead.init, steps=ahead.steps, objective=ahead.objective)
+    else:
+        programs = _compiled_programs() if _compat.is_jax(W) else _python_programs
     if traced:
         return _run_traced_stack(solver, problem, *start, schedule=schedule, xp=xp)
     # On a CPU a few members fit the cache and a stack does not; sparse data know no stack.

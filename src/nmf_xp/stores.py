@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _memory
-from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows
+from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ def _read(stored: Any) -> Stored:
     if note:
         return Stored(RowBlocks(stored), note=note)
     m, n = (int(length) for length in stored.attrs["shape"])
-    if stored["indptr"].shape[0] == m + 1 and stored.attrs.get("encoding-type") != "csc_matrix":
+    if has_compressed_rows(stored, m):
         return Stored(StoredRows(stored, (m, n))[0:m])
     return Stored(StoredRows(stored, (n, m))[0:n].T)
 

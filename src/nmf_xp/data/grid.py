@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from nmf_xp import _compat
 from nmf_xp.data.recipe import Range, Recipe, prototype
-from nmf_xp.data.tasks import Grid as Handles
-from nmf_xp.data.tasks import InProcess, OnCluster, WorkersLostError, grouped, runner
+from nmf_xp.data.tasks import Handles, InProcess, OnCluster, WorkersLostError, grouped, runner
 from nmf_xp.validation import NOTHING_OBSERVED, check_broadcast
 
 if TYPE_CHECKING:

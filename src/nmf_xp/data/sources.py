@@ -242,10 +242,15 @@ def _of_store(V: Any) -> Source:
         msg = f"`V` must be an array or compressed rows in its file, got a group that holds {names}"
         raise TypeError(msg)
     m, n = (int(length) for length in shape)
-    if V["indptr"].shape[0] != m + 1 or V.attrs.get("encoding-type") == "csc_matrix":
+    if not has_compressed_rows(V, m):
         raise ValueError(COLUMNS)
     rows = StoredRows(V, (m, n))
     return Rows(rows, row_bytes=rows.row_bytes)
+
+
+def has_compressed_rows(group: Any, m: int) -> bool:
+    """Whether a group of a file holds a matrix of m rows by rows, and not by columns."""
+    return group["indptr"].shape[0] == m + 1 and group.attrs.get("encoding-type") != "csc_matrix"
 
 
 def _of_anndata(V: Any) -> Source:

@@ -16,7 +16,7 @@ from nmf_xp import _memory, _threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Grid = list[list[Any]]
+Handles = list[list[Any]]  # one for each block of the grid
 HERE = ""  # the one place of tasks in this process
 POLL = 1.0  # seconds between two looks at whether the workers are still there
 
@@ -43,7 +43,7 @@ class InProcess:
 
         if 2 * sum(map(_bytes, arrays)) < _memory.available():
             arrays = persist(*arrays)
-        self.blocks: list[Grid] = [x.to_delayed().tolist() for x in arrays]
+        self.blocks: list[Handles] = [x.to_delayed().tolist() for x in arrays]
         self.places = [[HERE] * len(row) for row in self.blocks[0]]
 
     def send(self, values: dict[str, list[Any]]) -> dict[str, list[Any]]:
