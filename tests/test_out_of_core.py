@@ -315,7 +315,7 @@ def test_a_matrix_in_memory_is_streamed_only_on_request(tmp_path: Path) -> None:
 
 
 LIMITED = """
-import resource, sys
+import resource, sys, time
 import numpy as np
 from nmf_xp import nmf, RowBlocks, _memory
 
@@ -332,7 +332,10 @@ def used(name):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
-before = used("VmData")
+before = 0
+while before != used("VmData"):  # threads of that call may still be giving back their stacks
+    before = used("VmData")
+    time.sleep(0.2)
 resource.setrlimit(resource.RLIMIT_DATA, (before + allowed, -1))
 assert _memory.available() <= allowed
 try:
