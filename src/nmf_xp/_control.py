@@ -18,8 +18,7 @@ from nmf_xp import _compat, _threads, result
 from nmf_xp._lookahead import Lookahead
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
-from nmf_xp.divergences import data_divergence
-from nmf_xp.optimality import kkt_residual, objective, penalties
+from nmf_xp.optimality import divergence_and_residual, objective, penalties
 from nmf_xp.result import Status
 from nmf_xp.solvers.grid import GridUpdate
 from nmf_xp.solvers.mu import Factors
@@ -446,8 +445,8 @@ def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tupl
     if isinstance(solver, GridUpdate):
         return solver.report(state, problem, xp)
     W, H = state.W, state.H
-    divergence = data_divergence(problem.data, W, H, beta=solver.beta, xp=xp)
-    residual = kkt_residual(problem, W, H, beta=solver.beta, floor=solver.floor, fixed_h=solver.fixed_h, xp=xp)
+    settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": solver.fixed_h}
+    divergence, residual = divergence_and_residual(problem, W, H, **settings, xp=xp)
     return divergence, divergence + penalties(problem, W, H, xp=xp), residual
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.divergences import data_divergence
+from nmf_xp.divergences import block_divergence, data_divergence
 from nmf_xp.updates import slopes
 
 if TYPE_CHECKING:
@@ -26,32 +26,44 @@ def penalties(problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array |
     return problem.w.penalty(W, dtype=dtype, xp=xp) + problem.h.penalty(H, dtype=dtype, xp=xp)
 
 
-def kkt_residual(
+def divergence_and_residual(
     problem: Problem, W: Array, H: Array, *, beta: float, floor: float, fixed_h: bool, xp: Namespace
-) -> Array:
-    """Largest violation over the entries that are not fixed, for each matrix of a stack: (...,).
+) -> tuple[Array, Array]:
+    """The divergence, and the largest violation over the entries that are not fixed, in one pass over V: (...,) each.
 
     An entry is optimal when its slope is zero, or when it is at a bound and its slope points outwards:
     min(w, dD/dw) = 0 at the lower one. Here w is taken relative to the largest entry of its component and the slope
     relative to its own positive part, which makes the residual independent of the scales of V, W and H.
     """
     data, w, h = problem
-    Ht = xp.matrix_transpose(H)
     bounds = {"floor": floor, "xp": xp}
     size = xp.max(W, axis=-2, keepdims=True)
 
     def block_residual(block: Data, W: Array, constraints: Constraints) -> Part:
-        violation = entry_violation(W, slopes(block, W, H, beta=beta, xp=xp), constraints, size=size, **bounds)
-        sums = () if fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), beta=beta, xp=xp)
-        return Part(violation, sums)
+        divergence, along, down = divergence_and_slopes(block, W, H, beta=beta, fixed_h=fixed_h, xp=xp)
+        return Part(entry_violation(W, along, constraints, size=size, **bounds), (divergence, *down))
 
-    violation, sums = sweep(block_residual, data, W, w, xp=xp)
+    violation, (divergence, *down) = sweep(block_residual, data, W, w, xp=xp)
     residual = xp.max(violation, axis=(-2, -1))
     if fixed_h:
-        return residual
+        return divergence, residual
+    Ht = xp.matrix_transpose(H)
     size = xp.max(Ht, axis=-2, keepdims=True)
-    violation = entry_violation(Ht, sums, h.transposed(xp=xp), size=size, **bounds)
-    return xp.maximum(residual, xp.max(violation, axis=(-2, -1)))
+    violation = entry_violation(Ht, tuple(down), h.transposed(xp=xp), size=size, **bounds)
+    return divergence, xp.maximum(residual, xp.max(violation, axis=(-2, -1)))
+
+
+def divergence_and_slopes(
+    data: Data, W: Array, H: Array, *, beta: float, fixed_h: bool, xp: Namespace
+) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
+    """The divergence, the `slopes` of W, and those of H unless it is fixed, from one model."""
+    Y = data.predict(W, H, xp=xp)
+    divergence = block_divergence(data, W, H, Y, beta=beta, xp=xp)
+    along = slopes(data, W, H, Y, beta=beta, xp=xp)
+    if fixed_h:
+        return divergence, along, ()
+    Wt, Ht = xp.matrix_transpose(W), xp.matrix_transpose(H)
+    return divergence, along, slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
 
 
 def entry_violation(

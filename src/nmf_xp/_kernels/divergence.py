@@ -30,7 +30,7 @@ def kl_divergence(V: NDArray[Any], W: NDArray[Any], H: NDArray[Any]) -> NDArray[
 
 def kl_entries(V: NDArray[Any], Y: NDArray[Any]) -> float:
     """The sum of y - v + v log(v/y) over the entries, in float64."""
-    V, Y = (np.require(x, np.float64, ["C", "W"]) for x in (V, Y))
+    V, Y = (np.require(x, requirements=["C", "W"]) for x in (V, Y))
     return _row(V.reshape(-1), Y.reshape(-1))
 
 
@@ -61,8 +61,8 @@ def _row(v_row: Any, y_row: Any) -> float:
     """
     total = 0.0
     for j in range(v_row.shape[0]):
-        y = y_row[j]
-        v = max(v_row[j], LEAST)
+        y = np.float64(y_row[j])
+        v = max(np.float64(v_row[j]), LEAST)
         k = (np.float64(v).view(np.int64) - np.float64(y).view(np.int64) + HALF) >> EXPONENT
         x = np.int64(np.float64(y).view(np.int64) + (k << EXPONENT)).view(np.float64)
         s = (v - x) / (v + x)

@@ -55,16 +55,19 @@ class Dense(NamedTuple):
     def block_starts(self, n_components: int) -> list[int]:
         """Tiles of V and WH that share the cache with the factors; a larger rank needs taller ones to feed products.
 
-        There is one for each thread, unless the matrix is so small that threads cost more than they bring.
+        BLAS wants 128 rows even of a matrix so wide that they leave the cache, within a share of V that may be copied.
+        Every thread gets as many, unless the matrix is so small that threads cost more than they bring.
         """
         m, n = self.shape[-2:]
         if self.values.ndim > 2 or not _compat.is_numpy(self.values):
             return [0, m]
+        threads = _threads.count()
         tile = 2**20 * (1 + n_components / 32)
-        height = max(16, int(tile / (n * self.values.itemsize)))
+        height = max(32, min(128, m // (16 * threads)), int(tile / (n * self.values.itemsize)))
+        parts = -(-m // height)
         if m * n >= 2**15:
-            height = min(height, -(-m // _threads.count()))
-        return [*range(0, m, height), m]
+            parts = min(m, -(-parts // threads) * threads)
+        return [m * i // parts for i in range(parts + 1)]
 
     def rows(self, start: int, stop: int) -> Dense:
         return self._replace(values=self.values[..., start:stop, :])

@@ -19,14 +19,18 @@ KERNELS: dict[type, str] = {
 }
 
 
-def contract_quotient(data: Data, W: Array, H: Array) -> Array:
-    """(V / WH) H^T over the entries, weighted as they are: (..., m, r)."""
+def contract_quotient(data: Data, W: Array, H: Array, Y: Array | None = None) -> Array:
+    """(V / WH) H^T over the entries, weighted as they are: (..., m, r); Y is WH where that is at hand."""
     name = KERNELS.get(type(data))
     kernel = None if name is None else _kernels.find(name, data.values, W, H)
-    return unfused(data, W, H) if kernel is None else kernel(unfused, data, W, H)
+    return unfused(data, W, H, Y) if kernel is None else kernel(unfused, data, W, H)
 
 
-def unfused(data: Data, W: Array, H: Array) -> Array:
+def unfused(data: Data, W: Array, H: Array, Y: Array | None = None) -> Array:
     """The same with V / WH in memory."""
     xp = _compat.array_namespace(W)
-    return data.contract(_compat.divide_into(data.values, data.predict(W, H, xp=xp)), H, xp=xp)
+    if Y is None:
+        quotient = _compat.divide_into(data.values, data.predict(W, H, xp=xp))
+    else:
+        quotient = data.values / Y
+    return data.contract(quotient, H, xp=xp)

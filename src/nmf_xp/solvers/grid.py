@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp import _compat
 from nmf_xp.data.grid import Grid, GridRows, Terms, add
 from nmf_xp.divergences import block_divergence
-from nmf_xp.optimality import entry_violation
+from nmf_xp.optimality import divergence_and_slopes, entry_violation
 from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
 from nmf_xp.updates import mm_step, slopes
 
@@ -156,7 +156,7 @@ class GridUpdate(NamedTuple):
         penalty = sum(x for _, x in on_rows) + h.penalty(H, dtype=dtype, xp=xp)
         seen = grid.tasks(_all_slopes, rows, columns, self.beta, self.fixed_h, xp)
         violations = grid.on_rows(_violation, rows, w, size, self.floor, xp, along=seen)
-        violations, sums = grid.finish(violations, grid.summed((seen, lambda j: {"divergence": 1, j: 2})))
+        violations, sums = grid.finish(violations, grid.summed((seen, lambda j: {"divergence": 0, j: 2})))
         residual = max(grid.runner.finish([], violations)[1])
         if not self.fixed_h:
             turned, Ht = h.transposed(xp=xp), xp.matrix_transpose(H)
@@ -202,9 +202,9 @@ def _down(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> tuple[A
 
 
 def _all_slopes(data: Data, W: Array, H: Array, beta: float, fixed_h: bool, xp: Namespace) -> tuple[Any, ...]:
-    """The slopes of W, the divergence, and the slopes of H."""
-    down = () if fixed_h else _down(data, W, H, beta, xp)
-    return slopes(data, W, H, beta=beta, xp=xp), _divergence(data, W, H, beta, xp), down
+    """The divergence, the slopes of W, and the slopes of H."""
+    divergence, along, down = divergence_and_slopes(data, W, H, beta=beta, fixed_h=fixed_h, xp=xp)
+    return (divergence,), along, down
 
 
 def _divergence(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> tuple[Array]:
@@ -213,7 +213,7 @@ def _divergence(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> t
 
 def _violation(W: Array, w: Constraints, size: Array, floor: float, xp: Namespace, *seen: tuple[Any, ...]) -> Array:
     """The largest violation in some rows of W."""
-    parts = add(*(part[0] for part in seen))
+    parts = add(*(part[1] for part in seen))
     return xp.max(entry_violation(W, parts, _for_all(w, W, xp=xp), size=size, floor=floor, xp=xp))
 
 
