@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from array_api_compat import numpy as xp
 
-from nmf_xp import Progress, _kernels, nmf
+from nmf_xp import Progress, _kernels, _threads, nmf
 from nmf_xp._compat import to_host
 from nmf_xp.data import Dense
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.solvers import MultiplicativeUpdate
+from nmf_xp.solvers.mu import Factors
 from nmf_xp.updates import factor_floor
 from tests.problems import DTYPES
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 pytest.importorskip("numba", reason="the kernels need numba: https://numba.pydata.org")
+multiplicative = importlib.import_module("nmf_xp._kernels.multiplicative")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +66,54 @@ def test_an_iteration_where_products_of_two_models_underflow(dtype: str, monkeyp
     expected = solver.steps(start, problem, 1, xp=xp)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(to_host(x), to_host(y), rtol=50 * float(np.finfo(dtype).eps))
+
+
+LAYOUTS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
+    "rows": np.ascontiguousarray,
+    "columns": np.asfortranarray,
+    "some rows": lambda V: np.repeat(V, 3, axis=0)[::3],
+    "some columns": lambda V: np.repeat(V, 2, axis=1)[:, ::2],
+    "within a wider one": lambda V: np.pad(V, ((1, 0), (2, 3)), constant_values=-1.0)[1:, 2:-3],
+    "backwards": lambda V: V[::-1, :].copy()[::-1, :],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize("shape", [(300, 70), (7, 200), (65, 16), (4, 3)])
+def test_an_iteration_in_any_memory_order(
+    shape: tuple[int, int], writable: bool, layout: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiplicative, "CHUNK", 2048)  # several chunks of H, and several batches of rows
+    V = LAYOUTS[layout](np.random.default_rng(0).poisson(2.0, shape).astype(dtype))
+    V.flags.writeable = writable
+    before = V.copy()
+    start = Factors(*factors(shape, 5, dtype))
+    solver, problem = MultiplicativeUpdate(beta=1.0, floor=1e-6), Problem(Dense(V))
+    with _threads.held_blas():
+        found = solver.step(start, problem, xp=xp)
+    np.testing.assert_array_equal(V, before)
+    monkeypatch.setattr(_kernels, "find", lambda *_: None)
+    expected = solver.step(start, problem, xp=xp)
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(to_host(x), to_host(y), rtol=100 * float(np.finfo(dtype).eps))
+
+
+def test_a_large_rank_is_left_to_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    V = np.random.default_rng(0).poisson(2.0, (50, 60)).astype(float)
+    used: list[str] = []
+    find = _kernels.find
+
+    def observed(name: str, *arrays: Any) -> Any:
+        used.append(name)
+        return find(name, *arrays)
+
+    monkeypatch.setattr(_kernels, "find", observed)
+    for r, expected in ((32, True), (33, False)):
+        used.clear()
+        nmf(V, r, solver="mu", beta_loss=1, random_state=0, max_iter=2)
+        assert ("kl_half_iteration" in used) is expected
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

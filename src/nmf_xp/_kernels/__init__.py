@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 KERNELS = {
     "kl_divergence": "divergence",
     "kl_entries": "divergence",
+    "kl_half_iteration": "multiplicative",
     "kl_iterations": "multiplicative",
     "least_squares_rows": "coordinate",
     "least_squares_sweeps": "coordinate",

@@ -31,7 +31,7 @@ def kl_divergence(V: NDArray[Any], W: NDArray[Any], H: NDArray[Any]) -> NDArray[
 def kl_entries(V: NDArray[Any], Y: NDArray[Any]) -> float:
     """The sum of y - v + v log(v/y) over the entries, in float64."""
     V, Y = (np.require(x, requirements=["C", "W"]) for x in (V, Y))
-    return _row(V.reshape(-1), Y.reshape(-1))
+    return row_divergence(V.reshape(-1), Y.reshape(-1))
 
 
 @jit
@@ -48,12 +48,12 @@ def _divergences(V: Any, W: Any, H: Any, result: Any) -> None:
             w[:height, :r] = left[i : i + height]
             predict(w, h, y)
             for a in range(height):
-                total += _row(matrix[i + a], y[a])
+                total += row_divergence(matrix[i + a], y[a])
         result[c] = total
 
 
 @jit
-def _row(v_row: Any, y_row: Any) -> float:
+def row_divergence(v_row: Any, y_row: Any) -> float:
     """The sum of y - v + v log(v/y).
 
     With k such that x = 2^k y is within a factor 1.5 of v, and s = (v - x)/(v + x), log(v/x) is the series
@@ -61,7 +61,7 @@ def _row(v_row: Any, y_row: Any) -> float:
     """
     total = 0.0
     for j in range(v_row.shape[0]):
-        y = np.float64(y_row[j])
+        y: Any = np.float64(y_row[j])
         v = max(np.float64(v_row[j]), LEAST)
         k = (np.float64(v).view(np.int64) - np.float64(y).view(np.int64) + HALF) >> EXPONENT
         x = np.int64(np.float64(y).view(np.int64) + (k << EXPONENT)).view(np.float64)

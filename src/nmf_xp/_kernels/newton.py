@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from nmf_xp import _threads
 from nmf_xp._kernels.compiling import inlined, jit
 from nmf_xp._kernels.coordinate import descend
+from nmf_xp._kernels.divergence import row_divergence
 from nmf_xp._kernels.multiplicative import contract, predict, tiles
 
 if TYPE_CHECKING:
@@ -21,19 +23,24 @@ def newton_dense(
     V: NDArray[Any],
     W: NDArray[Any],
     H: NDArray[Any],
-    correlation: NDArray[Any],
     *,
     l1: float,
     l2: float,
     floor: float,
     sweeps: int,
     trials: int,
-) -> NDArray[Any]:
-    """W (m, r) after one step of Newton's method for each row of a dense V (m, n)."""
+    measured: bool,
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence."""
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
-    rest = H, H.sum(axis=1), *_settings(W, correlation, l1, l2, floor, sweeps, trials)
-    _threads.over_rows(W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], *rest))
-    return W
+    rest = H, H.sum(axis=1), *_settings(W, H, l1, l2, floor, sweeps, trials), measured
+    parts: dict[int, float] = {}
+
+    def work(start: int, stop: int) -> None:
+        parts[start] = _dense(V[start:stop], W[start:stop], *rest)
+
+    _threads.over_rows(W.shape[0], work)
+    return W, np.asarray(math.fsum(parts.values())) if measured else None
 
 
 def newton_sparse(
@@ -41,42 +48,82 @@ def newton_sparse(
     view: tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None],
     W: NDArray[Any],
     H: NDArray[Any],
-    correlation: NDArray[Any],
     *,
     l1: float,
     l2: float,
     floor: float,
     sweeps: int,
     trials: int,
-) -> NDArray[Any]:
-    """The same for the stored entries of a sparse V, as `view` orders them row by row."""
+    measured: bool,  # noqa: ARG001 - what is not stored counts too
+) -> tuple[NDArray[Any], None]:
+    """The same for the stored entries of a sparse V, as `view` orders them row by row; the divergence is left out."""
     starts, columns, order = view
     order = np.empty(0, dtype=starts.dtype) if order is None else order
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
-    rest = Ht, Ht.sum(axis=0), *_settings(W, correlation, l1, l2, floor, sweeps, trials)
+    rest = Ht, Ht.sum(axis=0), *_settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
 
     def work(start: int, stop: int) -> None:
         _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
     _threads.over_rows(W.shape[0], work, starts)
-    return W
+    return W, None
 
 
 def _settings(
-    W: NDArray[Any], correlation: NDArray[Any], l1: float, l2: float, floor: float, sweeps: int, trials: int
+    W: NDArray[Any], H: NDArray[Any], l1: float, l2: float, floor: float, sweeps: int, trials: int
 ) -> tuple[Any, ...]:
     number = W.dtype.type
     tiny = number(np.finfo(W.dtype).smallest_normal)
-    return np.ascontiguousarray(correlation), number(l1), number(l2), number(floor), tiny, sweeps, trials
+    return _shared_correlation(W, H, tiny), number(l1), number(l2), number(floor), tiny, sweeps, trials
+
+
+@jit
+def _shared_correlation(W: Any, H: Any, tiny: Any) -> Any:
+    """C (r, r), the correlations of the rows of H weighted by the sums of the columns of WH."""
+    (m, r), n = W.shape, H.shape[1]
+    weights, inverse, gram = np.zeros(r, W.dtype), np.zeros(n, W.dtype), np.empty((r, r), W.dtype)
+    one = tiny / tiny
+    for i in range(m):
+        for k in range(r):
+            weights[k] += W[i, k]
+    for k in range(r):
+        for j in range(n):
+            inverse[j] += weights[k] * H[k, j]
+    for j in range(n):
+        inverse[j] = one / max(inverse[j], tiny)
+    for k in range(r):
+        for other in range(k + 1):
+            total = tiny - tiny
+            for j in range(n):
+                total += H[k, j] * inverse[j] * H[other, j]
+            gram[k, other] = gram[other, k] = total
+    for k in range(r):
+        weights[k] = one / np.sqrt(max(gram[k, k], tiny))
+    for k in range(r):
+        for other in range(r):
+            gram[k, other] *= weights[k] * weights[other]
+    return gram
 
 
 @jit
 def _dense(
-    V: Any, W: Any, H: Any, sums: Any, gram: Any, l1: Any, l2: Any, floor: Any, tiny: Any, sweeps: int, trials: int
-) -> None:
+    V: Any,
+    W: Any,
+    H: Any,
+    sums: Any,
+    gram: Any,
+    l1: Any,
+    l2: Any,
+    floor: Any,
+    tiny: Any,
+    sweeps: int,
+    trials: int,
+    measured: bool,
+) -> float:
     """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
     (m, n), r = V.shape, W.shape[1]
-    size = min(BATCH, max(4, 2**15 // n // 4 * 4))
+    size = min(BATCH, max(8, 2**15 // n // 4 * 4))  # at least as many rows as a cache line has of a column
+    divergence = 0.0
     h, w, q, c = tiles(np.empty((1, 4, n), V.dtype), r)
     h[:r, :n] = H
     h[:, n:] = 1
@@ -94,6 +141,8 @@ def _dense(
                 for i in range(height):
                     v[i, j] = V[first + i, j]
         rows = W[first : first + height]
+        numerator[:] = 0
+        curvature[:] = 0
         for i in range(0, height, 4):
             for a in range(min(4, height - i)):
                 w[a, :r] = rows[i + a]
@@ -116,7 +165,13 @@ def _dense(
                 t = length(v[i + a], y[i + a], q[a], d, row, sums, slopes[i + a], l1, l2, floor, tiny, trials)
                 for k in range(r):
                     row[k] = max(row[k] + t * d[k], floor)
+                if measured:
+                    model, change_of_model = y[i + a, :n], q[a, :n]
+                    for j in range(n):
+                        model[j] = max(model[j] + t * change_of_model[j], floor * floor)
+                    divergence += row_divergence(v[i + a, :n], model)
         w[:, :r] = 1
+    return divergence
 
 
 @jit

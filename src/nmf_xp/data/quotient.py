@@ -29,8 +29,5 @@ def contract_quotient(data: Data, W: Array, H: Array, Y: Array | None = None) ->
 def unfused(data: Data, W: Array, H: Array, Y: Array | None = None) -> Array:
     """The same with V / WH in memory."""
     xp = _compat.array_namespace(W)
-    if Y is None:
-        quotient = _compat.divide_into(data.values, data.predict(W, H, xp=xp))
-    else:
-        quotient = data.values / Y
+    quotient = _compat.divide_into(data.values, data.predict(W, H, xp=xp)) if Y is None else data.values / Y
     return data.contract(quotient, H, xp=xp)

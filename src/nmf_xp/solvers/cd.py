@@ -45,9 +45,9 @@ class CoordinateDescent(NamedTuple):
         return alternate(self, state, problem, xp=xp)
 
     def half(
-        self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
+        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
     ) -> tuple[Array, Array | None]:
-        """W after its sweeps; for the Frobenius loss also the sum of V * WH."""
+        """W after its sweeps; for the Frobenius loss also the sum of V * WH, which costs next to nothing."""
         if self.beta == 1:
             return newton_sweeps(data, W, H, constraints, floor=self.floor, sweeps=1, xp=xp), None
         r = W.shape[-1]

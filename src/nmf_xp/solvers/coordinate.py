@@ -83,7 +83,7 @@ def sweeps_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> 
     return None if constraints.bounded or W.ndim > 2 else _kernels.find(name, data.values, W)
 
 
-def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Array] | None:
+def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
     """The kernel `name` for this kind of data, which visits row by row, if there is one."""
     if isinstance(data, Dense):
         kernel = sweeps_kernel(f"{name}_dense", data, W, constraints)

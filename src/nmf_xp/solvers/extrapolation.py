@@ -45,9 +45,12 @@ class BlockSolver(Protocol):
         """The factors to begin with."""
 
     def half(
-        self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
+        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
     ) -> tuple[Array, Array | None]:
-        """The new W; for the Frobenius loss also the sum of V * WH, (...,)."""
+        """The new W and, if `measured`, what comes with it for the objective, (...,).
+
+        For the Frobenius loss that is the sum of V * WH, for Kullback-Leibler the divergence; None where it does not.
+        """
 
 
 def alternate(solver: BlockSolver, state: Any, problem: Problem, *, xp: Namespace) -> Factors:
@@ -56,11 +59,13 @@ def alternate(solver: BlockSolver, state: Any, problem: Problem, *, xp: Namespac
     return Factors(W, state.H if solver.fixed_h else half_h(solver, problem, W, state.H, xp=xp)[0])
 
 
-def half_h(solver: BlockSolver, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array | None]:
-    """The new H, with the sum that comes with it."""
+def half_h(
+    solver: BlockSolver, problem: Problem, W: Array, H: Array, *, measured: bool = False, xp: Namespace
+) -> tuple[Array, Array | None]:
+    """The new H and, if `measured`, what comes with it for the objective."""
     Ht, Wt = xp.matrix_transpose(H), xp.matrix_transpose(W)
-    Ht, inner = solver.half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp)
-    return xp.matrix_transpose(Ht), inner
+    Ht, found = solver.half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), measured=measured, xp=xp)
+    return xp.matrix_transpose(Ht), found
 
 
 class State(NamedTuple):
@@ -124,9 +129,9 @@ class Extrapolated(NamedTuple):
         share = xp.astype((1.0 - state.pause) * state.momentum, state.W.dtype)[..., None, None]
         W_new, _ = self.inner.half(problem.data, state.W, state.H_ahead, problem.w, xp=xp)
         W = problem.w.enforce(self._ahead(W_new, state.W_new, share, xp=xp), W_new, xp=xp)
-        H, inner = half_h(self.inner, problem, W, state.H_ahead, xp=xp)
+        H, found = half_h(self.inner, problem, W, state.H_ahead, measured=True, xp=xp)
         H_ahead = problem.h.enforce(self._ahead(H, state.H, share, xp=xp), H, xp=xp)
-        current = self._objective(state, problem, W, H, inner, xp=xp)
+        current = self._objective(state, problem, W, H, found, xp=xp)
         fell, one = current <= state.objective, 0.0 * state.limit + 1.0
 
         def choose(yes: Array, no: Array) -> Array:
@@ -154,10 +159,13 @@ class Extrapolated(NamedTuple):
         return self.beta == 2 and not data.weighted
 
     def _objective(
-        self, state: State, problem: Problem, W: Array, H: Array, inner: Array | None, *, xp: Namespace
+        self, state: State, problem: Problem, W: Array, H: Array, found: Array | None, *, xp: Namespace
     ) -> Array:
-        if inner is None or not self._has_gram(problem.data):
+        """The objective at W and H, from what was `found` with H where that is enough."""
+        if found is None or not (self.beta == 1 or self._has_gram(problem.data)):
             return objective(problem, W, H, beta=self.beta, xp=xp)
+        if self.beta == 1:
+            return found + penalties(problem, W, H, xp=xp)
         gram_w, gram_h = xp.matrix_transpose(W) @ W, H @ xp.matrix_transpose(H)
         square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=state.objective.dtype)
-        return state.constant - inner + 0.5 * square + penalties(problem, W, H, xp=xp)
+        return state.constant - found + 0.5 * square + penalties(problem, W, H, xp=xp)

@@ -12,9 +12,14 @@ from nmf_xp.optimality import penalties
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
     from nmf_xp.problem import Constraints, Problem
+
+
+MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as fast as a kernel
 
 
 class Factors(NamedTuple):
@@ -60,11 +65,25 @@ class MultiplicativeUpdate(NamedTuple):
             before: tuple[Array, ...] = ()
             if measured:
                 before = (block_divergence(block, W, H, block.predict(W, H, xp=xp), **settings),)
+            kernel = self._kernel(block, W, H, constraints)
+            if kernel is not None:
+                W, *of_h = kernel(block.values, W, H, floor=self.floor)
+                return Part(W, (*before, *of_h))
             W = multiplicative_w(block, W, H, constraints, floor=self.floor, **settings)
             sums = () if self.fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), **settings)
             return Part(W, (*before, *sums))
 
+        if not measured and self._kernel(data, W, H, w) is not None:  # without blocks: it makes nothing of their size
+            return half(data, W, w)
         return sweep(half, data, W, w, xp=xp)
+
+    def _kernel(self, data: Data, W: Array, H: Array, w: Constraints) -> Callable[..., tuple[Array, ...]] | None:
+        """What makes an iteration but for the update of H, without an array of V's size; None where nothing does."""
+        if self.beta != 1 or self.fixed_h or W.ndim > 2 or type(data) is not Dense or not w.free:
+            return None
+        if W.shape[-1] > MOST_COMPONENTS:
+            return None
+        return _kernels.find("kl_half_iteration", data.values, W, H)
 
     def _pass(
         self, state: Factors, problem: Problem, *, measured: bool, xp: Namespace

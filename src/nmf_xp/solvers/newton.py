@@ -65,15 +65,14 @@ class Newton(NamedTuple):
         return alternate(self, state, problem, xp=xp)
 
     def half(
-        self, data: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace
+        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
     ) -> tuple[Array, Array | None]:
-        """The new W."""
-        correlation = shared_correlation(W, H, xp=xp)
+        """The new W, and the divergence where it comes with it."""
         kernel = row_kernel("newton", data, W, constraints)
         if kernel is not None:
             l1, l2 = constraints.penalties
-            W = kernel(W, H, correlation, l1=l1, l2=l2, floor=self.floor, sweeps=SWEEPS, trials=TRIALS)
-            return W, None
+            return kernel(W, H, l1=l1, l2=l2, floor=self.floor, sweeps=SWEEPS, trials=TRIALS, measured=measured)
+        correlation = shared_correlation(W, H, xp=xp)
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
             return Part(newton_rows(block, W, H, correlation, constraints, sweeps=sweeps, floor=self.floor, xp=xp), ())

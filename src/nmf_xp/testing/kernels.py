@@ -178,6 +178,7 @@ def _wide(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_divergence": _divergences,
     "kl_entries": _divergence,
+    "kl_half_iteration": _step(MultiplicativeUpdate),
     "kl_iterations": _iterations,
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weighted=True),
