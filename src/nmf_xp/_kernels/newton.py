@@ -136,10 +136,8 @@ def _dense(
         height = min(size, m - first)
         if V.strides[1] == V.itemsize:
             v[:height, :n] = V[first : first + height]
-        else:  # along the columns, so that whole cache lines are used
-            for j in range(n):
-                for i in range(height):
-                    v[i, j] = V[first + i, j]
+        else:
+            _gather(V[first : first + height], v)
         rows = W[first : first + height]
         numerator[:] = 0
         curvature[:] = 0
@@ -172,6 +170,22 @@ def _dense(
                     divergence += row_divergence(v[i + a, :n], model)
         w[:, :r] = 1
     return divergence
+
+
+@jit
+def _gather(V: Any, v: Any) -> None:
+    """Rows of V that are columns in memory: some at a time, so that whole cache lines are read and written."""
+    height, n = V.shape
+    whole = n // 8 * 8
+    for j in range(0, whole, 8):
+        for i in range(height):
+            x0, x1, x2, x3 = V[i, j], V[i, j + 1], V[i, j + 2], V[i, j + 3]
+            x4, x5, x6, x7 = V[i, j + 4], V[i, j + 5], V[i, j + 6], V[i, j + 7]
+            v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3] = x0, x1, x2, x3
+            v[i, j + 4], v[i, j + 5], v[i, j + 6], v[i, j + 7] = x4, x5, x6, x7
+    for j in range(whole, n):
+        for i in range(height):
+            v[i, j] = V[i, j]
 
 
 @jit
