@@ -468,9 +468,9 @@ def _normalized(result: Result, which: str, *, xp: Namespace) -> Result:
     W, H = result.W, result.H
     if which == "W":
         sums = _compat.computed(xp.sum(W, axis=-2, keepdims=True))
-        return dataclasses.replace(result, W=W / sums, H=H * xp.matrix_transpose(sums))
+        return dataclasses.replace(result, W=W / sums, H=H * _compat.transposed(sums))
     sums = xp.sum(H, axis=-1, keepdims=True)
-    return dataclasses.replace(result, W=W * xp.matrix_transpose(sums), H=H / sums)
+    return dataclasses.replace(result, W=W * _compat.transposed(sums), H=H / sums)
 
 
 @contextlib.contextmanager

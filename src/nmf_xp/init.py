@@ -152,7 +152,7 @@ def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
 
     It depends on no other row and on no random number.
     """
-    components = xp.matrix_transpose(H)[..., :1, :]  # (1, r)
+    components = _compat.transposed(H)[..., :1, :]  # (1, r)
     tiny = float(xp.finfo(H.dtype).smallest_normal)
 
     def sums(block: Data, _: Any, H: Array) -> tuple[Array, Array]:

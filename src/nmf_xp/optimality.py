@@ -47,7 +47,7 @@ def divergence_and_residual(
     residual = xp.max(violation, axis=(-2, -1))
     if fixed_h:
         return divergence, residual
-    Ht = xp.matrix_transpose(H)
+    Ht = _compat.transposed(H)
     size = xp.max(Ht, axis=-2, keepdims=True)
     violation = entry_violation(Ht, tuple(down), h.transposed(xp=xp), size=size, **bounds)
     return divergence, xp.maximum(residual, xp.max(violation, axis=(-2, -1)))
@@ -62,7 +62,7 @@ def divergence_and_slopes(
     along = slopes(data, W, H, Y, beta=beta, xp=xp)
     if fixed_h:
         return divergence, along, ()
-    Wt, Ht = xp.matrix_transpose(W), xp.matrix_transpose(H)
+    Wt, Ht = _compat.transposed(W), _compat.transposed(H)
     return divergence, along, slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
 
 

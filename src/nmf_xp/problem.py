@@ -40,12 +40,16 @@ class Constraints(NamedTuple):
 
     def transposed(self, *, xp: Namespace) -> Constraints:
         """The same constraints on the transposed factor."""
-        fixed = None if self.fixed is None else xp.matrix_transpose(self.fixed)
-        upper = None if self.upper is None else xp.matrix_transpose(self.upper)
+        if not self.bounded:
+            return self
+        fixed = None if self.fixed is None else _compat.transposed(self.fixed)
+        upper = None if self.upper is None else _compat.transposed(self.upper)
         return self._replace(fixed=fixed, upper=upper)
 
     def rows(self, start: int, stop: int) -> Constraints:
         """The constraints on a block of rows of the factor."""
+        if not self.bounded:
+            return self
         fixed = None if self.fixed is None else self.fixed[start:stop, :]
         upper = None if self.upper is None else self.upper[start:stop, :]
         return self._replace(fixed=fixed, upper=upper)

@@ -160,9 +160,9 @@ def multiplicative_h(
     data: Data, W: Array, H: Array, constraints: Constraints, *, beta: float, floor: float, xp: Namespace
 ) -> Array:
     """The update of H: that of W on the transposed problem."""
-    Wt, Ht = xp.matrix_transpose(W), xp.matrix_transpose(H)
+    Wt, Ht = _compat.transposed(W), _compat.transposed(H)
     turned = constraints.transposed(xp=xp)
-    return xp.matrix_transpose(multiplicative_w(data.T, Ht, Wt, turned, beta=beta, floor=floor, xp=xp))
+    return _compat.transposed(multiplicative_w(data.T, Ht, Wt, turned, beta=beta, floor=floor, xp=xp))
 
 
 def _ridge_step(c: Array, a: Array, l2: float, *, tiny: float, xp: Namespace) -> Array:

@@ -124,6 +124,6 @@ def transposed_matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
         return data.T.contract(data.values, Xt, xp=xp)
 
     def sums(block: Data, X: Array, _: Constraints) -> Part:
-        return Part(None, (block.T.contract(block.values, xp.matrix_transpose(X), xp=xp),))
+        return Part(None, (block.T.contract(block.values, _compat.transposed(X), xp=xp),))
 
-    return sweep(sums, data, xp.matrix_transpose(Xt), FREE, xp=xp).sums[0]
+    return sweep(sums, data, _compat.transposed(Xt), FREE, xp=xp).sums[0]

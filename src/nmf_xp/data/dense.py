@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
 
+SMALL = 2**15  # entries below which threads cost more than they bring
+
+
 class Dense(NamedTuple):
     """A dense matrix (..., m, n)."""
 
@@ -56,17 +59,15 @@ class Dense(NamedTuple):
         """Tiles of V and WH that share the cache with the factors; a larger rank needs taller ones to feed products.
 
         BLAS wants 128 rows even of a matrix so wide that they leave the cache, within a share of V that may be copied.
-        Every thread gets as many, unless the matrix is so small that threads cost more than they bring.
+        Every thread gets as many.
         """
         m, n = self.shape[-2:]
-        if self.values.ndim > 2 or not _compat.is_numpy(self.values):
+        if self.values.ndim > 2 or m * n < SMALL or not _compat.is_numpy(self.values):
             return [0, m]
         threads = _threads.count()
         tile = 2**20 * (1 + n_components / 32)
         height = max(32, min(128, m // (16 * threads)), int(tile / (n * self.values.itemsize)))
-        parts = -(-m // height)
-        if m * n >= 2**15:
-            parts = min(m, -(-parts // threads) * threads)
+        parts = min(m, -(-m // height // threads) * threads)
         return [m * i // parts for i in range(parts + 1)]
 
     def rows(self, start: int, stop: int) -> Dense:
@@ -82,7 +83,7 @@ class Dense(NamedTuple):
         return W @ H
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
-        return Z @ xp.matrix_transpose(H)
+        return Z @ _compat.transposed(H)
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta in (1, 2):
@@ -127,20 +128,20 @@ class DenseTransposed(Dense):
         return DenseTransposed(self.values[:, start:stop])
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
-        return xp.matrix_transpose(t)
+        return _compat.transposed(t)
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return xp.matrix_transpose(H) @ xp.matrix_transpose(W)
+        return _compat.transposed(H) @ _compat.transposed(W)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
-        return xp.matrix_transpose(H @ Z)  # in V's order: a tenth of an iteration faster than Z^T H^T
+        return _compat.transposed(H @ Z)  # in V's order: a tenth of an iteration faster than Z^T H^T
 
 
 def full_domain_slope(W: Array, H: Array, G: Array, *, beta: float, xp: Namespace) -> Array:
     """(WH)^(beta-1) G^T over all entries of the matrix, without WH, for beta 1 and 2."""
     if beta == 1:
         return xp.sum(G, axis=-1)[..., None, :]
-    return W @ (H @ xp.matrix_transpose(G))
+    return W @ (H @ _compat.transposed(G))
 
 
 def full_domain_total(W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:

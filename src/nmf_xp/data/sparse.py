@@ -79,7 +79,7 @@ class Sparse(NamedTuple):
         eye = xp.eye(min(m, n), dtype=self.values.dtype, device=_compat.device(self.values))
         if n <= m:
             return self.contract(self.values, eye, xp=xp)
-        return xp.matrix_transpose(self.T.contract(self.values, eye, xp=xp))
+        return _compat.transposed(self.T.contract(self.values, eye, xp=xp))
 
     def flatten_stack(self, *, xp: Namespace) -> Sparse:
         return self
@@ -113,10 +113,10 @@ class Sparse(NamedTuple):
         return self
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return sampled_product(self.i, self.j, W, xp.matrix_transpose(H), xp=xp)
+        return sampled_product(self.i, self.j, W, _compat.transposed(H), xp=xp)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
-        return product(self.along, self.across, Z, xp.matrix_transpose(H), xp=xp)
+        return product(self.along, self.across, Z, _compat.transposed(H), xp=xp)
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         return self.weighted_slope(W, H, H, beta=beta, xp=xp)
@@ -125,7 +125,7 @@ class Sparse(NamedTuple):
         """(WH)^(beta-1) G^T over the whole domain."""
         if beta in (1, 2):
             return full_domain_slope(W, H, G, beta=beta, xp=xp)
-        return xp.concat([Y ** (beta - 1.0) @ xp.matrix_transpose(G) for Y in _model_blocks(W, H)], axis=0)
+        return xp.concat([Y ** (beta - 1.0) @ _compat.transposed(G) for Y in _model_blocks(W, H)], axis=0)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return xp.take(t[:, 0], self.i)
@@ -145,7 +145,7 @@ class Sparse(NamedTuple):
         if beta == 1:
             everywhere = self.total(W, H, dtype=dtype, xp=xp)
         elif beta == 2:
-            everywhere = xp.sum((xp.matrix_transpose(W) @ W) * (H @ xp.matrix_transpose(H)), dtype=dtype)
+            everywhere = xp.sum((_compat.transposed(W) @ W) * (H @ _compat.transposed(H)), dtype=dtype)
         else:
             everywhere = sum(xp.sum(Y**beta, dtype=dtype) for Y in _model_blocks(W, H))
         return (everywhere - xp.sum(Y if beta == 1 else Y**beta, dtype=dtype)) / beta

@@ -58,7 +58,7 @@ def gather(
     assert best.restarts is not None
     W, H = best.restarts.W, best.restarts.H
     xp = _compat.array_namespace(W)
-    loadings = H * xp.matrix_transpose(xp.sum(W, axis=-2, keepdims=True))
+    loadings = H * _compat.transposed(xp.sum(W, axis=-2, keepdims=True))
     consensus = consensus_matrix(_compat.to_host(xp.argmax(loadings, axis=-2)))
     agreement = stability(W, H, xp=xp)
     row = {

@@ -98,9 +98,9 @@ def bi_cross(
         rng = np.random.default_rng([seed, 1, rank, fold])
         found = _best_of(starts, D, rank, weights=d, rng=rng, options=options)
         W = transform(B, found.H, weights=b, **options).W
-        flipped = (xp.matrix_transpose(x) for x in (C, found.W))
-        H = transform(*flipped, weights=None if c is None else xp.matrix_transpose(c), **options).W
-        return W, xp.matrix_transpose(H)
+        flipped = (_compat.transposed(x) for x in (C, found.W))
+        H = transform(*flipped, weights=None if c is None else _compat.transposed(c), **options).W
+        return W, _compat.transposed(H)
 
     simplest = [model(1, fold) for fold in range(n_folds)]
 

@@ -32,7 +32,7 @@ def stability(W: Array, H: Array, *, xp: Namespace) -> Stability:
     import scipy.optimize
 
     restarts, k = W.shape[0], W.shape[-1]
-    cosines = _cosines(xp.matrix_transpose(W), xp=xp) * _cosines(H, xp=xp)
+    cosines = _cosines(_compat.transposed(W), xp=xp) * _cosines(H, xp=xp)
     matched, amari = [], []
     for a, b in itertools.combinations(range(restarts), 2):
         block = cosines[a * k : (a + 1) * k, b * k : (b + 1) * k]
@@ -59,4 +59,4 @@ def _cosines(components: Array, *, xp: Namespace) -> Matrix:
     flat = flat / xp.where(largest > 0, largest, 1.0)
     length = xp.sqrt(xp.sum(flat * flat, axis=1, keepdims=True))
     flat = flat / xp.where(length > 0, length, 1.0)
-    return _compat.to_host(flat @ xp.matrix_transpose(flat))
+    return _compat.to_host(flat @ _compat.transposed(flat))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def least_squares_gram(data: Data, H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
     """The curvature of the Frobenius loss and the penalty in a row of W: (..., r, r)."""
-    gram = H @ xp.matrix_transpose(H)
+    gram = H @ _compat.transposed(H)
     if data.weighted:  # a bound that weighs every entry as the heaviest one
         gram = gram * data.heaviest(xp=xp)
     if constraints.l2 is not None:
@@ -68,7 +68,7 @@ def least_squares_sweeps(
 
     def move(k: Any, old: Array, slope: Array) -> tuple[Array, Array]:
         s = 1.0 if scale is None else _compat.column(scale, k)
-        row = xp.matrix_transpose(_compat.column(gram, k))
+        row = _compat.transposed(_compat.column(gram, k))
         new = old - _compat.column(slope, k) / (xp.maximum(_compat.column(row, k), tiny) * s)
         new = constraints.column(k).enforce(xp.maximum(new, floor), old, xp=xp)
         return new, slope + (new - old) * s * row
@@ -116,10 +116,10 @@ def _newton_sweeps(
     tiny, huge = float(info.smallest_normal) ** 0.5, float(info.max)
     _, l2 = constraints.penalties
     sums = data.model_slope(W, H, None, beta=1.0, xp=xp)  # (..., 1, r) or (..., m, r)
-    Ht = xp.matrix_transpose(H)
+    Ht = _compat.transposed(H)
 
     def move(k: Any, old: Array, Y: Array) -> tuple[Array, Array]:
-        h = xp.matrix_transpose(_compat.column(Ht, k))
+        h = _compat.transposed(_compat.column(Ht, k))
         inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
         quotient = data.values * inverse
         g = _compat.column(sums, k) + constraints.slope(old) - data.contract(quotient, h, xp=xp)

@@ -70,9 +70,9 @@ class CyclicDescent(NamedTuple):
         W, violation = self._half(problem.data, state.W, state.H, problem.w, orders, xp=xp)
         H, orders = state.H, _rolled(orders, xp=xp)
         if not self.fixed_h:
-            Ht, Wt = xp.matrix_transpose(H), xp.matrix_transpose(W)
+            Ht, Wt = _compat.transposed(H), _compat.transposed(W)
             Ht, more = self._half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), orders, xp=xp)
-            H, violation, orders = xp.matrix_transpose(Ht), violation + more, _rolled(orders, xp=xp)
+            H, violation, orders = _compat.transposed(Ht), violation + more, _rolled(orders, xp=xp)
         if self.violation_tol is None:
             return state._replace(W=W, H=H, orders=orders)
         count = state.iterations + 1.0

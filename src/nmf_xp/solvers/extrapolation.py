@@ -63,9 +63,9 @@ def half_h(
     solver: BlockSolver, problem: Problem, W: Array, H: Array, *, measured: bool = False, xp: Namespace
 ) -> tuple[Array, Array | None]:
     """The new H and, if `measured`, what comes with it for the objective."""
-    Ht, Wt = xp.matrix_transpose(H), xp.matrix_transpose(W)
+    Ht, Wt = _compat.transposed(H), _compat.transposed(W)
     Ht, found = solver.half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), measured=measured, xp=xp)
-    return xp.matrix_transpose(Ht), found
+    return _compat.transposed(Ht), found
 
 
 class State(NamedTuple):
@@ -166,6 +166,6 @@ class Extrapolated(NamedTuple):
             return objective(problem, W, H, beta=self.beta, xp=xp)
         if self.beta == 1:
             return found + penalties(problem, W, H, xp=xp)
-        gram_w, gram_h = xp.matrix_transpose(W) @ W, H @ xp.matrix_transpose(H)
+        gram_w, gram_h = _compat.transposed(W) @ W, H @ _compat.transposed(H)
         square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=state.objective.dtype)
         return state.constant - found + 0.5 * square + penalties(problem, W, H, xp=xp)

@@ -142,10 +142,10 @@ class GridUpdate(NamedTuple):
         """The new H, column of the grid by column."""
         turned = h.transposed(xp=xp)
         blocks = [
-            mm_step(xp.matrix_transpose(x), sums[j], turned.rows(*span), beta=self.beta, floor=self.floor, xp=xp)
+            mm_step(_compat.transposed(x), sums[j], turned.rows(*span), beta=self.beta, floor=self.floor, xp=xp)
             for j, (x, span) in enumerate(zip(grid.columns_of(H), grid.column_spans, strict=True))
         ]
-        return xp.matrix_transpose(xp.concat(blocks))
+        return _compat.transposed(xp.concat(blocks))
 
     def _report(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[Array, Array, Array]:
         grid, w, h = _grid(problem), problem.w, problem.h
@@ -159,7 +159,7 @@ class GridUpdate(NamedTuple):
         violations, sums = grid.finish(violations, grid.summed((seen, lambda j: {"divergence": 0, j: 2})))
         residual = max(grid.runner.finish([], violations)[1])
         if not self.fixed_h:
-            turned, Ht = h.transposed(xp=xp), xp.matrix_transpose(H)
+            turned, Ht = h.transposed(xp=xp), _compat.transposed(H)
             size = xp.max(Ht, axis=-2, keepdims=True)
             for j, (a, b) in enumerate(grid.column_spans):
                 rest = entry_violation(Ht[a:b, :], sums[j], turned.rows(a, b), size=size, floor=self.floor, xp=xp)
@@ -198,7 +198,7 @@ def _moved(W: Array, w: Constraints, beta: float, floor: float, xp: Namespace, *
 
 def _down(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> tuple[Array, Array]:
     """What the update of H needs of a block."""
-    return slopes(data.T, xp.matrix_transpose(H), xp.matrix_transpose(W), beta=beta, xp=xp)
+    return slopes(data.T, _compat.transposed(H), _compat.transposed(W), beta=beta, xp=xp)
 
 
 def _all_slopes(data: Data, W: Array, H: Array, beta: float, fixed_h: bool, xp: Namespace) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
@@ -105,9 +106,9 @@ class AcceleratedMajorizer(NamedTuple):
             return self._rows(block, W, H, constraints, measured=measured, xp=xp)
 
         W, sums = sweep(rows, data, W, w, xp=xp)
-        Ht = mm_step(xp.matrix_transpose(H), sums[:2], h.transposed(xp=xp), beta=self.beta, floor=self.floor, xp=xp)
+        Ht = mm_step(_compat.transposed(H), sums[:2], h.transposed(xp=xp), beta=self.beta, floor=self.floor, xp=xp)
         before = sums[2] + penalties(problem, *state, xp=xp) if measured else 0.0
-        return Factors(W, xp.matrix_transpose(Ht)), before
+        return Factors(W, _compat.transposed(Ht)), before
 
     def _rows(
         self, block: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool, xp: Namespace
@@ -123,7 +124,7 @@ class AcceleratedMajorizer(NamedTuple):
         # The reference W' times a power of the change, so that no power of W alone can overflow.
         chi1 = W if beta == 1 else W * ratio ** (beta - 1.0)
         chi2 = new if beta <= 1 else W * ratio**beta
-        Ht, turned, T = xp.matrix_transpose(H), block.T, xp.matrix_transpose
+        Ht, turned, T = _compat.transposed(H), block.T, _compat.transposed
         if beta == 1:
             model = turned.model_slope(Ht, T(chi2), None, beta=1.0, xp=xp)
         else:
@@ -146,8 +147,8 @@ class AcceleratedMajorizer(NamedTuple):
         if self.fixed_h or not (problem.w.free and problem.h.free):
             return state
         W, H = state
-        scale = xp.sqrt(xp.matrix_transpose(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))
-        return Factors(xp.maximum(W * scale, self.floor), xp.maximum(H / xp.matrix_transpose(scale), self.floor))
+        scale = xp.sqrt(_compat.transposed(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))
+        return Factors(xp.maximum(W * scale, self.floor), xp.maximum(H / _compat.transposed(scale), self.floor))
 
 
 def _length(start: Factors, once: Factors, twice: Factors, *, xp: Namespace) -> Array:

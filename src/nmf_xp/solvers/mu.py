@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _kernels
+from nmf_xp import _compat, _kernels
 from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
@@ -58,7 +58,7 @@ class MultiplicativeUpdate(NamedTuple):
 
     def rows(self, data: Data, W: Array, H: Array, w: Constraints, *, measured: bool, xp: Namespace) -> Part:
         """New rows of W, and sums over them: the divergence before, if it is `measured`, and the slopes of H."""
-        Ht = xp.matrix_transpose(H)
+        Ht = _compat.transposed(H)
         settings: Any = {"beta": self.beta, "xp": xp}
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
@@ -70,7 +70,7 @@ class MultiplicativeUpdate(NamedTuple):
                 W, *of_h = kernel(block.values, W, H, floor=self.floor)
                 return Part(W, (*before, *of_h))
             W = multiplicative_w(block, W, H, constraints, floor=self.floor, **settings)
-            sums = () if self.fixed_h else slopes(block.T, Ht, xp.matrix_transpose(W), **settings)
+            sums = () if self.fixed_h else slopes(block.T, Ht, _compat.transposed(W), **settings)
             return Part(W, (*before, *sums))
 
         if not measured and self._kernel(data, W, H, w) is not None:  # without blocks: it makes nothing of their size
@@ -93,8 +93,8 @@ class MultiplicativeUpdate(NamedTuple):
         if self.fixed_h:
             return Factors(W, state.H), before
         turned = problem.h.transposed(xp=xp)
-        Ht = mm_step(xp.matrix_transpose(state.H), sums, turned, beta=self.beta, floor=self.floor, xp=xp)
-        return Factors(W, xp.matrix_transpose(Ht)), before
+        Ht = mm_step(_compat.transposed(state.H), sums, turned, beta=self.beta, floor=self.floor, xp=xp)
+        return Factors(W, _compat.transposed(Ht)), before
 
     def steps(self, state: Factors, problem: Problem, n: int, *, xp: Namespace) -> Factors:
         """`n` iterations: those of a stack of small NumPy matrices in a kernel."""

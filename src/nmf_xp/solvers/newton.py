@@ -85,10 +85,10 @@ def shared_correlation(W: Array, H: Array, *, xp: Namespace) -> Array:
     """C (..., r, r): how much the rows of H overlap, with a unit diagonal."""
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     sums = xp.sum(W, axis=-2, keepdims=True) @ H  # of the columns of WH
-    gram = (H / xp.maximum(sums, tiny)) @ xp.matrix_transpose(H)
+    gram = (H / xp.maximum(sums, tiny)) @ _compat.transposed(H)
     eye = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
     length = xp.sqrt(xp.maximum(xp.sum(gram * eye, axis=-1, keepdims=True), tiny))
-    return gram / length / xp.matrix_transpose(length)
+    return gram / length / _compat.transposed(length)
 
 
 def newton_rows(

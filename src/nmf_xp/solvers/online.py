@@ -58,7 +58,7 @@ class OnlineUpdate(NamedTuple):
         Without `update_w` W is kept.
         """
         data, w, h = problem
-        H, Ht = state.H, xp.matrix_transpose(state.H)
+        H, Ht = state.H, _compat.transposed(state.H)
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
             if update_w:
@@ -66,12 +66,12 @@ class OnlineUpdate(NamedTuple):
             cost: tuple[Array, ...] = ()
             if measured:
                 cost = (block_divergence(block, W, H, block.predict(W, H, xp=xp), beta=self.beta, xp=xp),)
-            return Part(W, (*slopes(block.T, Ht, xp.matrix_transpose(W), beta=self.beta, xp=xp), *cost))
+            return Part(W, (*slopes(block.T, Ht, _compat.transposed(W), beta=self.beta, xp=xp), *cost))
 
         W, (numerator, denominator, *cost) = sweep(half, data, W, w, xp=xp)
         objective = cost[0] + penalties(problem, W, H, xp=xp) if measured else 0.0
         gamma = mm_exponent(self.beta, quadratic=h.l2 is not None)
-        numerator, denominator = (xp.matrix_transpose(x) for x in (numerator, denominator))
+        numerator, denominator = (_compat.transposed(x) for x in (numerator, denominator))
         numerator = self.memory * state.numerator + numerator * (H if gamma == 1 else H ** (1.0 / gamma))
         denominator = self.memory * state.denominator + (denominator + h.slope(H))
         tiny = float(xp.finfo(H.dtype).smallest_normal)
