@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from nmf_xp import Status, _kernels, data, nmf, transform
+from nmf_xp._compat import to_host
 from nmf_xp.solvers import LOSSES, SOLVERS, automatic
+from nmf_xp.solvers.extrapolation import Extrapolated
 from nmf_xp.testing import Backend, Target
 from tests.compiled import eagerly
 from tests.problems import BETAS, noisy
@@ -234,6 +236,37 @@ def test_a_step_that_was_dropped_is_no_convergence(beta: float) -> None:
     assert drops
     assert drops[0] < result.n_iter - 2
     assert all(b - a > 1 for a, b in itertools.pairwise(drops) if b < result.n_iter - 1)
+
+
+@pytest.mark.parametrize("backend", [Backend.NUMPY, Backend.NUMPY_READONLY], ids=["kernels", "without"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_divergence_that_comes_with_a_half_iteration_of_newton(
+    backend: Backend, kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of the factors, although WH was not computed from them."""
+    monkeypatch.setattr(_kernels, "LEAST", 0 if backend is Backend.NUMPY else 2**60)
+    objective = Extrapolated._objective
+    found_with_h: list[bool] = []
+    errors: list[float] = []
+
+    def compared(self: Any, state: Any, problem: Any, W: Any, H: Any, found: Any, *, xp: Any) -> Any:
+        result = objective(self, state, problem, W, H, found, xp=xp)
+        found_with_h.append(found is not None)
+        exact = to_host(objective(self, state, problem, W, H, None, xp=xp))
+        errors.append(float(np.max(np.abs(to_host(result) / exact - 1))))
+        return result
+
+    monkeypatch.setattr(Extrapolated, "_objective", compared)
+    target = backend.target()
+    V, options = problem(kind, 1.0)
+    V, options["init"] = V.astype(dtype), tuple(x.astype(dtype) for x in options["init"])
+    options |= {"weights": options["weights"].astype(dtype)} if "weights" in options else {}
+    given = target.asarray(V)
+    given = made_sparse(target, given) if kind == "sparse" else given
+    nmf(given, 3, beta_loss=1, solver="newton", max_iter=25, tol=0, **on(target, options))
+    assert all(found_with_h) or (kind == "sparse" and backend is Backend.NUMPY)  # whose kernel leaves it out
+    assert max(errors) < 30 * np.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])

@@ -19,10 +19,11 @@ at its mean is Fisher scoring; coordinate descent (Hsieh & Dhillon 2011) needs r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.divergences import block_divergence
 from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel, sweeps_kernel
 from nmf_xp.solvers.extrapolation import alternate
 from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
@@ -74,11 +75,15 @@ class Newton(NamedTuple):
             return kernel(W, H, l1=l1, l2=l2, floor=self.floor, sweeps=SWEEPS, trials=TRIALS, measured=measured)
         correlation = shared_correlation(W, H, xp=xp)
 
-        def rows(block: Data, W: Array, constraints: Constraints) -> Part:
-            return Part(newton_rows(block, W, H, correlation, constraints, sweeps=sweeps, floor=self.floor, xp=xp), ())
-
         sweeps = sweeps_kernel("least_squares_sweeps", data, W, constraints)
-        return sweep(rows, data, W, constraints, xp=xp).rows, None
+
+        def rows(block: Data, W: Array, constraints: Constraints) -> Part:
+            settings: Any = {"sweeps": sweeps, "floor": self.floor, "xp": xp}
+            new, Y = newton_rows(block, W, H, correlation, constraints, **settings)
+            return Part(new, (block_divergence(block, new, H, Y, beta=1.0, xp=xp),) if measured else ())
+
+        W, sums = sweep(rows, data, W, constraints, xp=xp)
+        return W, sums[0] if measured else None
 
 
 def shared_correlation(W: Array, H: Array, *, xp: Namespace) -> Array:
@@ -101,8 +106,11 @@ def newton_rows(
     sweeps: Callable[..., Array] | None,
     floor: float,
     xp: Namespace,
-) -> Array:
-    """W (..., m, r) after one step of Newton's method for each of its rows; `sweeps` is the kernel of that name."""
+) -> tuple[Array, Array]:
+    """W (..., m, r) after one step of Newton's method for each of its rows, and its WH at the stored entries.
+
+    `sweeps` is the kernel of that name.
+    """
     info = xp.finfo(W.dtype)
     tiny, huge = float(info.smallest_normal), float(info.max)
     V, Y = data.values, data.predict(W, H, xp=xp)
@@ -124,13 +132,15 @@ def newton_rows(
     linear = xp.sum(change * (model + l1), axis=-1, keepdims=True)
     ridge = [l2 * xp.sum(change * x, axis=-1, keepdims=True) for x in (W, change)]
 
+    def moved(t: Array) -> Array:
+        return xp.maximum(Y + data.spread(t, xp=xp) * E, floor * floor)
+
     def derivative(t: Array) -> Array:
-        Yt = xp.maximum(Y + data.spread(t, xp=xp) * E, floor * floor)
-        return linear + ridge[0] + t * ridge[1] - data.contract(VE / Yt, ones, xp=xp)
+        return linear + ridge[0] + t * ridge[1] - data.contract(VE / moved(t), ones, xp=xp)
 
     first = xp.sum(slope * change, axis=-1, keepdims=True)
     t = longest_descent(derivative, first, tiny=tiny, xp=xp)
-    return constraints.enforce(xp.maximum(W + t * change, floor), W, xp=xp)
+    return constraints.enforce(xp.maximum(W + t * change, floor), W, xp=xp), moved(t)
 
 
 def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny: float, xp: Namespace) -> Array:
