@@ -58,9 +58,13 @@ def kl_half_iteration(
 
 
 def _with_gaps(V: NDArray[Any]) -> NDArray[Any]:
-    """V with what lies between its rows as more columns, not to be touched, which makes it contiguous."""
+    """V with what lies between its rows as more columns, which are not to be read: so it is contiguous.
+
+    One that cannot be written to is left as it is, because its rows will be copied, and after the last there may be
+    nothing.
+    """
     width, rest = divmod(V.strides[0], V.itemsize)
-    if rest or width < V.shape[1] or V.strides[1] != V.itemsize:
+    if rest or width < V.shape[1] or V.strides[1] != V.itemsize or not V.flags.writeable:
         return V
     return np.lib.stride_tricks.as_strided(V, (V.shape[0], width))
 
