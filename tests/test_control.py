@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import signal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import nmf_xp
 from nmf_xp import Progress, Status, _compat
 from nmf_xp.solvers import SOLVERS
+from nmf_xp.solvers.solver import Factors, Solver
 from nmf_xp.testing import Backend, Target, oracle
 from tests import compiled
 from tests.compiled import eagerly
@@ -153,21 +155,15 @@ def test_an_interrupt_returns_control_and_corrupts_nothing(target: Target, trans
     assert observed(target, max_iter=20).n_iter == 20  # and the library still works
 
 
-class Faulty(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Faulty(Solver):
     """A solver whose step multiplies W by a factor."""
 
-    beta: float
-    floor: float
-    factor: float
-    fixed_h: bool = False
-    pace: int = 1
-    stacks: bool = True
-
-    def prepare(self, problem: Any) -> Any:
-        return problem
+    factor: float = 1.0
+    stacks = True
 
     def init(self, problem: Any, W: Any, H: Any, *, xp: Any) -> Any:
-        return SOLVERS["mu"](self.beta, self.floor).init(problem, W, H, xp=xp)
+        return Factors(W, H)
 
     def step(self, state: Any, problem: Any, *, xp: Any) -> Any:
         return state._replace(W=state.W * self.factor)
@@ -182,7 +178,7 @@ def test_a_run_that_goes_wrong_says_so(
     monkeypatch.setitem(
         SOLVERS,
         "faulty",
-        lambda beta, floor, fixed_h: Faulty(beta, floor, factor, fixed_h),
+        lambda **settings: Faulty(**settings, factor=factor),
     )
     V, W, H = (target.asarray(x) for x in noisy(7, 5, 3))
     with np.errstate(over="ignore", invalid="ignore"):

@@ -18,18 +18,16 @@ from nmf_xp import _compat, _threads, result
 from nmf_xp._lookahead import Lookahead
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
-from nmf_xp.optimality import divergence_and_residual, objective, penalties
+from nmf_xp.optimality import objective
 from nmf_xp.result import Status
-from nmf_xp.solvers.grid import GridUpdate
-from nmf_xp.solvers.mu import Factors
-from nmf_xp.solvers.online import OnlinePasses
+from nmf_xp.solvers.solver import Factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.problem import Problem
-    from nmf_xp.solvers import Solver
+    from nmf_xp.solvers.solver import Solver
 
 SMALL = 2**17  # entries of a matrix that leaves room for others in the cache
 
@@ -120,7 +118,7 @@ def run(
         if not traced and _is_small_stack_on_cpu(problem, W):
             return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, recorder=recorder, xp=xp)
     problem = solver.prepare(problem)
-    if isinstance(solver, OnlinePasses):  # a compiled program would hold its batches one after the other
+    if not solver.compiles:
         programs = _python_programs
     elif isinstance(problem.data, Blockwise | Grid):
         ahead = Lookahead()
@@ -137,7 +135,7 @@ def run(
     threads = _threads.held_for(W)
     del W
     with threads, _compat.overflow_allowed():
-        checks = schedule.tol > 0 or observe is not None or _has_rule(solver)
+        checks = schedule.tol > 0 or observe is not None or solver.has_rule
         if checks or recorder is not None:
             ends = _run_in_parts(solver, problem, start, schedule, observe, recorder, programs, xp, checks=checks)
         else:  # exactly max_iter steps, with no value read back
@@ -228,10 +226,10 @@ def _run_in_parts(
     state = _first_state(solver, problem, start, programs, xp)
     position = Position(0, list(range(len(history))), history, [None] * len(history), state)
     if recorder is not None:
-        begun = _to_keep(solver, state, problem, xp)
+        begun = solver.kept(state, problem, xp=xp)
         position = recorder.resume(position._replace(state=begun), xp=xp)
         if position.state is not begun:
-            state = _taken_up(solver, position.state, problem, xp)
+            state = solver.taken_up(position.state, problem, xp=xp)
         del begun
     n_iter, rows, history, ends, _, checked = position
     del position, _
@@ -239,7 +237,7 @@ def _run_in_parts(
         problem = problem._replace(data=problem.data.select(_indices(rows, state, xp=xp), xp=xp))
     stop = False
     while True:
-        ended = [int(x) for x in _read(state.ended)] if _has_rule(solver) else [0] * len(rows)
+        ended = [int(x) for x in _read(state.ended)] if solver.has_rule else [0] * len(rows)
         for row, member in enumerate(rows):
             if ends[member] is None:
                 past = history[member]
@@ -267,24 +265,9 @@ def _run_in_parts(
                 history[rows[row]].append(current[row])
             stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
         if recorder is not None:
-            kept = _to_keep(solver, state, problem, xp)
+            kept = solver.kept(state, problem, xp=xp)
             recorder.record(Position(n_iter, rows, history, ends, kept, checked))
             del kept
-
-
-def _to_keep(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Any:
-    """The state in arrays that a recorder can keep."""
-    return solver.factors(state, problem, xp=xp) if isinstance(solver, GridUpdate) else state
-
-
-def _taken_up(solver: Solver, kept: Any, problem: Problem, xp: Namespace) -> Any:
-    """The state that was kept."""
-    return solver.init(problem, *kept, xp=xp) if isinstance(solver, GridUpdate) else kept
-
-
-def _has_rule(solver: Solver) -> bool:
-    """Whether the solver ends by a rule of its own, which its state tells as `ended`."""
-    return getattr(solver, "violation_tol", None) is not None
 
 
 def _status(
@@ -382,7 +365,7 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
         zero = jnp.asarray(0)
         state, n_iter, status, _, history = lax.while_loop(running, body, (state, zero, status, zero, history))
     status = jnp.where(status == Status.RUNNING.value, Status.MAX_ITER.value, status)
-    if _has_rule(solver):
+    if solver.has_rule:
         status = jnp.where(state.ended > 0, Status.CONVERGED.value, status)
         n_iter = jnp.where(state.ended > 0, state.ended.astype(n_iter.dtype), n_iter)
     return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
@@ -391,7 +374,7 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
 def _judge(solver: Solver, tol: float, problem: Problem, xp: Namespace) -> Callable[..., Any]:
     """The `_verdict` on a solver's checks."""
     eps = float(xp.finfo(problem.data.values.dtype).eps)
-    return functools.partial(_verdict, tol=tol, eps=eps, may_rise=isinstance(solver, OnlinePasses))
+    return functools.partial(_verdict, tol=tol, eps=eps, may_rise=solver.may_rise)
 
 
 def _verdict(start: Any, previous: Any, earlier: Any, current: Any, *, tol: float, eps: float, may_rise: bool) -> Any:
@@ -428,12 +411,7 @@ def _init(solver: Solver, start: Factors, problem: Problem, xp: Namespace) -> An
 
 
 def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
-    several = getattr(solver, "steps", None)  # what some solvers have beside `step`
-    if several is not None:
-        return several(state, problem, n, xp=xp)
-    for _ in range(n):
-        state = solver.step(state, problem, xp=xp)
-    return state
+    return solver.steps(state, problem, n, xp=xp)
 
 
 def _objective(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Array:
@@ -441,13 +419,7 @@ def _objective(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> A
 
 
 def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tuple[Array, Array, Array]:
-    """Divergence, objective and optimality residual at the end."""
-    if isinstance(solver, GridUpdate):
-        return solver.report(state, problem, xp)
-    W, H = state.W, state.H
-    settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": solver.fixed_h}
-    divergence, residual = divergence_and_residual(problem, W, H, **settings, xp=xp)
-    return divergence, divergence + penalties(problem, W, H, xp=xp), residual
+    return solver.report(state, problem, xp=xp)
 
 
 _python_programs = _Programs(_init, _steps, _objective, _report, compact_below=1.0)

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, newton_sweeps, sweeps_kernel
-from nmf_xp.solvers.extrapolation import alternate
-from nmf_xp.solvers.mu import Factors
+from nmf_xp.solvers.extrapolation import Extrapolated
 from nmf_xp.updates import slopes
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Constraints
 
 
-class CoordinateDescent(NamedTuple):
-    """Settings.
+class CoordinateDescent(Extrapolated):
+    """Sweeps over the components of one factor after the other.
 
     There are as many sweeps as take about as long as the products that they use (Gillis & Glineur 2012), and one for
     the Kullback-Leibler loss, where each of them reads V.
     """
-
-    beta: float
-    floor: float
-    fixed_h: bool = False
-    pace: int = 1
-    stacks: bool = False
-    name: str = "cd"
-
-    def prepare(self, problem: Problem) -> Problem:
-        """Sparse data in both orders."""
-        return problem._replace(data=problem.data.with_both_orders())
-
-    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
-        """The state at the start."""
-        return Factors(W, H)
-
-    def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
-        """One iteration."""
-        return alternate(self, state, problem, xp=xp)
 
     def half(
         self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace

@@ -8,11 +8,13 @@ Where the rule holds, the factors stay as they are; the loop learns of it at its
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, sweeps_kernel
+from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import slopes
 
 if TYPE_CHECKING:
@@ -34,17 +36,20 @@ class State(NamedTuple):
     ended: Array  # (...,): the iteration in which the rule held, 0 until then
 
 
-class CyclicDescent(NamedTuple):
-    """Settings; `orders` are permutations of the components, one for each half-iteration, repeated where they end."""
+@dataclasses.dataclass(frozen=True)
+class CyclicDescent(Solver):
+    """One sweep a half-iteration.
 
-    beta: float
-    floor: float
-    fixed_h: bool = False
+    `orders` are permutations of the components, one for each half-iteration, repeated where they end.
+    """
+
     violation_tol: float | None = None
     orders: tuple[tuple[int, ...], ...] = ()
-    pace: int = 1
-    stacks: bool = False
-    name: str = "cd-plain"
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether there is scikit-learn's."""
+        return self.violation_tol is not None
 
     def prepare(self, problem: Problem) -> Problem:
         """Sparse data in both orders."""

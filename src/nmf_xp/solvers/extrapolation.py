@@ -8,12 +8,13 @@ makes progress.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+import abc
+from typing import TYPE_CHECKING, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.divergences import data_divergence
 from nmf_xp.optimality import objective, penalties
-from nmf_xp.solvers.mu import Factors
+from nmf_xp.solvers.solver import Factors, Solver
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
@@ -21,51 +22,6 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Constraints, Problem
 
 MOMENTUM, GROWTH, LIMIT_GROWTH, REDUCTION = 0.5, 1.05, 1.01, 1.5  # as published
-
-
-class BlockSolver(Protocol):
-    """A solver that updates W, and H as the W of the transposed problem."""
-
-    @property
-    def beta(self) -> float:
-        """The beta of the divergence."""
-
-    @property
-    def floor(self) -> float:
-        """The least value of a factor's entry."""
-
-    @property
-    def fixed_h(self) -> bool:
-        """Whether only W is updated."""
-
-    def prepare(self, problem: Problem) -> Problem:
-        """The problem in the form that this algorithm reads best."""
-
-    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
-        """The factors to begin with."""
-
-    def half(
-        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
-    ) -> tuple[Array, Array | None]:
-        """The new W and, if `measured`, what comes with it for the objective, (...,).
-
-        For the Frobenius loss that is the sum of V * WH, for Kullback-Leibler the divergence; None where it does not.
-        """
-
-
-def alternate(solver: BlockSolver, state: Any, problem: Problem, *, xp: Namespace) -> Factors:
-    """One iteration without extrapolation: W, then H with the new W."""
-    W = solver.half(problem.data, state.W, state.H, problem.w, xp=xp)[0]
-    return Factors(W, state.H if solver.fixed_h else half_h(solver, problem, W, state.H, xp=xp)[0])
-
-
-def half_h(
-    solver: BlockSolver, problem: Problem, W: Array, H: Array, *, measured: bool = False, xp: Namespace
-) -> tuple[Array, Array | None]:
-    """The new H and, if `measured`, what comes with it for the objective."""
-    Ht, Wt = _compat.transposed(H), _compat.transposed(W)
-    Ht, found = solver.half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), measured=measured, xp=xp)
-    return _compat.transposed(Ht), found
 
 
 class State(NamedTuple):
@@ -83,35 +39,31 @@ class State(NamedTuple):
     constant: Array  # (...,): half the sum of the squares of V, for the Frobenius loss
 
 
-class Extrapolated(NamedTuple):
-    """A solver with extrapolation; one factor alone is a convex problem for beta 1 and 2, and is left to it."""
+class Extrapolated(Solver):
+    """W, and then H as the W of the transposed problem; one factor alone, which is a convex problem, as it comes."""
 
-    inner: Any  # a BlockSolver
-    pace: int = 2
-    stacks: bool = False
-
-    @property
-    def beta(self) -> float:
-        """The beta of the divergence."""
-        return self.inner.beta
-
-    @property
-    def floor(self) -> float:
-        """The least value of a factor's entry."""
-        return self.inner.floor
-
-    @property
-    def fixed_h(self) -> bool:
-        """Whether only W is updated."""
-        return self.inner.fixed_h
+    pace = 2
 
     def prepare(self, problem: Problem) -> Problem:
-        """The problem in the form that the solver reads best."""
-        return self.inner.prepare(problem)
+        """Sparse data in both orders."""
+        return problem._replace(data=problem.data.with_both_orders())
+
+    def begin(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
+        """The factors to begin with."""
+        return Factors(W, H)
+
+    @abc.abstractmethod
+    def half(
+        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
+    ) -> tuple[Array, Array | None]:
+        """The new W and, if `measured`, what comes with it for the objective, (...,).
+
+        For the Frobenius loss that is the sum of V * WH, for Kullback-Leibler the divergence; None where it does not.
+        """
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State | Factors:
         """The state at the start."""
-        W, H = self.inner.init(problem, W, H, xp=xp)
+        W, H = self.begin(problem, W, H, xp=xp)
         if self.fixed_h:
             return Factors(W, H)
         start = objective(problem, W, H, beta=self.beta, xp=xp)
@@ -125,11 +77,13 @@ class Extrapolated(NamedTuple):
     def step(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
         """One iteration: extrapolated where that lowers the objective, else back to the accepted factors."""
         if isinstance(state, Factors):
-            return alternate(self.inner, state, problem, xp=xp)
+            return Factors(self.half(problem.data, state.W, state.H, problem.w, xp=xp)[0], state.H)
         share = xp.astype((1.0 - state.pause) * state.momentum, state.W.dtype)[..., None, None]
-        W_new, _ = self.inner.half(problem.data, state.W, state.H_ahead, problem.w, xp=xp)
+        W_new, _ = self.half(problem.data, state.W, state.H_ahead, problem.w, xp=xp)
         W = problem.w.enforce(self._ahead(W_new, state.W_new, share, xp=xp), W_new, xp=xp)
-        H, found = half_h(self.inner, problem, W, state.H_ahead, measured=True, xp=xp)
+        Wt, Ht, turned = _compat.transposed(W), _compat.transposed(state.H_ahead), problem.h.transposed(xp=xp)
+        Ht, found = self.half(problem.data.T, Ht, Wt, turned, measured=True, xp=xp)
+        H = _compat.transposed(Ht)
         H_ahead = problem.h.enforce(self._ahead(H, state.H, share, xp=xp), H, xp=xp)
         current = self._objective(state, problem, W, H, found, xp=xp)
         fell, one = current <= state.objective, 0.0 * state.limit + 1.0

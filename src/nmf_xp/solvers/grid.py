@@ -16,7 +16,8 @@ from nmf_xp import _compat
 from nmf_xp.data.grid import Grid, GridRows, Terms, add
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import divergence_and_slopes, entry_violation
-from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
+from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.solvers.solver import Factors, Solver
 from nmf_xp.updates import mm_step, slopes
 
 if TYPE_CHECKING:
@@ -47,23 +48,13 @@ class State(NamedTuple):
     kept: Kept
 
 
-class GridUpdate(NamedTuple):
+class GridUpdate(Solver):
     """Settings: those of the multiplicative updates."""
-
-    beta: float
-    floor: float
-    fixed_h: bool = False
-    pace: int = 1
-    stacks: bool = False
 
     @property
     def update(self) -> MultiplicativeUpdate:
         """The same updates of blocks in memory."""
         return MultiplicativeUpdate(self.beta, self.floor, self.fixed_h)
-
-    def prepare(self, problem: Problem) -> Problem:
-        """The problem as it is."""
-        return problem
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
         """The state at the start: W goes to where V is."""
@@ -78,7 +69,7 @@ class GridUpdate(NamedTuple):
         """One iteration, and the objective before it."""
         return self._lasting(self._step, state, problem, measured=True, xp=xp)
 
-    def factors(self, state: State, problem: Problem, *, xp: Namespace) -> Factors:
+    def kept(self, state: State, problem: Problem, *, xp: Namespace) -> Factors:
         """W and H as arrays of the client."""
         grid = _grid(problem)
 
@@ -90,7 +81,11 @@ class GridUpdate(NamedTuple):
             state.kept.W, state.kept.H, state.kept.iteration = W, state.H, state.iteration
         return Factors(xp.concat(state.kept.W), state.H)
 
-    def report(self, state: State, problem: Problem, xp: Namespace) -> tuple[Array, Array, Array]:
+    def taken_up(self, kept: Factors, problem: Problem, *, xp: Namespace) -> State:
+        """The state that these factors are."""
+        return self.init(problem, *kept, xp=xp)
+
+    def report(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[Array, Array, Array]:
         """Divergence, objective and optimality residual at the end."""
         return self._lasting(self._report, state, problem, xp=xp)
 

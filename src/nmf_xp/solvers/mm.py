@@ -30,7 +30,8 @@ from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
-from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
+from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.solvers.solver import Factors, Solver
 from nmf_xp.updates import mm_step
 
 if TYPE_CHECKING:
@@ -51,19 +52,10 @@ class State(NamedTuple):
     longest: Array  # (..., 1, 1)
 
 
-class AcceleratedMajorizer(NamedTuple):
-    """Settings of the accelerated majorise-minimise iteration."""
+class AcceleratedMajorizer(Solver):
+    """The accelerated majorise-minimise iteration."""
 
-    beta: float
-    floor: float
-    fixed_h: bool = False
-    pace: int = 1
-    stacks: bool = True
-    name: str = "mm"
-
-    def prepare(self, problem: Problem) -> Problem:
-        """The problem as it is."""
-        return problem
+    stacks = True
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
         """The state at the start."""

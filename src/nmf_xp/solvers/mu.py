@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat, _kernels
 from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
+from nmf_xp.solvers.solver import Factors, Solver
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
 if TYPE_CHECKING:
@@ -22,26 +23,10 @@ if TYPE_CHECKING:
 MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as fast as a kernel
 
 
-class Factors(NamedTuple):
-    """The factors: all that a solver carries which does not look back."""
+class MultiplicativeUpdate(Solver):
+    """The multiplicative updates."""
 
-    W: Array
-    H: Array
-
-
-class MultiplicativeUpdate(NamedTuple):
-    """Settings of the multiplicative updates."""
-
-    beta: float
-    floor: float
-    fixed_h: bool = False
-    pace: int = 1
-    stacks: bool = True
-    name: str = "mu"
-
-    def prepare(self, problem: Problem) -> Problem:
-        """The problem as it is."""
-        return problem
+    stacks = True
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
         """The state at the start; W and H respect the floor."""
@@ -103,6 +88,4 @@ class MultiplicativeUpdate(NamedTuple):
             kernel = _kernels.find("kl_iterations", data.values, *state)
             if kernel is not None:
                 return Factors(*kernel(data.values, *state, floor=self.floor, n=n))
-        for _ in range(n):
-            state = self.step(state, problem, xp=xp)
-        return state
+        return super().steps(state, problem, n, xp=xp)

@@ -19,14 +19,15 @@ at its mean is Fisher scoring; coordinate descent (Hsieh & Dhillon 2011) needs r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel, sweeps_kernel
-from nmf_xp.solvers.extrapolation import alternate
-from nmf_xp.solvers.mu import Factors, MultiplicativeUpdate
+from nmf_xp.solvers.extrapolation import Extrapolated
+from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.solvers.solver import Factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,32 +39,17 @@ if TYPE_CHECKING:
 SWEEPS, TRIALS, MULTIPLICATIVE = 2, 3, 3
 
 
-class Newton(NamedTuple):
-    """Settings of Newton's method."""
+class Newton(Extrapolated):
+    """Newton's method for one factor after the other."""
 
-    beta: float
-    floor: float
-    fixed_h: bool = False
-    pace: int = 1
-    stacks: bool = False
-    name: str = "newton"
-
-    def prepare(self, problem: Problem) -> Problem:
-        """Sparse data in both orders."""
-        return problem._replace(data=problem.data.with_both_orders())
-
-    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
+    def begin(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
         """The factors after some multiplicative iterations, for a model far from the data leads into poor minima."""
         state = Factors(W, H)
         if not self.fixed_h:
             multiplicative = MultiplicativeUpdate(self.beta, self.floor)
             for _ in range(MULTIPLICATIVE):
                 state = multiplicative.step(state, problem, xp=xp)
-        return Factors(state.W, state.H)
-
-    def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
-        """One iteration."""
-        return alternate(self, state, problem, xp=xp)
+        return state
 
     def half(
         self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace

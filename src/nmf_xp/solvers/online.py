@@ -13,6 +13,7 @@ solver for the loop. No step need lower the objective of all rows.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
@@ -20,6 +21,7 @@ from nmf_xp.data.blocks import Part, in_order, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
 from nmf_xp.problem import Problem
+from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_exponent, multiplicative_w, slopes
 
 if TYPE_CHECKING:
@@ -102,20 +104,15 @@ class PassesState(NamedTuple):
     denominator: Array
 
 
-class OnlinePasses(NamedTuple):
-    """Settings of a solver: an iteration is a pass, after which `forget_factor` of the past is left."""
+@dataclasses.dataclass(frozen=True)
+class OnlinePasses(Solver):
+    """A solver: an iteration is a pass, after which `forget_factor` of the past is left."""
 
-    beta: float
-    floor: float
-    fixed_h: bool = False
     batch_size: int = 1024
     forget_factor: float = 0.7
-    pace: int = 1
-    stacks: bool = False
 
-    def prepare(self, problem: Problem) -> Problem:
-        """The problem as it is."""
-        return problem
+    may_rise = True
+    compiles = False  # a program would hold its batches one after the other
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> PassesState:
         """The state at the start."""

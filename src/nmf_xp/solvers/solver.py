@@ -1,0 +1,81 @@
+"""What the loop asks of an algorithm: frozen settings on one side, the state that changes on the other."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from nmf_xp.optimality import divergence_and_residual, penalties
+
+if TYPE_CHECKING:
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.problem import Problem
+
+
+class Factors(NamedTuple):
+    """The factors: all that a solver carries which does not look back, and the first two fields of every state."""
+
+    W: Array
+    H: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver(abc.ABC):
+    """Settings of an algorithm, which never sees V, only a `Problem`.
+
+    They are Python scalars, hashable, so that a compiled loop can treat them as a constant.
+    """
+
+    beta: float
+    """The beta of the divergence."""
+    floor: float
+    """The least value of a factor's entry."""
+    fixed_h: bool = False
+    """Whether only W is updated."""
+
+    pace: ClassVar[int] = 1
+    """Iterations of which at least one makes progress."""
+    stacks: ClassVar[bool] = False
+    """Whether NumPy runs a stack of small matrices faster than one after the other."""
+    may_rise: ClassVar[bool] = False
+    """Whether a rise of the objective is no end of the run."""
+    compiles: ClassVar[bool] = True
+    """Whether an iteration can be part of a compiled program, and its objective come with the next one."""
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether it ends by a rule of its own: its state has `ended` (...,), the iteration in which it held, or 0."""
+        return False
+
+    def prepare(self, problem: Problem) -> Problem:
+        """The problem in the form that this algorithm reads best."""
+        return problem
+
+    @abc.abstractmethod
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Any:
+        """The state at the start; W and H respect the floor."""
+
+    @abc.abstractmethod
+    def step(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
+        """One iteration, as a pure function of arrays."""
+
+    def steps(self, state: Any, problem: Problem, n: int, *, xp: Namespace) -> Any:
+        """`n` iterations of eager arrays."""
+        for _ in range(n):
+            state = self.step(state, problem, xp=xp)
+        return state
+
+    def report(self, state: Any, problem: Problem, *, xp: Namespace) -> tuple[Array, Array, Array]:
+        """Divergence, objective and optimality residual at the end."""
+        settings: Any = {"beta": self.beta, "floor": self.floor, "fixed_h": self.fixed_h, "xp": xp}
+        divergence, residual = divergence_and_residual(problem, state.W, state.H, **settings)
+        return divergence, divergence + penalties(problem, state.W, state.H, xp=xp), residual
+
+    def kept(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
+        """The state as arrays that a recorder can keep."""
+        return state
+
+    def taken_up(self, kept: Any, problem: Problem, *, xp: Namespace) -> Any:
+        """The state that was kept."""
+        return kept
