@@ -21,7 +21,7 @@ ITERATIONS = 10
 BARE = "bare compiled program"
 
 
-def measure(*, solvers: list[str], repeats: int = 200) -> Iterator[dict[str, Any]]:
+def measure(*, solvers: list[str], repeats: int = 50) -> Iterator[dict[str, Any]]:
     """One row a side and loss."""
     V = np.random.default_rng(0).poisson(5.0, size=(20, 10)).astype(np.float64)
     W, H = start(V, 2, seed=0)
