@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.data.quotient import contract_quotients
 from nmf_xp.divergences import block_divergence, data_divergence
 from nmf_xp.updates import slopes
 
@@ -59,11 +60,14 @@ def divergence_and_slopes(
     """The divergence, the `slopes` of W, and those of H unless it is fixed, from one model."""
     Y = data.predict(W, H, xp=xp)
     divergence = block_divergence(data, W, H, Y, beta=beta, xp=xp)
-    along = slopes(data, W, H, Y, beta=beta, xp=xp)
-    if fixed_h:
-        return divergence, along, ()
     Wt, Ht = _compat.transposed(W), _compat.transposed(H)
-    return divergence, along, slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
+    if fixed_h:
+        return divergence, slopes(data, W, H, Y, beta=beta, xp=xp), ()
+    if beta != 1:
+        return divergence, slopes(data, W, H, Y, beta=beta, xp=xp), slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
+    along, down = contract_quotients(data, W, H, Y)
+    model = data.model_slope(W, H, None, beta=1.0, xp=xp), data.T.model_slope(Ht, Wt, None, beta=1.0, xp=xp)
+    return divergence, (along, model[0]), (down, model[1])
 
 
 def entry_violation(

@@ -176,13 +176,13 @@ def slopes(
     """The two positive parts of the gradient in W: dD/dW = denominator - numerator.
 
     numerator = (V * Y^(beta-2)) H^T, denominator = Y^(beta-1) H^T, shapes (..., m, r) or broadcasting to it, for
-    Y = WH at the stored entries, which is made where it is not given.
+    Y = WH at the stored entries, which is made where it is needed and not given.
     """
     V = data.values
     if beta == 2:
         return data.contract(V, H, xp=xp), data.model_slope(W, H, None, beta=beta, xp=xp)
     if beta == 1:
-        return contract_quotient(data, W, H, Y), data.model_slope(W, H, None, beta=beta, xp=xp)
+        return contract_quotient(data, W, H), data.model_slope(W, H, None, beta=beta, xp=xp)
     Y = data.predict(W, H, xp=xp) if Y is None else Y
     weighted = V / Y * Y ** (beta - 1.0)
     return data.contract(weighted, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)

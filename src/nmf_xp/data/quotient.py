@@ -9,6 +9,8 @@ from nmf_xp.data.dense import Dense, DenseTransposed
 from nmf_xp.data.sparse import Sparse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp._typing import Array
     from nmf_xp.data import Data
 
@@ -19,15 +21,28 @@ KERNELS: dict[type, str] = {
 }
 
 
-def contract_quotient(data: Data, W: Array, H: Array, Y: Array | None = None) -> Array:
-    """(V / WH) H^T over the entries, weighted as they are: (..., m, r); Y is WH where that is at hand."""
-    name = KERNELS.get(type(data))
-    kernel = None if name is None else _kernels.find(name, data.values, W, H)
-    return unfused(data, W, H, Y) if kernel is None else kernel(unfused, data, W, H)
+def contract_quotient(data: Data, W: Array, H: Array) -> Array:
+    """(V / WH) H^T over the entries, weighted as they are: (..., m, r)."""
+    kernel = _kernel(data, W, H)
+    return unfused(data, W, H) if kernel is None else kernel(unfused, data, W, H)
 
 
-def unfused(data: Data, W: Array, H: Array, Y: Array | None = None) -> Array:
-    """The same with V / WH in memory."""
+def contract_quotients(data: Data, W: Array, H: Array, Y: Array) -> tuple[Array, Array]:
+    """(V / WH) H^T, and (V / WH)^T W, from one Y = WH, which is used up."""
+    Wt, Ht = _compat.transposed(W), _compat.transposed(H)
+    if _kernel(data, W, H) is not None:
+        return contract_quotient(data, W, H), contract_quotient(data.T, Ht, Wt)
     xp = _compat.array_namespace(W)
-    quotient = _compat.divide_into(data.values, data.predict(W, H, xp=xp)) if Y is None else data.values / Y
-    return data.contract(quotient, H, xp=xp)
+    quotient = _compat.divide_into(data.values, Y)
+    return data.contract(quotient, H, xp=xp), data.T.contract(quotient, Wt, xp=xp)
+
+
+def unfused(data: Data, W: Array, H: Array) -> Array:
+    """(V / WH) H^T with V / WH in memory."""
+    xp = _compat.array_namespace(W)
+    return data.contract(_compat.divide_into(data.values, data.predict(W, H, xp=xp)), H, xp=xp)
+
+
+def _kernel(data: Data, W: Array, H: Array) -> Callable[..., Array] | None:
+    name = KERNELS.get(type(data))
+    return None if name is None else _kernels.find(name, data.values, W, H)

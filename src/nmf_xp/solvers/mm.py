@@ -109,7 +109,7 @@ class AcceleratedMajorizer(Solver):
         beta = self.beta
         Y = block.predict(W, H, xp=xp)
         divergence = (block_divergence(block, W, H, Y, beta=beta, xp=xp),) if measured else ()
-        P = block.values / Y if beta == 1 else block.values / Y * Y ** (beta - 1.0)
+        P = _compat.divide_into(block.values, Y) if beta == 1 else block.values / Y * Y ** (beta - 1.0)
         parts = block.contract(P, H, xp=xp), block.model_slope(W, H, Y, beta=beta, xp=xp)
         new = mm_step(W, parts, constraints, beta=beta, floor=self.floor, xp=xp)
         ratio = new / W
