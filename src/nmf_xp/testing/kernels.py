@@ -20,9 +20,10 @@ from nmf_xp.data import Dense, Weighted, as_data
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
 from nmf_xp.divergences import data_divergence
-from nmf_xp.problem import Problem
+from nmf_xp.problem import FREE, Problem
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
+from nmf_xp.solvers.extrapolation import Extrapolated
 from nmf_xp.solvers.newton import Newton
 from nmf_xp.testing.report import Skip
 from nmf_xp.updates import factor_floor
@@ -56,7 +57,7 @@ def _with_and_without(name: str, target: Target, dtype: str) -> Iterator[Pair]:
     assert name in used, f"{name} is not used where it should be"
     with mock.patch.object(_kernels, "find", return_value=None):
         expected = FOR_NUMPY[name](target, dtype)
-    yield from zip(found, expected, strict=True)
+    yield from zip(found, expected, strict=False)  # a divergence may come without the kernel only
 
 
 def names_for(target: Target) -> list[str]:
@@ -113,7 +114,7 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
 def _step(
     settings: Any, beta: float = 1.0, *, sparse: bool = False, weighted: bool = False
 ) -> Callable[[Target, str], list[Any]]:
-    """One iteration of a solver."""
+    """W, and H with the new W, after one iteration of a solver; without extrapolation, which is not the kernels'."""
 
     def work(target: Target, dtype: str) -> list[Any]:
         V, W, H = (target.asarray(x) for x in _numbers(dtype))
@@ -122,8 +123,12 @@ def _step(
             data = Weighted(data, V + 1.0)
         solver, xp = settings(beta=beta, floor=_floor(dtype)), target.xp
         problem = solver.prepare(Problem(data))
-        state = solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp)
-        return [state.W, state.H]
+        if not isinstance(solver, Extrapolated):
+            return list(solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp))
+        W, H = solver.begin(problem, W, H, xp=xp)
+        W, _ = solver.half(problem.data, W, H, FREE, xp=xp)
+        Ht, divergence = solver.half(problem.data.T, H.mT, W.mT, FREE, measured=True, xp=xp)
+        return [W, Ht, *([] if divergence is None else [divergence])]
 
     return work
 
