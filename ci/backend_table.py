@@ -64,11 +64,14 @@ def verdict(report: Report, dtype: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Rewrite the table, or with --check compare it."""
+    if arguments not in ([], ["--check"]):
+        print(f"usage: backend_table.py [--check], got {' '.join(arguments)}", file=sys.stderr)
+        return 2
     text = README.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     old, _, after = rest.partition(END)
     new = f"\n{table()}\n"
-    if "--check" in arguments:
+    if arguments:
         if old != new:
             print("the README's table of backends is stale: python ci/backend_table.py", new, file=sys.stderr)
         return int(old != new)
