@@ -58,15 +58,15 @@ class Dense(NamedTuple):
     def block_starts(self, n_components: int) -> list[int]:
         """Tiles of V and WH that share the cache with the factors; a larger rank needs taller ones to feed products.
 
-        BLAS wants 128 rows even of a matrix so wide that they leave the cache, within a share of V that may be copied.
-        Every thread gets as many.
+        BLAS wants some 100 rows even of a matrix so wide that they leave the cache, within a share of V that may be
+        copied. Every thread gets as many.
         """
         m, n = self.shape[-2:]
         if self.values.ndim > 2 or m * n < SMALL or not _compat.is_numpy(self.values):
             return [0, m]
         threads = _threads.count()
         tile = 2**20 * (1 + n_components / 32)
-        height = max(32, min(128, m // (16 * threads)), int(tile / (n * self.values.itemsize)))
+        height = max(32, min(96, m // (16 * threads)), int(tile / (n * self.values.itemsize)))
         parts = min(m, -(-m // height // threads) * threads)
         return [m * i // parts for i in range(parts + 1)]
 
