@@ -27,10 +27,14 @@ def load() -> float | None:
 
 def describe(load_before: float | None) -> dict[str, Any]:
     """The present run: date, machine, versions and commit."""
+    arguments = sys.argv[1:]
+    if "--output" in arguments:  # where the results lie says nothing about them
+        place = arguments.index("--output")
+        del arguments[place : place + 2]
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "load_before": load_before,
-        "arguments": sys.argv[1:],
+        "arguments": arguments,
         "machine": {
             "cpu": _cpu(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
