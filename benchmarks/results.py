@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,9 @@ def load() -> float | None:
 
 def describe(load_before: float | None) -> dict[str, Any]:
     """The present run: date, machine, versions and commit."""
-    arguments = sys.argv[1:]
-    if "--output" in arguments:  # where the results lie says nothing about them
-        place = arguments.index("--output")
-        del arguments[place : place + 2]
+    folder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    folder.add_argument("--output")  # where the results lie says nothing about them
+    arguments = folder.parse_known_args()[1]
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "load_before": load_before,

@@ -161,8 +161,11 @@ def run(function: Callable[[T], R], items: list[T]) -> list[R]:
         _crew.reset(token)
 
 
-def over_rows(m: int, work: Callable[[int, int], None], starts: Any = None) -> None:
-    """`work(start, stop)` on ranges of m rows, of about as many entries each; those of row i begin at `starts[i]`."""
+def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None) -> list[R]:
+    """`work(start, stop)` on ranges of m rows, of about as many entries each; those of row i begin at `starts[i]`.
+
+    What comes back is in the order of the rows, whichever thread made it.
+    """
     threads = count()
     parts = min(m, threads if starts is None or threads == 1 else 4 * threads)  # sparse rows differ
     bounds = [m * i // parts for i in range(parts + 1)]
@@ -172,7 +175,7 @@ def over_rows(m: int, work: Callable[[int, int], None], starts: Any = None) -> N
         targets = np.linspace(0, starts[-1], parts + 1)[1:-1]
         bounds[1:-1] = np.searchsorted(starts, targets).clip(0, m).tolist()
     ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
-    run(lambda rows: work(*rows), ranges)
+    return run(lambda rows: work(*rows), ranges)
 
 
 def _allow_overflow() -> None:

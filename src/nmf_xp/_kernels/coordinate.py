@@ -60,16 +60,13 @@ def least_squares_rows(
     W, product, gram = np.array(W, order="C"), *map(np.ascontiguousarray, (product, gram))
     number = W.dtype.type
     rest = gram, number(l1), number(floor), np.finfo(W.dtype).smallest_normal, sweeps
-    inner: dict[int, float] = {}
 
-    def work(start: int, stop: int) -> None:
-        inner[start] = _least_squares_rows(W[start:stop], product[start:stop], *rest)
+    def work(start: int, stop: int) -> float:
+        return _least_squares_rows(W[start:stop], product[start:stop], *rest)
 
-    if W.shape[0] * gram.size * sweeps < SERIAL:
-        work(0, W.shape[0])
-    else:
-        _threads.over_rows(W.shape[0], work)
-    return W, (np.asarray(math.fsum(inner.values())),)
+    short = W.shape[0] * gram.size * sweeps < SERIAL
+    inner = [work(0, W.shape[0])] if short else _threads.over_rows(W.shape[0], work)
+    return W, (np.asarray(math.fsum(inner)),)
 
 
 @jit

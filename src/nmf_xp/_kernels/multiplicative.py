@@ -42,18 +42,17 @@ def kl_half_iteration(
     r, n = H.shape
     W, h, V = np.array(W, order="C"), in_chunks(H), _with_gaps(V)
     rest = n, h, H.sum(axis=1), *_limits(V, floor)
-    sums = {}
 
-    def work(start: int, stop: int) -> None:
+    def work(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
         numerators, totals = np.zeros_like(h), np.zeros((1, r), V.dtype)
-        sums[start] = numerators, totals
         step = stop - start if V.flags.c_contiguous and V.flags.writeable else GATHERED
         for i in range(start, stop, step):
             rows = slice(i, min(i + step, stop))
             _half_iteration(as_members(V[rows])[0], W[rows], numerators, totals[0], *rest)
+        return numerators, totals
 
-    _threads.over_rows(V.shape[0], work)
-    numerators, totals = (sum(parts[1:], parts[0]) for parts in zip(*(sums[i] for i in sorted(sums)), strict=True))
+    shares = zip(*_threads.over_rows(V.shape[0], work), strict=True)
+    numerators, totals = (sum(parts[1:], parts[0]) for parts in shares)
     return W, numerators.transpose(0, 2, 1).reshape(-1, h.shape[1])[:n, :r], totals
 
 

@@ -33,14 +33,9 @@ def newton_dense(
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence."""
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
-    rest = H, H.sum(axis=1), *_settings(W, H, l1, l2, floor, sweeps, trials), measured
-    parts: dict[int, float] = {}
-
-    def work(start: int, stop: int) -> None:
-        parts[start] = _dense(V[start:stop], W[start:stop], *rest)
-
-    _threads.over_rows(W.shape[0], work)
-    return W, np.asarray(math.fsum(parts.values())) if measured else None
+    rest = H, H.sum(axis=1), _settings(W, H, l1, l2, floor, sweeps, trials), measured
+    parts = _threads.over_rows(W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], *rest))
+    return W, np.asarray(math.fsum(parts)) if measured else None
 
 
 def newton_sparse(
@@ -60,7 +55,7 @@ def newton_sparse(
     starts, columns, order = view
     order = np.empty(0, dtype=starts.dtype) if order is None else order
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
-    rest = Ht, Ht.sum(axis=0), *_settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
+    rest = Ht, Ht.sum(axis=0), _settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
 
     def work(start: int, stop: int) -> None:
         _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
@@ -72,6 +67,7 @@ def newton_sparse(
 def _settings(
     W: NDArray[Any], H: NDArray[Any], l1: float, l2: float, floor: float, sweeps: int, trials: int
 ) -> tuple[Any, ...]:
+    """What the kernels share: C, the penalties, the floor, a least number, and how many sweeps and trials."""
     number = W.dtype.type
     tiny = number(np.finfo(W.dtype).smallest_normal)
     return _shared_correlation(W, H, tiny), number(l1), number(l2), number(floor), tiny, sweeps, trials
@@ -106,21 +102,9 @@ def _shared_correlation(W: Any, H: Any, tiny: Any) -> Any:
 
 
 @jit
-def _dense(
-    V: Any,
-    W: Any,
-    H: Any,
-    sums: Any,
-    gram: Any,
-    l1: Any,
-    l2: Any,
-    floor: Any,
-    tiny: Any,
-    sweeps: int,
-    trials: int,
-    measured: bool,
-) -> float:
+def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
     """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
+    _, l1, l2, floor, tiny, _, trials = settings
     (m, n), r = V.shape, W.shape[1]
     size = min(BATCH, max(8, 2**15 // n // 4 * 4))  # at least as many rows as a cache line has of a column
     divergence = 0.0
@@ -153,7 +137,7 @@ def _dense(
                     c[a, j] = x * z
             contract(q, h, numerator[i : i + 4])
             contract(c, squares, curvature[i : i + 4])
-        minimise(rows, numerator, curvature, sums, gram, l1, l2, floor, tiny, sweeps, work, change, slopes)
+        minimise(rows, numerator, curvature, sums, settings, work, change, slopes)
         for i in range(0, height, 4):
             for a in range(min(4, height - i)):
                 w[a, :r] = change[i + a]
@@ -189,23 +173,9 @@ def _gather(V: Any, v: Any) -> None:
 
 
 @jit
-def _sparse(
-    values: Any,
-    order: Any,
-    starts: Any,
-    columns: Any,
-    W: Any,
-    Ht: Any,
-    sums: Any,
-    gram: Any,
-    l1: Any,
-    l2: Any,
-    floor: Any,
-    tiny: Any,
-    sweeps: int,
-    trials: int,
-) -> None:
+def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any, sums: Any, settings: Any) -> None:
     """A batch of rows at a time."""
+    _, l1, l2, floor, tiny, _, trials = settings
     m, r = W.shape
     longest = 1
     for first in range(0, m, BATCH):
@@ -233,7 +203,7 @@ def _sparse(
                     num[k] += q * h[k]
                     cur[k] += c * h[k] * h[k]
                 v[p - begin], y[p - begin] = x, total
-        minimise(rows, numerator, curvature, sums, gram, l1, l2, floor, tiny, sweeps, work, change, slopes)
+        minimise(rows, numerator, curvature, sums, settings, work, change, slopes)
         for i in range(rows.shape[0]):
             row, d = rows[i], change[i]
             a, b = starts[first + i] - begin, starts[first + i + 1] - begin
@@ -250,21 +220,10 @@ def _sparse(
 
 @jit
 def minimise(
-    W: Any,
-    numerator: Any,
-    curvature: Any,
-    sums: Any,
-    gram: Any,
-    l1: Any,
-    l2: Any,
-    floor: Any,
-    tiny: Any,
-    sweeps: int,
-    work: Any,
-    change: Any,
-    slopes: Any,
+    W: Any, numerator: Any, curvature: Any, sums: Any, settings: Any, work: Any, change: Any, slopes: Any
 ) -> None:
     """For each row of W the change that sweeps over its model make, and the slope along it at the start."""
+    gram, l1, l2, floor, tiny, sweeps, _ = settings
     m, r = W.shape
     w, g, scale, inverse, slope = work[0], work[1], work[2], work[3], work[4]
     one, root = floor / floor, np.sqrt(tiny)

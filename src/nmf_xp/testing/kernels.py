@@ -127,7 +127,8 @@ def _step(
             return list(solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp))
         W, H = solver.begin(problem, W, H, xp=xp)
         W, _ = solver.half(problem.data, W, H, FREE, xp=xp)
-        Ht, divergence = solver.half(problem.data.T, H.mT, W.mT, FREE, measured=True, xp=xp)
+        Ht, Wt = _compat.transposed(H), _compat.transposed(W)
+        Ht, divergence = solver.half(problem.data.T, Ht, Wt, FREE, measured=True, xp=xp)
         return [W, Ht, *([] if divergence is None else [divergence])]
 
     return work
