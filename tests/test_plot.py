@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from typing import Any
@@ -40,7 +41,35 @@ def test_convergence_is_logarithmic_where_the_objective_falls_far(axes: Any) -> 
     exact = np.outer(np.arange(1.0, 6), np.arange(1.0, 5))
     result = nmf(exact, 1, random_state=0, tol=1e-12)
     assert result.history[-1] < result.history[0] / 10
-    assert plot.convergence(result, ax=axes).get_yscale() == "log"
+    # Whether the last objective is 0.0 or what rounding leaves depends on the processor.
+    assert plot.convergence(result, ax=axes).get_yscale() == ("log" if min(result.history) > 0 else "symlog")
+
+
+def falls(history: tuple[Any, ...]) -> Any:
+    """A result with this history."""
+    return dataclasses.replace(nmf(np.ones((4, 3)), 1, random_state=0), _history=history)
+
+
+@pytest.mark.parametrize("end", [0.0, -1e-30, 5e-324])
+def test_an_objective_of_zero_is_drawn_on_an_axis_that_shows_the_fall(axes: Any, end: float) -> None:
+    plot.convergence(falls((300.0, 1e-3, 1e-8, end)), ax=axes)
+    axes.figure.canvas.draw()
+    heights = axes.transData.transform(np.asarray(axes.lines[0].get_xydata()))[:, 1]
+    bottom, top = axes.bbox.y0, axes.bbox.y1
+    assert bottom <= heights[3] < heights[2] < heights[1] < heights[0] <= top
+    # The first fall, of five decades and a half, is no longer than the axis and no speck of it.
+    assert heights[0] - heights[1] > (0.3 if end <= 0 else 0.01) * (top - bottom)
+
+
+def test_zero_stays_in_view_when_another_run_or_a_restart_reached_it(axes: Any) -> None:
+    plot.convergence(falls((300.0, 0.0)), ax=axes)
+    plot.convergence(falls((300.0, 1e-9)), ax=axes)
+    assert axes.get_yscale() == "symlog"
+    restarts = dataclasses.replace(falls((300.0, 1e-9)), restarts=falls(((200.0, 0.0), (300.0, 1e-9))))
+    assert plot.convergence(restarts, ax=pyplot().figure().add_subplot()).get_yscale() == "symlog"
+    assert plot.convergence(falls((0.0, 0.0)), ax=pyplot().figure().add_subplot()).get_yscale() == "linear"
+    infinite = plot.convergence(falls((np.inf, 300.0, 0.1)), ax=pyplot().figure().add_subplot())
+    assert infinite.get_yscale() == "log"
 
 
 def test_convergence_without_the_history_of_one_matrix_says_so(axes: Any) -> None:
@@ -222,6 +251,14 @@ def test_ranks_draws_the_columns_of_the_table(selection: Any, axes: Any) -> None
     np.testing.assert_array_equal(right.lines[0].get_ydata(), selection.table["loss"])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["cophenetic correlation", "dispersion", "matched components", "held-out loss (right)"]
+
+
+def test_a_held_out_loss_of_zero_is_drawn_on_an_axis_that_shows_the_fall(selection: Any, axes: Any) -> None:
+    selection = dataclasses.replace(selection, table=selection.table | {"loss": np.asarray([3.0, 1e-5, 0.0])})
+    plot.ranks(selection, ax=axes)
+    right = next(other for other in axes.figure.axes if other is not axes)
+    heights = right.transAxes.inverted().transform(right.transData.transform(right.lines[0].get_xydata()))[:, 1]
+    assert 0 <= heights[2] < heights[1] - 0.05 < heights[0] - 0.5
 
 
 def test_consensus_puts_groups_side_by_side(axes: Any) -> None:

@@ -194,11 +194,23 @@ def test_ticks_are_round_few_and_span_the_range(low: float, high: float) -> None
 
 
 def test_logarithmic_ticks_are_powers_of_ten_that_span_the_range() -> None:
-    assert charts.log_ticks(3e-7, 40.0) == pytest.approx([1e-7, 1e-5, 1e-3, 1e-1, 1e1, 1e3])
-    assert charts.log_ticks(2.0, 30.0) == pytest.approx([1, 10, 100])
+    assert charts.powers_of_ten([40.0, 3e-7]) == [-7, -5, -3, -1, 1, 3]
+    assert charts.powers_of_ten([30.0, 2.0, 0.0]) == [0, 1, 2]
+    assert charts.powers_of_ten([1.0, 5e-324])[0] == -324  # no number of ours is that small a power
     drawn = charts.line_chart([0, 1, 2], [100.0, 10.0, 1.0], x_label="", y_label="", log=True)
     heights = [float(point.split(",")[1]) for point in re.findall(r'points="(.+?)"', drawn)[0].split()]
     assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
+
+
+def test_zero_is_at_the_bottom_of_a_logarithmic_axis_and_is_named() -> None:
+    drawn = charts.line_chart([0, 1, 2, 3], [100.0, 1.0, 0.01, 0.0], x_label="", y_label="f", log=True)
+    heights = [float(point.split(",")[1]) for point in re.findall(r'points="(.+?)"', drawn)[0].split()]
+    assert heights == sorted(heights)  # downwards on a page
+    assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=0.2)
+    assert heights[3] - heights[2] == pytest.approx((heights[1] - heights[0]) / 2, abs=0.2)  # one decade
+    (named,) = re.findall(r'y="(\S+)" text-anchor="end">0<', drawn)
+    assert float(named) == pytest.approx(heights[3] + 4, abs=0.11)
+    assert "from 100 to 0 over 4 points" in drawn
 
 
 def test_a_png_is_read_by_others_as_it_was_meant() -> None:

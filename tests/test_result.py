@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -105,6 +106,16 @@ def test_in_a_notebook_it_is_a_table_with_the_falling_objective() -> None:
     assert set(re.findall(r"color: *([^;\"]+)", shown)) == {"inherit"}  # the notebook's own, light or dark
     assert "<svg" not in (nmf_xp.nmf(noisy(7, 5, 3).V, 2, tol=0)._repr_html_() or "")
     assert "<svg" not in (nmf_xp.nmf(np.ones((2, 4, 3)), 1)._repr_html_() or "")
+
+
+def test_in_a_notebook_zero_is_the_lowest_point_of_a_fall_and_infinity_none() -> None:
+    result = dataclasses.replace(nmf_xp.nmf(np.ones((4, 3)), 1), _history=(math.inf, 100.0, 1.0, 0.01, 0.0))
+    points = re.findall(r'points="(.+?)"', result._repr_html_() or "")[0].split()
+    heights = [float(point.split(",")[1]) for point in points]
+    assert len(heights) == 4
+    assert heights == sorted(heights)  # downwards on a page
+    assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=0.2)
+    assert heights[3] - heights[2] == pytest.approx((heights[1] - heights[0]) / 2, abs=0.2)  # one decade
 
 
 @pytest.mark.parametrize("status", list(Status))

@@ -68,20 +68,39 @@ def notebook(result: Result) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;align-items:flex-end">{table}{chart}</div>'
 
 
-def falls_far(history: Sequence[float]) -> bool:
-    """Whether a logarithmic axis shows it better."""
-    return 0 < 10 * min(history) <= max(history) < math.inf
+def falls_far(values: Iterable[float]) -> bool:
+    """Whether a logarithmic axis shows it better: down to a tenth of the largest or less, zero included."""
+    finite = [y for y in values if math.isfinite(y)]
+    return bool(finite) and 0 < max(finite) and 10 * min(finite) <= max(finite)
+
+
+def decades(values: Iterable[float]) -> tuple[int, float]:
+    """The power of ten with which a logarithmic axis begins, and how many powers of ten is the place of zero.
+
+    Zero lies a tenth of the axis, and one power at least, below the first power at or under every value above zero.
+    """
+    positive = [y for y in values if 0 < y < math.inf]
+    first = math.floor(math.log10(min(positive)))
+    return first, first - max(1.0, (math.log10(max(positive)) - first) / 10)
+
+
+def exponents(values: Sequence[float]) -> list[float]:
+    """Decimal logarithms. Zero, or what rounding leaves below it, has the place that `decades` gives it."""
+    zero = decades(values)[1]
+    return [zero if y <= 0 else math.log10(y) for y in values]
 
 
 def sparkline(values: Iterable[float], label: str, *, log: bool = False, size: tuple[int, int] = (180, 56)) -> str:
-    """A line without axes as inline SVG, which fills its box from the least value to the largest."""
-    heights = [math.log(y) if log else y for y in values]
-    heights = [y if math.isfinite(y) else 0.0 for y in heights]
+    """A line without axes as inline SVG, which fills its box from the least value to the largest that is finite."""
+    heights = exponents(list(values)) if log else list(values)
+    finite = [y for y in heights if math.isfinite(y)]
     width, height = size
-    low, span = min(heights), (max(heights) - min(heights)) or 1.0
+    low, span = min(finite, default=0.0), (max(finite, default=0.0) - min(finite, default=0.0)) or 1.0
     step = (width - 4) / max(1, len(heights) - 1)
     points = " ".join(
-        f"{2 + step * i:.1f},{2 + (height - 4) * (1 - (y - low) / span):.1f}" for i, y in enumerate(heights)
+        f"{2 + step * i:.1f},{2 + (height - 4) * (1 - (y - low) / span):.1f}"
+        for i, y in enumerate(heights)
+        if math.isfinite(y)
     )
     return (
         f'<svg role="img" aria-label="{html.escape(label)}" width="{width}" '

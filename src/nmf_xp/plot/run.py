@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.plot.style import line, new_axes
+from nmf_xp.plot.style import line, logarithmic, new_axes
+from nmf_xp.showing import falls_far
 
 if TYPE_CHECKING:
     from nmf_xp import Result
 
-RUN = "nmf_xp.convergence"  # marks the lines of earlier calls on the same axes
+RUN, RESTART = "nmf_xp.convergence", "nmf_xp.convergence.restart"  # mark the lines of all calls on the same axes
 
 
 def convergence(result: Result, *, label: str | None = None, ax: Any = None) -> Any:
@@ -28,7 +30,8 @@ def convergence(result: Result, *, label: str | None = None, ax: Any = None) -> 
     Returns
     -------
     matplotlib.axes.Axes
-        The vertical axis is logarithmic where an objective fell by a factor of ten or more.
+        The vertical axis is logarithmic where an objective fell by a factor of ten or more. Zero, which a perfect fit
+        reaches, has a place at its end.
 
     Raises
     ------
@@ -52,10 +55,11 @@ def convergence(result: Result, *, label: str | None = None, ax: Any = None) -> 
     ax = new_axes(ax)
     before = sum(1 for drawn in ax.lines if drawn.get_gid() == RUN)
     for other in () if result.restarts is None else result.restarts.history:
-        ax.plot(range(len(other)), other, color="0.6", linewidth=0.6, zorder=1)
+        ax.plot(range(len(other)), other, gid=RESTART, color="0.6", linewidth=0.6, zorder=1)
     ax.plot(range(len(history)), history, label=label, gid=RUN, zorder=3, **line(before))
-    if 0 < 10 * min(history) <= max(history):
-        ax.set_yscale("log")
+    drawn = {gid: [one.get_ydata() for one in ax.lines if one.get_gid() == gid] for gid in (RUN, RESTART)}
+    if any(falls_far(run) for run in drawn[RUN]):
+        logarithmic(ax, itertools.chain(*drawn[RUN], *drawn[RESTART]))
     ax.xaxis.get_major_locator().set_params(integer=True)
     title = "" if before else f"{result.n_iter} iterations, beta {result.beta:g}"
     ax.set(xlabel="check (0 is the start)", ylabel="objective", title=title)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.plot.style import MAGNITUDE, ink, line, new_axes
+from nmf_xp.plot.style import MAGNITUDE, ink, line, logarithmic, new_axes
+from nmf_xp.showing import falls_far
 
 if TYPE_CHECKING:
     from nmf_xp import RankSelection
@@ -59,8 +60,8 @@ def ranks(selection: RankSelection, *, ax: Any = None) -> Any:
         loss.set_label("held-out loss (right)")
         lines.append(loss)
         right.set_ylabel("mean divergence of a held-out entry")
-        if table["loss"].max() > 10 * table["loss"].min() > 0:
-            right.set_yscale("log")
+        if falls_far(table["loss"]):
+            logarithmic(right, table["loss"])
     style = "dashed" if selection.weak else "solid"
     ax.axvline(selection.rank, color="0.6", linestyle=style, zorder=0)
     ax.xaxis.get_major_locator().set_params(integer=True)

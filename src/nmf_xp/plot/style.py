@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat
+from nmf_xp.showing import decades
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
 
     from nmf_xp._typing import Array
@@ -39,6 +43,16 @@ def ink() -> str:
 def new_axes(ax: Any) -> Any:
     """The axes that were given, or those of a new figure."""
     return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+
+
+def logarithmic(ax: Any, values: Iterable[float]) -> None:
+    """Make the vertical axis logarithmic, with a place for zero where a value is not above it."""
+    drawn = list(values)
+    if min(drawn) > 0:
+        ax.set_yscale("log")
+        return
+    first, zero = decades(drawn)
+    ax.set_yscale("symlog", linthresh=max(10.0**first, sys.float_info.min), linscale=first - zero)
 
 
 def several_axes(ax: Any, count: int, *, columns: int, size: tuple[float, float]) -> np.ndarray[Any, Any]:

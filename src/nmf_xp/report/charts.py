@@ -6,6 +6,8 @@ import html
 import math
 from typing import TYPE_CHECKING
 
+from nmf_xp.showing import decades, exponents
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -14,16 +16,23 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 12, 28, 40  # margins
 
 
 def line_chart(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str, log: bool) -> str:
-    """A line with a dot at each of its points, on two axes."""
-    ticks_y = log_ticks(min(y), max(y)) if log else ticks(min(y), max(y))
-    low, high = min(*y, *ticks_y), max(*y, *ticks_y)
-    place_x = _scale(min(x), max(x), LEFT, WIDTH - RIGHT, log=False)
-    place_y = _scale(low, high, HEIGHT - BOTTOM, TOP, log=log)
+    """A line with a dot at each of its points, on two axes. Zero is at the bottom of a logarithmic one."""
+    label = f"{y_label} from {y[0]:.6g} to {y[-1]:.6g} over {len(y)} points"
+    if log:
+        zero = decades(y)[1]
+        names = {zero: "0"} if min(y) <= 0 else {}
+        names |= {k: _short(10.0**k) if -5 < k < 6 else f"1e{k}" for k in powers_of_ten(y)}
+        y = exponents(y)
+    else:
+        names = {t: _short(t) for t in ticks(min(y), max(y))}
+    low, high = min(*y, *names), max(*y, *names)
+    place_x = _scale(min(x), max(x), LEFT, WIDTH - RIGHT)
+    place_y = _scale(low, high, HEIGHT - BOTTOM, TOP)
     points = [(place_x(a), place_y(b)) for a, b in zip(x, y, strict=True)]
     parts = [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place_y(t):.1f}" y2="{place_y(t):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{place_y(t) + 4:.1f}" text-anchor="end">{_short(t)}</text>'
-        for t in ticks_y
+        f'<text x="{LEFT - 6}" y="{place_y(t) + 4:.1f}" text-anchor="end">{text}</text>'
+        for t, text in names.items()
     ]
     parts += [
         f'<text x="{place_x(t):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_short(t)}</text>'
@@ -38,14 +47,13 @@ def line_chart(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label:
     parts.append(f'<polyline class="line" points="{joined}"/>')
     if len(points) <= 60:
         parts += [f'<circle class="dot" cx="{a:.1f}" cy="{b:.1f}" r="2.5"/>' for a, b in points]
-    label = f"{y_label} from {y[0]:.6g} to {y[-1]:.6g} over {len(y)} points"
     return _svg("".join(parts), label, HEIGHT)
 
 
 def dot_strip(values: Sequence[float], *, label: str) -> str:
     """Values as dots along one axis; the least is filled."""
     low, high = min(values), max(values)
-    place = _scale(low, high, LEFT / 2, WIDTH - LEFT / 2, log=False)
+    place = _scale(low, high, LEFT / 2, WIDTH - LEFT / 2)
     dots = [
         f'<circle class="{"dot" if i == 0 else "ring"}" cx="{place(v):.1f}" cy="20" r="5"/>'
         for i, v in reversed(list(enumerate(sorted(values))))
@@ -72,18 +80,15 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [k * step for k in range(first, last + 1)]
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten that span the range, every so many."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+def powers_of_ten(values: Sequence[float]) -> list[int]:
+    """The exponents of powers of ten, every so many, that span the values above zero."""
+    first, last = decades(values)[0], math.ceil(math.log10(max(values)))
     every = max(1, -(-(last - first) // 5))
-    return [10.0**k for k in range(first, last + every, every)]
+    return list(range(first, last + every, every))
 
 
-def _scale(low: float, high: float, start: float, end: float, *, log: bool) -> Callable[[float], float]:
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     """From numbers to places on the page."""
-    if log:
-        inner = _scale(math.log10(low), math.log10(high), start, end, log=False)
-        return lambda v: inner(math.log10(v))
     if not high > low:
         return lambda _: (start + end) / 2
     return lambda v: start + (v - low) / (high - low) * (end - start)
