@@ -83,6 +83,14 @@ def test_images_of_16_bits_keep_them_and_jpegs_are_read(tmp_path: Path) -> None:
         ("a.csv", "x,y\n1,1,2\n2,3,4\n", ["1", "2"], ["x", "y"]),
         ("a.csv", "p_1,x,y\n1_1,1,2\n1_2,3,4\n", ["1_1", "1_2"], ["x", "y"]),
         ("a.csv", "x\r\n1\r\n2\r\n", None, ["x"]),
+        ("a.csv", "id,400,402\ns1,1,2\ns2,3,4\n", ["s1", "s2"], ["400", "402"]),  # pandas: wavelengths
+        ("a.csv", "country,1990,2000\nFrance,1,2\nPeru,3,4\n", ["France", "Peru"], ["1990", "2000"]),
+        ("a.csv", "sample,0.5,1e2\ns_1,1,2\ns_2,3,4\n", ["s_1", "s_2"], ["0.5", "1e2"]),
+        ("a.csv", "name,0,1\nA1,1,2\nB1,3,4\n", ["A1", "B1"], ["0", "1"]),  # pandas: columns without names
+        ("a.csv", "sample,400,402\ncontrol,1,2\ntreated,3,4\n", ["control", "treated"], ["400", "402"]),
+        ("a.csv", "400,402\ns1,1,2\ns2,3,4\n", ["s1", "s2"], ["400", "402"]),  # R's write.table
+        ("a.csv", "s1,1,2\ns2,3,4\n", ["s1", "s2"], None),
+        ("a.csv", "TP53,1,2\nBRCA1,3,4\n", ["TP53", "BRCA1"], None),
     ],
 )
 def test_tables_with_and_without_names(
@@ -93,6 +101,41 @@ def test_tables_with_and_without_names(
     assert (matrix.row_names, matrix.column_names) == (rows, columns)
     assert matrix.note is not None
     assert ("row names" in matrix.note, "column names" in matrix.note) == (rows is not None, columns is not None)
+
+
+def test_a_header_of_evenly_spaced_numbers_over_names_of_the_same_form(tmp_path: Path) -> None:
+    found = read_matrix(table(tmp_path / "a.csv", "year,1,2,3\nx,4,1,9\ny,5,2,0\n"))
+    assert (found.column_names, found.row_names) == (["1", "2", "3"], ["x", "y"])
+    found = read_matrix(table(tmp_path / "a.csv", "w,1,2,3\nx,4,5,6\ny,7,8,9\n"))  # as all lines are
+    assert (found.column_names, found.row_names) == (None, ["w", "x", "y"])
+    for first in ("id,4,4,5", "id,4,,5"):  # names are distinct and there
+        found = read_matrix(table(tmp_path / "a.csv", f"{first}\ns1,4,1,9\ns2,5,2,0\n"))
+        assert (found.column_names, found.row_names) == (None, ["id", "s1", "s2"])
+
+
+@pytest.mark.parametrize("names", [False, True])
+@pytest.mark.parametrize("line", range(4))
+@pytest.mark.parametrize("column", range(3))
+def test_a_cell_that_is_no_number_is_an_error_wherever_it_stands(
+    tmp_path: Path, line: int, column: int, names: bool
+) -> None:
+    cells = [[str(x) for x in row] for row in V]
+    cells[line][column] = "1O"
+    if names:
+        cells = [[f"gene {i}", *row] for i, row in enumerate(cells)]
+    text = "\n".join(map(",".join, cells))
+    message = f"line {line + 1}, column {column + 1 + names}: '1O' is not a number"
+    with pytest.raises(FileError, match=re.escape(message)) as error:
+        read_matrix(table(tmp_path / "a.csv", text))
+    assert ("say --header" in str(error.value)) == (line == 0)
+    assert ("say --index" in str(error.value)) == (column == 0 and not names)
+    with pytest.raises(FileError, match=re.escape(f"column {column + 1 + names}: '1O' is not a number")) as error:
+        read_matrix(table(tmp_path / "a.csv", text), header=False, index=names)
+    assert "say --" not in str(error.value)
+    if line == 0:
+        assert read_matrix(table(tmp_path / "a.csv", text), header=True).values.shape == (3, 3)
+    if column == 0 and not names:
+        assert read_matrix(table(tmp_path / "a.csv", text), index=True).values.shape == (4, 2)
 
 
 def test_tables_as_they_are_said_to_be(tmp_path: Path) -> None:

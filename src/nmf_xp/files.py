@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib
+import itertools
 import json
+import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +33,7 @@ HDF5 = (".h5", ".hdf5", ".h5ad")
 INPUTS = (".npy", ".npz", *TABLES, ".mtx", *HDF5, ".zarr", *sorted(IMAGES))
 OUTPUTS = (".npz", ".safetensors")
 MISSING = {"", "NA"}  # cells that are read as NaN: what spreadsheets and R write
+FAR = 10  # times the largest entry: above it the numbers of a first line are not like the entries
 
 
 class FileError(Exception):
@@ -43,6 +47,13 @@ class Matrix(NamedTuple):
     row_names: list[str] | None = None
     column_names: list[str] | None = None
     note: str | None = None  # what the reader made of the file, where the file leaves a choice
+
+
+class Guessed(NamedTuple):
+    """What nobody said of a table: that the line of this number holds no names, and the first column none."""
+
+    line: int | None  # the first line's number; None where it was said
+    column: bool
 
 
 def read_matrix(path: Path, *, key: str | None = None, header: bool | None = None, index: bool | None = None) -> Matrix:
@@ -174,8 +185,9 @@ def _read_table(path: Path, separator: str, *, header: bool | None, index: bool 
     first = lines[0][1]
     # With an empty corner spreadsheets, pandas and R begin a table that has both kinds of names, which may be numbers.
     corner = len(first) > 1 and first[0] == "" and header is not False and index is not False
+    guessed = Guessed(lines[0][0] if header is None else None, index is None)
     if header is None:
-        header = corner or not all(_is_number(cell) for cell in first[1:] or first)
+        header = corner or _is_header(first, [row for _, row in lines[1:]])
     names = lines.pop(0)[1] if header else None
     if not lines:
         msg = f"{path}: holds a row of names and nothing below it"
@@ -183,7 +195,7 @@ def _read_table(path: Path, separator: str, *, header: bool | None, index: bool 
     width = len(lines[0][1])
     if index is None:
         one_short = names is not None and len(names) == width - 1  # names of the columns that hold numbers
-        index = corner or one_short or not all(_is_number(row[0]) for _, row in lines)
+        index = corner or one_short or _are_names([row[0] for _, row in lines])
     if width == index:
         msg = (
             f"{path}: holds one column, of names; cells must be separated by {'commas' if separator == ',' else 'tabs'}"
@@ -197,10 +209,57 @@ def _read_table(path: Path, separator: str, *, header: bool | None, index: bool 
     found = [name for name, there in (("column names", header), ("row names", index)) if there]
     note = f"a table with {' and '.join(found)}" if found else "a table without names"
     row_names = [row[0] for _, row in lines] if index else None
-    return Matrix(_numbers(path, lines, width, skip=int(index)), row_names, names, note)
+    return Matrix(_numbers(path, lines, width, skip=int(index), guessed=guessed), row_names, names, note)
 
 
-def _numbers(path: Path, lines: list[tuple[int, list[str]]], width: int, *, skip: int) -> HostArray:
+def _is_header(first: list[str], below: list[list[str]]) -> bool:
+    """Whether a table's first line holds names: most of its cells are no numbers, or its numbers look like names.
+
+    One cell that is no number among others is one that is wrong, and no name.
+    """
+    over_names = bool(below) and _are_names([row[0] for row in below])
+    if over_names and all(len(row) == len(first) + 1 for row in below):
+        return True
+    cells = first[1:] if over_names and len(first) > 1 else first
+    if _are_names(cells):
+        return True
+    return over_names and not _is_number(first[0]) and _are_labels(first, below)
+
+
+def _are_labels(first: list[str], below: list[list[str]]) -> bool:
+    """Whether a line of numbers over a table with row names holds column names: wavelengths, years, doses.
+
+    They are distinct. What stands before them is unlike all row names, as `id` is unlike `s1`, or they are evenly
+    spaced as no line below is, or all far above the entries.
+    """
+    if not all(map(_is_number, first[1:])) or len(set(first[1:])) < len(first[1:]) or not MISSING.isdisjoint(first[1:]):
+        return False
+    if _form(first[0]) not in {_form(row[0]) for row in below}:
+        return True
+    rows = [[float(cell) for cell in row[1:] if cell not in MISSING and _is_number(cell)] for row in below]
+    numbers = [float(cell) for cell in first[1:]]
+    if _evenly_spaced(numbers) and not any(map(_evenly_spaced, rows)):
+        return True
+    return min(numbers) > FAR * max((abs(x) for row in rows for x in row), default=0.0)
+
+
+def _form(name: str) -> str:
+    """The kinds of characters of a name: `s1` and `s24` are of one form, as are `TP53` and `BRCA1`."""
+    return re.sub(r"[^\W\d_]+", lambda letters: "A" if letters[0].isupper() else "a", re.sub(r"\d+", "0", name))
+
+
+def _evenly_spaced(numbers: list[float]) -> bool:
+    """Whether there are three numbers or more, each by the same step from the one before it."""
+    steps = [b - a for a, b in itertools.pairwise(numbers)]
+    return len(steps) > 1 and steps[0] != 0 and all(math.isclose(step, steps[0], rel_tol=1e-6) for step in steps)
+
+
+def _are_names(cells: list[str]) -> bool:
+    """Whether most of the cells are no numbers."""
+    return 2 * sum(not _is_number(cell) for cell in cells) > len(cells)
+
+
+def _numbers(path: Path, lines: list[tuple[int, list[str]]], width: int, *, skip: int, guessed: Guessed) -> HostArray:
     """The numbers of numbered lines of cells, of which `skip` at the left hold none."""
     import numpy as np
 
@@ -211,7 +270,10 @@ def _numbers(path: Path, lines: list[tuple[int, list[str]]], width: int, *, skip
             raise FileError(msg)
         for j, cell in enumerate(row[skip:]):
             if not _is_number(cell):
-                msg = f"{path}: line {n}, column {j + skip + 1}: {cell!r} is not a number"
+                remedy = "; say --header if this line holds names" if n == guessed.line else ""
+                if j + skip == 0 and guessed.column:
+                    remedy += "; say --index if this column holds names"
+                msg = f"{path}: line {n}, column {j + skip + 1}: {cell!r} is not a number{remedy}"
                 raise FileError(msg)
             values[i, j] = float("nan") if cell in MISSING else float(cell)
     return values
