@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nmf_xp.data.sparse_products import sampled_product_jax
 from nmf_xp.problem import FREE
 from nmf_xp.testing import kernels
 from nmf_xp.updates import factor_floor, multiplicative_h, multiplicative_w
+from tests import scripts
 from tests.problems import DTYPES
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX has no Pa
 from nmf_xp._kernels import fused_dense, fused_sparse, gpu  # noqa: E402 - they import JAX
 
 jnp = jax.numpy
+compile_for_gpu = scripts.load("ci/compile_for_gpu.py")
 BCOO = pytest.importorskip("jax.experimental.sparse").BCOO
 
 
@@ -141,7 +144,19 @@ def test_the_gpu_that_kernels_are_for(
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "device_count", lambda: len(capabilities))
     monkeypatch.setattr(jax, "devices", lambda: [Gpu(capability) for capability in capabilities])
-    assert (gpu.device() is not None) == chosen
+    with jax.default_device(None):
+        assert (gpu.device() is not None) == chosen
+
+
+def test_no_kernel_is_for_a_gpu_that_is_not_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX 0.11 compiles a kernel for the chip of the default device, and a CPU is none."""
+    cpu, one = jax.devices("cpu")[0], Gpu("8.0")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "devices", lambda: [one])
+    for default, chosen in ((None, True), ("gpu", True), ("cpu", False), (cpu, False)):
+        with jax.default_device(default):
+            assert (gpu.device() is not None) == chosen, default
 
 
 @pytest.mark.usefixtures("ampere")
@@ -188,7 +203,8 @@ def lowered(function: Callable[..., Any], platform: str, *args: Any) -> str:
     """The program for a platform that need not be here."""
     fresh = jax.jit(lambda *args: function(*args))  # JAX keeps traces, and the choice is made in them
     try:
-        text: str = fresh.trace(*args).lower(lowering_platforms=(platform,)).as_text()
+        with compile_for_gpu.pretended(compile_for_gpu.CHIPS[0]):
+            text: str = fresh.trace(*args).lower(lowering_platforms=(platform,)).as_text()
     except RuntimeError as error:
         if "Triton compilation handler" not in str(error):
             raise
@@ -294,6 +310,37 @@ def test_a_kernel_that_does_not_compile_is_left_out_with_a_warning(monkeypatch: 
     monkeypatch.setenv("NMF_XP_KERNELS", "0")
     expected = nmf(V, 2, solver="mu", init=(W, H), beta_loss=1, max_iter=3, tol=0)
     np.testing.assert_allclose(found.W, expected.W, rtol=1e-12)
+
+
+def test_a_kernel_whose_language_is_deprecated_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With JAX 0.11 the trial warns, which the tests, and whoever runs with warnings as errors, turn into an error."""
+    monkeypatch.setattr(gpu, "device", lambda: jax.devices("cpu")[0])
+
+    def deprecated(x: Any) -> Any:
+        warnings.warn("The Pallas Triton backend is on its way out", DeprecationWarning, stacklevel=1)
+        return 2 * x
+
+    assert gpu.compiles(deprecated, jax.tree.structure((0,)), ((3,), jnp.ones(3).dtype))
+
+
+@pytest.mark.parametrize("version", [12, 13])
+def test_programs_are_compiled_with_the_plugin_of_either_cuda(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a chip there is nothing to compile; without a plugin the script says so and ends with 2."""
+    monkeypatch.setenv("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "0")
+    monkeypatch.setattr(compile_for_gpu, "CHIPS", ())
+    monkeypatch.setattr(compile_for_gpu.importlib.util, "find_spec", lambda name: f"cuda{version}_" in name or None)
+    assert compile_for_gpu.main() == 0
+    monkeypatch.setattr(compile_for_gpu.importlib.util, "find_spec", lambda _: None)
+    assert compile_for_gpu.main() == 2
+
+
+@pytest.mark.skipif(not hasattr(jax.sharding, "AbstractDevice"), reason="this JAX asks no device for its chip")
+def test_every_chip_is_pretended_while_its_programs_are_lowered() -> None:
+    for chip in compile_for_gpu.CHIPS:
+        with compile_for_gpu.pretended(chip):
+            kind = jax.sharding.get_abstract_mesh().abstract_device.device_kind
+        assert kind.startswith("NVIDIA")
+        assert chip.name in kind or chip.major == 12
 
 
 @pytest.mark.usefixtures("ampere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,16 @@ def test_data_that_require_a_gradient_are_factorized_like_others() -> None:
     assert (got.n_iter, got.status) == (expected.n_iter, expected.status)
     by_svd: Any = nmf_xp.nmf(V.clone().requires_grad_(), 3, init="nndsvda", solver="mu", beta_loss=1, random_state=0)
     assert torch.all(torch.isfinite(by_svd.W))
+
+
+def test_a_sparse_product_does_not_warn_of_checks_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11 says so once a process, although they are turned off on purpose: the indices are our own."""
+    made = torch.sparse_csr_tensor
+
+    def warning(*args: Any, **options: Any) -> Any:
+        warnings.warn("Sparse invariant checks are implicitly disabled. Memory errors ...", UserWarning, stacklevel=2)
+        return made(*args, **options)
+
+    monkeypatch.setattr(torch, "sparse_csr_tensor", warning)
+    V = arrays(1.0)[0].to_sparse_coo()
+    assert nmf_xp.nmf(V, 2, solver="mu", beta_loss=1, random_state=0, max_iter=2, tol=0).n_iter == 2

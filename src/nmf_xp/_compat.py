@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import array_api_compat
@@ -245,7 +246,8 @@ def default_dtype(xp: Namespace, device: Any) -> Any:
 
 def accumulator_dtype(xp: Namespace, device: Any) -> Any:
     """The dtype in which sums accumulate: float64 where the device has it, else float32."""
-    return _widest_dtype(xp, device, _jax_x64())
+    known = device if isinstance(device, Hashable) else None  # CuPy's have no hash, and all of them the same dtypes
+    return _widest_dtype(xp, known, _jax_x64())
 
 
 @functools.lru_cache(maxsize=64)

@@ -35,10 +35,16 @@ def serves(*arrays: Any) -> bool:
 
 
 def device() -> Any:
-    """The one GPU that kernels are for; None where there is none or several, or it is too old or not NVIDIA's."""
+    """The one GPU that kernels are for; None where there is none or several, or it is too old or not NVIDIA's.
+
+    Nor where the user has chosen another default device: JAX 0.11 asks that one for which chip a kernel is compiled.
+    """
     if jax.default_backend() != "gpu" or jax.device_count() > 1:
         return None
     (found,) = jax.devices()
+    config: Any = jax.config
+    if config.jax_default_device not in (None, found, "gpu"):
+        return None
     major = str(getattr(found, "compute_capability", "")).partition(".")[0]
     return found if major.isdigit() and int(major) >= FIRST_CAPABILITY else None
 
@@ -79,7 +85,9 @@ def compiles(kernel: Callable[..., Any], structure: Any, *leaves: tuple[tuple[in
     here = jax.sharding.SingleDeviceSharding(device())
     args = jax.tree.unflatten(structure, [array(*leaf, sharding=here) for leaf in leaves])
     try:
-        jax.jit(kernel).lower(*args).compile()
+        with warnings.catch_warnings():  # JAX 0.11 deprecates the language of the kernels
+            warnings.simplefilter("ignore", DeprecationWarning)
+            jax.jit(kernel).lower(*args).compile()
     except Exception as error:  # of many kinds, and each leaves the twin
         msg = f"the kernel {kernel.__name__} does not compile here and is left out; the results are the same: {error}"
         warnings.warn(msg, RuntimeWarning, stacklevel=2)

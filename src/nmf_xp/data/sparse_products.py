@@ -57,6 +57,7 @@ def product(along: View, across: View, Z: Array, B: Array, *, xp: Namespace) -> 
         torch = importlib.import_module("torch")
         with warnings.catch_warnings():  # torch calls its compressed rows a beta feature, once a process
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+            warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")  # torch 2.11
             return torch.sparse_csr_tensor(along.starts, along.others, Z, size=shape, check_invariants=False) @ B
     sparse = importlib.import_module("scipy.sparse" if _compat.is_numpy(Z) else "cupyx.scipy.sparse")
     if along.others is not None:
