@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 import nmf_xp
 from nmf_xp.testing import Target, oracle
-from nmf_xp.updates import factor_floor
+from nmf_xp.updates import factor_floor, power_quotient
 from tests import compiled
 from tests.problems import BETAS, BRANCHES, DTYPES, Factorization, Matrix, noisy, various
 
@@ -234,11 +234,15 @@ def float64(target: Target, x: Any) -> Matrix:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_floor_is_the_least_power_of_two_at_which_no_update_overflows(dtype: str, beta: float) -> None:
     exponents = {
-        "float32": {-1.0: -14, 0.0: -21, 0.5: -29, 1.0: -43, 3.0: -43},
-        "float64": {-1.0: -145, 0.0: -218, 0.5: -290, 1.0: -436, 3.0: -436},
+        "float32": {-1.0: -21, 0.0: -43, 0.5: -43, 1.0: -43, 3.0: -43},
+        "float64": {-1.0: -218, 0.0: -436, 0.5: -436, 1.0: -436, 3.0: -436},
     }
     floor = factor_floor(np.dtype(dtype), beta=beta, xp=np)
     assert floor == 2.0 ** exponents[dtype][beta]
-    largest_entry, summands = 2.0 ** (np.finfo(dtype).maxexp // 8), 2.0**23
-    numerator = summands * largest_entry * np.asarray(floor, dtype=dtype) ** (2 * min(beta - 2, -1))
-    assert np.isfinite(numerator)
+    largest_entry: Any = np.asarray(2.0 ** (np.finfo(dtype).maxexp // 8), dtype=dtype)
+    summands = 2.0**23
+    model: Any = np.asarray(floor, dtype=dtype) ** 2
+    with np.errstate(over="ignore"):
+        numerator = float(power_quotient(largest_entry, model, model ** (beta - 1), beta=beta, xp=np))
+    assert summands * numerator < float(np.finfo(dtype).max)
+    assert np.isfinite(summands * model ** (beta - 1))

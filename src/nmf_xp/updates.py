@@ -66,8 +66,8 @@ def update_w(
     -------
     array, shape (..., m, r)
         The new W, a new array. Its entries, like those of the W and H that are used, are at least
-        `factor_floor`: for beta >= 1 far below the rounding error of data of order one, but in float32 as much as
-        5e-7 for beta 0 and 6e-5 for beta -1.
+        `factor_floor`: for beta >= 0 far below the rounding error of data of order one, 1e-13 in float32 and 6e-132 in
+        float64, but in float32 5e-7 for beta -1.
 
     Raises
     ------
@@ -130,7 +130,9 @@ def _checked(
     W, H, weights = _layout.beside(data.values, W, H, weights)
     W, H = xp.maximum(W, floor), xp.maximum(H, floor)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
-    return _layout.give_back(rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp), _layout.layout(V))
+    with _compat.overflow_allowed():
+        new = rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
+    return _layout.give_back(new, _layout.layout(V))
 
 
 def multiplicative_w(
@@ -184,8 +186,18 @@ def slopes(
     if beta == 1:
         return contract_quotient(data, W, H), data.model_slope(W, H, None, beta=beta, xp=xp)
     Y = data.predict(W, H, xp=xp) if Y is None else Y
-    weighted = V / Y * Y ** (beta - 1.0)
-    return data.contract(weighted, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
+    quotient = power_quotient(V, Y, Y ** (beta - 1.0), beta=beta, xp=xp)
+    return data.contract(quotient, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
+
+
+def power_quotient(V: Array, Y: Array, power: Array, *, beta: float, xp: Namespace) -> Array:
+    """V * Y^(beta-2), from the `power` Y^(beta-1).
+
+    For beta < 1 it can overflow where all of a model is at the floor. It is bounded there: the numerator of an update
+    is then less than it might be and still more than its denominator, so the step is shorter and goes the same way.
+    """
+    quotient = V / Y * power
+    return quotient if beta >= 1 else xp.minimum(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32)
 
 
 def mm_exponent(beta: float, *, quadratic: bool) -> float:
@@ -204,9 +216,9 @@ def mm_exponent(beta: float, *, quadratic: bool) -> float:
 def factor_floor(dtype: Any, *, beta: float, xp: Namespace) -> float:
     """The least value of a factor's entry: a power of two by which no term of an update can overflow.
 
-    With E the dtype's largest exponent, W, H >= f and V <= 2^(E/8), the largest term of a numerator, V Y^(beta-2), is
-    2^(E/8) f^(-2 max(1, 2-beta)), and nearly 2^24 of them are summed. For beta >= 1, f is 1e-13 in float32 and
-    6e-132 in float64.
+    With E the dtype's largest exponent, W, H >= f and V <= 2^(E/8), the largest terms are V / Y <= 2^(E/8) f^-2 and
+    Y^(beta-1) <= f^(2 beta - 2), and nearly 2^24 of them are summed. For beta >= 0, f is 1e-13 in float32 and
+    6e-132 in float64. `power_quotient` bounds V Y^(beta-2) by itself.
     """
     largest_exponent = math.log2(float(xp.finfo(dtype).max))
-    return 2.0 ** -int((0.875 * largest_exponent - 24.0) / (2.0 * max(1.0, 2.0 - beta)))
+    return 2.0 ** -int((0.875 * largest_exponent - 24.0) / (2.0 * max(1.0, 1.0 - beta)))

@@ -32,7 +32,7 @@ from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
 from nmf_xp.solvers.mu import MultiplicativeUpdate
 from nmf_xp.solvers.solver import Factors, Solver
-from nmf_xp.updates import mm_step
+from nmf_xp.updates import mm_step, power_quotient
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
@@ -109,8 +109,13 @@ class AcceleratedMajorizer(Solver):
         beta = self.beta
         Y = block.predict(W, H, xp=xp)
         divergence = (block_divergence(block, W, H, Y, beta=beta, xp=xp),) if measured else ()
-        P = _compat.divide_into(block.values, Y) if beta == 1 else block.values / Y * Y ** (beta - 1.0)
-        parts = block.contract(P, H, xp=xp), block.model_slope(W, H, Y, beta=beta, xp=xp)
+        if beta == 1:
+            P = _compat.divide_into(block.values, Y)
+            parts = block.contract(P, H, xp=xp), block.model_slope(W, H, None, beta=1.0, xp=xp)
+        else:
+            Q = Y ** (beta - 1.0)
+            P = power_quotient(block.values, Y, Q, beta=beta, xp=xp)
+            parts = block.contract(P, H, xp=xp), block.contract(Q, H, xp=xp)
         new = mm_step(W, parts, constraints, beta=beta, floor=self.floor, xp=xp)
         ratio = new / W
         # The reference W' times a power of the change, so that no power of W alone can overflow.
@@ -120,7 +125,7 @@ class AcceleratedMajorizer(Solver):
         if beta == 1:
             model = turned.model_slope(Ht, T(chi2), None, beta=1.0, xp=xp)
         else:
-            model = turned.contract(Y ** (beta - 1.0), T(chi2), xp=xp)
+            model = turned.contract(Q, T(chi2), xp=xp)
         return Part(new, (turned.contract(P, T(chi1), xp=xp), model, *divergence))
 
     def _extrapolated(
