@@ -72,16 +72,33 @@ def test_the_kl_step_with_both_penalties_is_the_minimum_of_its_majoriser() -> No
     assert found == pytest.approx(w[np.argmin(majoriser)], rel=1e-4)
 
 
-@pytest.mark.parametrize("beta", [-1.0, 0.5, 1.5, 2.0, 3.0])
-def test_the_step_with_an_l2_penalty_is_the_published_one(beta: float) -> None:
-    """W [numerator / (denominator + l1 + l2 W)]^gamma, gamma = 1/(3 - beta) for beta < 2 (Tan & Fevotte 2013)."""
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("alpha", [1e-6, 0.05, 100.0])
+def test_the_step_with_an_l2_penalty_is_the_minimum_of_its_majoriser(beta: float, alpha: float) -> None:
+    """With x = w / W, N the numerator and D the denominator with the L1 penalty, the majoriser's slope in x is zero:
+
+    beta < 1: D - N x^(beta-2), else D x^(beta-1) - N x^(beta-2) up to beta 2, else D x^(beta-1) - N, each + l2 W x,
+    which for beta > 2 has the power of D.
+    """
     V, W, H = noisy(7, 5, 3)
-    alpha, l1_ratio, n = 0.05, 0.4, 5
-    found = transform(V, H, init=W, solver="mu", beta_loss=beta, alpha_W=alpha, l1_ratio=l1_ratio, max_iter=1, tol=0).W
+    l1_ratio, n = 0.4, 5
+    options: dict[str, Any] = {"beta_loss": beta, "alpha_W": alpha, "l1_ratio": l1_ratio, "max_iter": 1, "tol": 0}
+    x = transform(V, H, init=W, solver="mu", **options).W / W
     Y = W @ H
-    denominator = Y ** (beta - 1) @ H.T + n * alpha * (l1_ratio + (1 - l1_ratio) * W)
-    gamma = 1 / (3 - beta) if beta < 2 else 1 / (beta - 1)
-    np.testing.assert_allclose(found, W * ((V * Y ** (beta - 2)) @ H.T / denominator) ** gamma, rtol=1e-12)
+    N, D = (V * Y ** (beta - 2)) @ H.T, Y ** (beta - 1) @ H.T + n * alpha * l1_ratio
+    falling = N * x ** min(beta - 2, 0)
+    penalty = n * alpha * (1 - l1_ratio) * W * (x if beta <= 2 else x ** (beta - 1))
+    np.testing.assert_allclose(D * x ** max(beta - 1, 0) + penalty, falling, rtol=1e-11)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("solver", ["mu", "mm"])
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_a_tiny_penalty_changes_nothing(beta: float, solver: str, l1_ratio: float) -> None:
+    V, W, H = noisy(9, 7, 3, zeros=beta > 0)
+    options: dict[str, Any] = {"solver": solver, "beta_loss": beta, "l1_ratio": l1_ratio, "max_iter": 6, "tol": 0}
+    without, tiny = (nmf(V, 3, init=(W, H), alpha_W=alpha, **options) for alpha in (0.0, 1e-12))
+    np.testing.assert_allclose(tiny.W @ tiny.H, without.W @ without.H, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("beta", [1, 1.5, 2])

@@ -148,12 +148,15 @@ def mm_step(
     """The minimum, within floor and constraints, of the majoriser at W that belongs to the two `slopes`."""
     numerator, denominator = parts
     tiny = float(xp.finfo(W.dtype).smallest_normal)
-    if constraints.l2 is not None and beta == 1:
+    if constraints.l2 is not None and beta < 2:
         slope = denominator if constraints.l1 is None else denominator + constraints.l1
-        new = _ridge_step(W * numerator, slope, constraints.l2, tiny=tiny, xp=xp)
+        if beta == 1:
+            new = _ridge_root(W * numerator, slope, constraints.l2, tiny=tiny, xp=xp)
+        else:
+            new = W * ridge_minimum(numerator, slope, constraints.l2 * W, beta=beta, xp=xp)
     else:
         ratio = numerator / xp.maximum(denominator + constraints.slope(W), tiny)
-        gamma = mm_exponent(beta, quadratic=constraints.l2 is not None)
+        gamma = mm_exponent(beta)
         new = W * (ratio if gamma == 1 else ratio**gamma)
     return constraints.enforce(xp.maximum(new, floor), W, xp=xp)
 
@@ -167,7 +170,32 @@ def multiplicative_h(
     return _compat.transposed(multiplicative_w(data.T, Ht, Wt, turned, beta=beta, floor=floor, xp=xp))
 
 
-def _ridge_step(c: Array, a: Array, l2: float, *, tiny: float, xp: Namespace) -> Array:
+def ridge_minimum(p: Array, d: Array, s: Any, *, beta: float, xp: Namespace) -> Array:
+    """The minimum over x > 0 of a majoriser with a quadratic penalty, for beta < 2.
+
+    It is where the derivative is zero:
+
+        p = d x^g + s x^(g + c),    g = 2 - beta, c = 1 for beta < 1,    g = 1, c = 2 - beta for beta >= 1.
+
+    Without the penalty it is (p / d)^(1/g). In log x, log p - log(d x^g + s x^(g + c)) falls, is concave and its
+    curvature is at most 1/4, so Newton's steps from the right stay there. The lesser root without one of the two terms
+    is at most log(2) to the right, and four steps from there end within rounding. A step is
+
+        x <- [p x^(c t) / (d + s x^c)]^(1 / (g + c t)),    t = s x^c / (d + s x^c).
+    """
+    g, c = (2.0 - beta, 1.0) if beta < 1 else (1.0, 2.0 - beta)
+    tiny = float(xp.finfo(p.dtype).smallest_normal)
+    d = xp.maximum(d, tiny)
+    x = xp.minimum((p / d) ** (1.0 / g), (p / xp.maximum(s, tiny)) ** (1.0 / (g + c)))
+    for _ in range(4):
+        penalty = s * (x if c == 1 else x**c)
+        total = d + penalty
+        share = c * (penalty / total)
+        x = (p * x**share / total) ** (1.0 / (g + share))
+    return x
+
+
+def _ridge_root(c: Array, a: Array, l2: float, *, tiny: float, xp: Namespace) -> Array:
     """Positive root of l2 w^2 + a w = c: the minimum of the Kullback-Leibler majoriser with a quadratic penalty."""
     return 2.0 * c / xp.maximum(a + xp.sqrt(a * a + 4.0 * l2 * c), tiny)
 
@@ -200,16 +228,14 @@ def power_quotient(V: Array, Y: Array, power: Array, *, beta: float, xp: Namespa
     return quotient if beta >= 1 else xp.minimum(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32)
 
 
-def mm_exponent(beta: float, *, quadratic: bool) -> float:
+def mm_exponent(beta: float) -> float:
     """The exponent gamma that makes the multiplicative update monotone (Fevotte & Idier 2011, sec. 4.1).
 
-    An L1 penalty only adds to the denominator. A `quadratic` one does so under the exponent of the steepest term of the
-    majoriser, which is then w^2 for beta < 2 (Tan & Fevotte 2013, eq. 22).
+    An L1 penalty only adds to the denominator, and so does a quadratic one for beta >= 2, whose majoriser has no
+    lesser power; below 2 see `ridge_minimum`.
     """
     if beta > 2:
         return 1.0 / (beta - 1.0)
-    if quadratic:
-        return 1.0 / (3.0 - beta)
     return 1.0 / (2.0 - beta) if beta < 1 else 1.0
 
 

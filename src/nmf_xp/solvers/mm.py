@@ -74,7 +74,7 @@ class AcceleratedMajorizer(Solver):
         start = self._balanced(Factors(state.W, state.H), problem, xp=xp)
         once, before = self._map(start, problem, measured=measured, xp=xp)
         twice, safe = self._map(once, problem, xp=xp)
-        length = xp.minimum(_length(start, once, twice, xp=xp), state.longest)
+        length = xp.minimum(self._length(start, once, twice, xp=xp), state.longest)
         ahead, risked = self._map(self._extrapolated(start, once, twice, length, problem, xp=xp), problem, xp=xp)
         accepted: Any = risked <= safe
         better = accepted[..., None, None]
@@ -144,18 +144,31 @@ class AcceleratedMajorizer(Solver):
         if self.fixed_h or not (problem.w.free and problem.h.free):
             return state
         W, H = state
-        scale = xp.sqrt(_compat.transposed(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))
+        scale = _balance(state, xp=xp)
         return Factors(xp.maximum(W * scale, self.floor), xp.maximum(H / _compat.transposed(scale), self.floor))
 
+    def _length(self, start: Factors, once: Factors, twice: Factors, *, xp: Namespace) -> Array:
+        """a = max(1, |r| / |v|) over both factors of each matrix: (..., 1, 1).
 
-def _length(start: Factors, once: Factors, twice: Factors, *, xp: Namespace) -> Array:
-    """a = max(1, |r| / |v|) over both factors of each matrix: (..., 1, 1)."""
-    tiny = float(xp.finfo(start.W.dtype).smallest_normal)
-    change: Array | float = 0.0
-    bend: Array | float = 0.0
-    for x0, x1, x2 in zip(start, once, twice, strict=True):
-        z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
-        r = z1 - z0
-        change = change + xp.sum(r * r, axis=(-2, -1), keepdims=True)
-        bend = bend + xp.sum((z2 - z1 - r) ** 2, axis=(-2, -1), keepdims=True)
-    return xp.maximum(xp.sqrt(change / xp.maximum(bend, tiny)), 1.0)
+        The norms are those of balanced factors, whatever the scale between W and H, so that a penalty that forbids to
+        balance them changes no step by that.
+        """
+        tiny = float(xp.finfo(start.W.dtype).smallest_normal)
+        scales: tuple[Any, Any] = (1.0, 1.0)
+        if not self.fixed_h:
+            scale = _balance(start, xp=xp)
+            scales = scale, 1.0 / _compat.transposed(scale)
+        change: Array | float = 0.0
+        bend: Array | float = 0.0
+        for x0, x1, x2, c in zip(start, once, twice, scales, strict=True):
+            z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
+            r = z1 - z0
+            change = change + xp.sum(c * (r * r), axis=(-2, -1), keepdims=True)
+            bend = bend + xp.sum(c * (z2 - z1 - r) ** 2, axis=(-2, -1), keepdims=True)
+        return xp.maximum(xp.sqrt(change / xp.maximum(bend, tiny)), 1.0)
+
+
+def _balance(state: Factors, *, xp: Namespace) -> Array:
+    """By what each column of W is multiplied, and each row of H divided, to give them equal sums: (..., 1, r)."""
+    W, H = state
+    return xp.sqrt(_compat.transposed(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))

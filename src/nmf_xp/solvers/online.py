@@ -72,7 +72,7 @@ class OnlineUpdate(NamedTuple):
 
         W, (numerator, denominator, *cost) = sweep(half, data, W, w, xp=xp)
         objective = cost[0] + penalties(problem, W, H, xp=xp) if measured else 0.0
-        gamma = mm_exponent(self.beta, quadratic=h.l2 is not None)
+        gamma = mm_exponent(self.beta)
         numerator, denominator = (_compat.transposed(x) for x in (numerator, denominator))
         numerator = self.memory * state.numerator + numerator * (H if gamma == 1 else H ** (1.0 / gamma))
         denominator = self.memory * state.denominator + (denominator + h.slope(H))
