@@ -53,7 +53,7 @@ def check_source(path: str, text: str) -> list[Finding]:
     tree = ast.parse(text)
     excused = {i for i, line in enumerate(text.splitlines(), 1) if "# lint: " in line}
     module = path.removesuffix(".py").split("/")[0]
-    found = [*_layers(module, tree), *_backends(module, path, tree), *_devices(tree)]
+    found = [*_layers(module, tree), *_backends(module, path, tree), *_devices(tree), *_bounds(tree)]
     if module in CORE:
         found += _writes(tree)
     return [Finding(path, line, message) for line, message in sorted(found) if line not in excused]
@@ -103,6 +103,15 @@ def _devices(tree: ast.AST) -> Iterator[tuple[int, str]]:
             continue
         if ast.unparse(node.func.value) == "xp" and not any(k.arg in ("device", None) for k in node.keywords):
             yield node.lineno, f"xp.{node.func.attr} without device="
+
+
+def _bounds(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func) in ("xp.clip", "xp.maximum", "xp.minimum")):
+            continue
+        scalar = any(isinstance(x, ast.Constant) or "float(" in ast.unparse(x) for x in node.args)
+        if ast.unparse(node.func) == "xp.clip" or scalar:
+            yield node.lineno, "a bound that is a scalar waits for a GPU: _compat.at_least and _compat.at_most do not"
 
 
 def _writes(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -28,6 +28,9 @@ def lint() -> ModuleType:
         ("data/dense.py", "import array_api_compat", "imported in _compat.py and nowhere else"),
         ("init.py", "_compat.is_torch(x)", "asks for the backend"),
         ("init.py", "xp.zeros(3, dtype=x.dtype)", "xp.zeros without device="),
+        ("updates.py", "xp.clip(W, low, high)", "_compat.at_least"),
+        ("updates.py", "xp.maximum(W, 0.0)", "_compat.at_least"),
+        ("updates.py", "xp.minimum(W, 0.5 * float(info.max))", "_compat.at_least"),
         ("updates.py", "W *= 2", "augmented assignment"),
         ("solvers/mu.py", "W[0] = 1", "assignment to a part"),
         ("_control.py", "xp.add(a, b, out=a)", "out= writes"),
@@ -46,6 +49,7 @@ def test_a_rule_finds_what_it_is_for(lint: ModuleType, path: str, text: str, mes
         ("init.py", "xp.zeros(3, device=device)"),
         ("init.py", "xp.zeros_like(x)"),
         ("init.py", "W[0] = 1"),
+        ("updates.py", "xp.maximum(W, U)"),
         ("updates.py", "n += 1  # lint: a Python int"),
     ],
 )

@@ -221,6 +221,27 @@ def choose(condition: Array, yes: Array, no: Array, *, xp: Namespace) -> Array:
     return xp.where(condition[..., None, None] if yes.ndim > condition.ndim else condition, yes, no)
 
 
+def at_least(x: Array, bound: float, *, xp: Namespace) -> Array:
+    """`x`, or the bound where that is more; NaN stays.
+
+    The one place for a bound that is a Python scalar: of one, array-api-compat's `maximum` makes a tensor on torch's
+    device, a copy from the host that the device's queue waits for, and CuPy's `clip` reads its bounds back.
+    """
+    return _bounded(xp)[0](x, bound)
+
+
+def at_most(x: Array, bound: float, *, xp: Namespace) -> Array:
+    """`x`, or the bound where that is less; NaN stays."""
+    return _bounded(xp)[1](x, bound)
+
+
+@functools.cache
+def _bounded(xp: Namespace) -> tuple[Callable[[Array, float], Array], Callable[[Array, float], Array]]:
+    if array_api_compat.is_torch_namespace(xp):
+        return xp.clamp_min, xp.clamp_max
+    return xp.maximum, xp.minimum
+
+
 def divide_into(V: Array, Y: Array) -> Array:
     """V / Y, in the memory of Y where that is NumPy's: a fresh array of this size costs more than the division."""
     if is_numpy(Y):

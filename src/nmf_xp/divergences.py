@@ -139,7 +139,7 @@ def _kullback_leibler(V: Array, Y: Array, *, xp: Namespace) -> Array:
     info = xp.finfo(V.dtype)
     least = V * (4.0 / float(info.max)) + float(info.smallest_normal)
     y = xp.maximum(Y, least)
-    u = xp.maximum((V - y) / y, float(info.eps) - 1.0)
+    u = _compat.at_least((V - y) / y, float(info.eps) - 1.0, xp=xp)
     return xp.where(xp.logical_and(V > 0, Y == 0), float("inf"), (Y - V) + V * xp.log1p(u))
 
 

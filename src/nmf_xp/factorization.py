@@ -316,7 +316,7 @@ def transform(
     if init is not None:
         W = posed.factor("init", init, "W", r)
     elif fixed_w is None:
-        W = proportional_start(posed.problem.data, posed.xp.maximum(components, posed.floor), xp=posed.xp)
+        W = proportional_start(posed.problem.data, _compat.at_least(components, posed.floor, xp=posed.xp), xp=posed.xp)
     else:
         msg = "`fixed_w` needs the values to keep: give `init=W`, got init=None"
         raise ValueError(msg)
@@ -414,7 +414,7 @@ def _solve(
         named = " ".join((settings.method, *(f"{name}={value}" for name, value in settings.options)))
         record.identify(posed, start, schedule, function=function, solver=named, init=settings.init)
     given = [None if c.fixed is None else x for x, c in zip(start, constraints, strict=True)]
-    start[:] = [xp.maximum(x, solver.floor) for x in start]
+    start[:] = [_compat.at_least(x, solver.floor, xp=xp) for x in start]
     start[:] = [c.enforce(x, x, xp=xp) for x, c in zip(start, constraints, strict=True)]
     with _observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = _control.run(solver, problem, start, schedule=schedule, observe=observe, recorder=record, xp=xp)

@@ -160,7 +160,7 @@ def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
         return row_sums, block.model_slope(row_sums, xp.sum(H, axis=-2, keepdims=True), None, beta=1.0, xp=xp)
 
     def start(row_sums: Array, model_sums: Array) -> Array:
-        return row_sums / xp.maximum(model_sums, tiny) * xp.ones_like(components)
+        return row_sums / _compat.at_least(model_sums, tiny, xp=xp) * xp.ones_like(components)
 
     def of_rows(block: Data, *_: Any) -> Part:
         return Part(start(*sums(block, None, H)), ())

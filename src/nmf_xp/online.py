@@ -160,7 +160,7 @@ def online_step(
     if W is not None:
         check_factor("W", W, problem.data.values)
         check_shape("W", W, (m, r))
-        W = xp.maximum(W, settings.floor)
+        W = _compat.at_least(W, settings.floor, xp=xp)
     with held_for(state.H):
         return _step(settings, state, problem, W, (fresh_max_iter, fresh_tol), xp=xp)
 
@@ -228,7 +228,7 @@ def online_nmf(
     starts, stops, problems = zip(*batches(whole, batch_size), strict=True)
     parts: list[Any] = [None] * len(problems)
     if W is not None:
-        W = xp.maximum(W, settings.floor)
+        W = _compat.at_least(W, settings.floor, xp=xp)
         parts = [W[start:stop, :] for start, stop in zip(starts, stops, strict=True)]
     fresh = W is None
     watched = tol > 0 or max_no_improvement is not None or callback is not None
@@ -269,7 +269,7 @@ def _step(
 
 
 def _fresh(settings: OnlineUpdate, problem: Problem, H: Array, fresh: tuple[int, float], *, xp: Namespace) -> Array:
-    W = xp.maximum(constant_start(problem.data, H.shape[0], xp=xp), settings.floor)
+    W = _compat.at_least(constant_start(problem.data, H.shape[0], xp=xp), settings.floor, xp=xp)
     return settings.loadings(problem, W, H, max_iter=fresh[0], tol=fresh[1], xp=xp)
 
 

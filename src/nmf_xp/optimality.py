@@ -76,8 +76,8 @@ def entry_violation(
     """The violation of each entry's condition, for the two `slopes`."""
     numerator, denominator = parts
     tiny = float(xp.finfo(W.dtype).smallest_normal)
-    slope = 1.0 - numerator / xp.maximum(denominator + constraints.slope(W), tiny)
-    size = xp.maximum(size, tiny)  # a solver without a floor may end a component
+    slope = 1.0 - numerator / _compat.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
+    size = _compat.at_least(size, tiny, xp=xp)  # a solver without a floor may end a component
     violation = xp.minimum((W - floor) / size, slope)
     if constraints.upper is not None:
         violation = xp.maximum(violation, (W - constraints.upper) / size)

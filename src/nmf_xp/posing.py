@@ -141,7 +141,7 @@ class Posed(NamedTuple):
         check_broadcast(name, upper.shape, shape)
         if _compat.is_readable(upper):
             check_values(name, upper, xp=xp)
-        upper = xp.maximum(upper * _power(-self.exponent), self.floor)
+        upper = _compat.at_least(upper * _power(-self.exponent), self.floor, xp=xp)
         return xp.broadcast_to(self._laid_out(which, upper, shape), shape)
 
     def _laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:

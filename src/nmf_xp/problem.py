@@ -75,9 +75,10 @@ class Constraints(NamedTuple):
             penalty = penalty + 0.5 * self.l2 * xp.sum(W * W, axis=(-2, -1), dtype=dtype)
         return penalty
 
-    def slope(self, W: Array) -> Array | float:
-        """Derivative of the penalty, entry by entry."""
-        slope: Array | float = 0.0 if self.l1 is None else self.l1
+    def add_slope(self, slope: Array, W: Array) -> Array:
+        """The slope in each entry, with that of the penalty."""
+        if self.l1 is not None:
+            slope = slope + self.l1
         return slope if self.l2 is None else slope + self.l2 * W
 
     def enforce(self, new: Array, old: Array, *, xp: Namespace) -> Array:

@@ -128,7 +128,7 @@ def _checked(
     xp = check_problem(data, W, H, weights)
     floor = factor_floor(W.dtype, beta=beta, xp=xp)
     W, H, weights = _layout.beside(data.values, W, H, weights)
-    W, H = xp.maximum(W, floor), xp.maximum(H, floor)
+    W, H = (_compat.at_least(x, floor, xp=xp) for x in (W, H))
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     with _compat.overflow_allowed():
         new = rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
@@ -155,10 +155,10 @@ def mm_step(
         else:
             new = W * ridge_minimum(numerator, slope, constraints.l2 * W, beta=beta, xp=xp)
     else:
-        ratio = numerator / xp.maximum(denominator + constraints.slope(W), tiny)
+        ratio = numerator / _compat.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
         gamma = mm_exponent(beta)
         new = W * (ratio if gamma == 1 else ratio**gamma)
-    return constraints.enforce(xp.maximum(new, floor), W, xp=xp)
+    return constraints.enforce(_compat.at_least(new, floor, xp=xp), W, xp=xp)
 
 
 def multiplicative_h(
@@ -185,8 +185,8 @@ def ridge_minimum(p: Array, d: Array, s: Any, *, beta: float, xp: Namespace) -> 
     """
     g, c = (2.0 - beta, 1.0) if beta < 1 else (1.0, 2.0 - beta)
     tiny = float(xp.finfo(p.dtype).smallest_normal)
-    d = xp.maximum(d, tiny)
-    x = xp.minimum((p / d) ** (1.0 / g), (p / xp.maximum(s, tiny)) ** (1.0 / (g + c)))
+    d = _compat.at_least(d, tiny, xp=xp)
+    x = xp.minimum((p / d) ** (1.0 / g), (p / _compat.at_least(s, tiny, xp=xp)) ** (1.0 / (g + c)))
     for _ in range(4):
         penalty = s * (x if c == 1 else x**c)
         total = d + penalty
@@ -197,7 +197,7 @@ def ridge_minimum(p: Array, d: Array, s: Any, *, beta: float, xp: Namespace) -> 
 
 def _ridge_root(c: Array, a: Array, l2: float, *, tiny: float, xp: Namespace) -> Array:
     """Positive root of l2 w^2 + a w = c: the minimum of the Kullback-Leibler majoriser with a quadratic penalty."""
-    return 2.0 * c / xp.maximum(a + xp.sqrt(a * a + 4.0 * l2 * c), tiny)
+    return 2.0 * c / _compat.at_least(a + xp.sqrt(a * a + 4.0 * l2 * c), tiny, xp=xp)
 
 
 def slopes(
@@ -225,7 +225,7 @@ def power_quotient(V: Array, Y: Array, power: Array, *, beta: float, xp: Namespa
     is then less than it might be and still more than its denominator, so the step is shorter and goes the same way.
     """
     quotient = V / Y * power
-    return quotient if beta >= 1 else xp.minimum(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32)
+    return quotient if beta >= 1 else _compat.at_most(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32, xp=xp)
 
 
 def mm_exponent(beta: float) -> float:

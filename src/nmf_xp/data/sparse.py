@@ -141,7 +141,7 @@ class Sparse(NamedTuple):
         if not self.has_absent:
             return None
         if beta <= 0:
-            return xp.asarray(float("inf"), dtype=dtype, device=_compat.device(W))
+            return xp.full((), float("inf"), dtype=dtype, device=_compat.device(W))
         if beta == 1:
             everywhere = self.total(W, H, dtype=dtype, xp=xp)
         elif beta == 2:

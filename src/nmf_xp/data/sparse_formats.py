@@ -38,7 +38,7 @@ def _from_scipy(V: Any) -> Sparse:
     if V.nnz == 0:  # one explicit zero spares everything else the case of no entries
         values = xp.zeros(1, dtype=values.dtype, device=device)
         columns = xp.zeros(1, dtype=columns.dtype, device=device)
-        starts = xp.minimum(xp.arange(V.shape[0] + 1, dtype=starts.dtype, device=device), 1)
+        starts = _compat.at_most(xp.arange(V.shape[0] + 1, dtype=starts.dtype, device=device), 1, xp=xp)
     narrow = xp.int32 if max(V.shape) < 2**31 else xp.int64
     i = xp.repeat(xp.arange(V.shape[0], dtype=narrow, device=device), starts[1:] - starts[:-1])
     nothing = xp.zeros(V.shape[1] + 1, dtype=starts.dtype, device=device)

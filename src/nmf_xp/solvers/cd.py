@@ -46,7 +46,7 @@ class CoordinateDescent(Extrapolated):
                 l1 = constraints.penalties[0]
                 return Part(*kernel(W, product, gram, l1=l1, floor=floor, sweeps=sweeps))
             product, model = slopes(block, W, H, beta=2.0, xp=xp)
-            slope = model - product + constraints.slope(W)
+            slope = constraints.add_slope(model - product, W)
             W = least_squares_sweeps(W, slope, gram, constraints, kernel=kernel, floor=floor, sweeps=sweeps, xp=xp)
             return Part(W, (xp.sum(W * product, axis=(-2, -1), dtype=dtype),))
 

@@ -69,8 +69,8 @@ def least_squares_sweeps(
     def move(k: Any, old: Array, slope: Array) -> tuple[Array, Array]:
         s = 1.0 if scale is None else _compat.column(scale, k)
         row = _compat.transposed(_compat.column(gram, k))
-        new = old - _compat.column(slope, k) / (xp.maximum(_compat.column(row, k), tiny) * s)
-        new = constraints.column(k).enforce(xp.maximum(new, floor), old, xp=xp)
+        new = old - _compat.column(slope, k) / (_compat.at_least(_compat.column(row, k), tiny, xp=xp) * s)
+        new = constraints.column(k).enforce(_compat.at_least(new, floor, xp=xp), old, xp=xp)
         return new, slope + (new - old) * s * row
 
     for _ in range(sweeps):
@@ -122,11 +122,12 @@ def _newton_sweeps(
         h = _compat.transposed(_compat.column(Ht, k))
         inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
         quotient = data.values * inverse
-        g = _compat.column(sums, k) + constraints.slope(old) - data.contract(quotient, h, xp=xp)
-        c = data.contract(xp.minimum(quotient * inverse, huge), h * h, xp=xp) + l2
+        g = constraints.add_slope(_compat.column(sums, k), old) - data.contract(quotient, h, xp=xp)
+        c = data.contract(_compat.at_most(quotient * inverse, huge, xp=xp), h * h, xp=xp) + l2
         new = newton_step(old, g, c, tiny=tiny, xp=xp)
-        new = constraints.column(k).enforce(xp.maximum(new, floor), old, xp=xp)
-        return new, xp.maximum(Y + data.predict(new - old, h, xp=xp), floor * floor)  # rounding may reach below zero
+        new = constraints.column(k).enforce(_compat.at_least(new, floor, xp=xp), old, xp=xp)
+        moved = Y + data.predict(new - old, h, xp=xp)
+        return new, _compat.at_least(moved, floor * floor, xp=xp)  # rounding may reach below zero
 
     Y = data.predict(W, H, xp=xp)
     for _ in range(sweeps):
@@ -136,5 +137,5 @@ def _newton_sweeps(
 
 def newton_step(w: Array, g: Array, c: Array, *, tiny: float, xp: Namespace) -> Array:
     """The step that cannot raise D: Newton's for a negative slope, its bound's minimum for a positive one."""
-    rising = w * (c * w) / xp.maximum(xp.abs(g) + c * w, tiny)
-    return xp.where(g < 0, w - g / xp.maximum(c, tiny), rising)
+    rising = w * (c * w) / _compat.at_least(xp.abs(g) + c * w, tiny, xp=xp)
+    return xp.where(g < 0, w - g / _compat.at_least(c, tiny, xp=xp), rising)

@@ -103,7 +103,7 @@ class CyclicDescent(Solver):
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
             product, model = slopes(block, W, H, beta=2.0, xp=xp)
-            slope = model - product + constraints.slope(W)
+            slope = constraints.add_slope(model - product, W)
             if order is None:
                 return self._sweep(W, slope, gram, constraints, kernel=kernel, xp=xp)
             W, slope = xp.take(W, order, axis=-1), xp.take(slope, order, axis=-1)
@@ -132,9 +132,9 @@ class CyclicDescent(Solver):
             return Part(new, ())
         # The slope that a coordinate met: those before it had moved already.
         met = slope + (new - W) @ xp.triu(gram, k=1)
-        met = xp.where(W <= self.floor, xp.minimum(met, 0.0), met)
+        met = xp.where(W <= self.floor, _compat.at_most(met, 0.0, xp=xp), met)
         if constraints.upper is not None:
-            met = xp.where(W >= constraints.upper, xp.maximum(met, 0.0), met)
+            met = xp.where(W >= constraints.upper, _compat.at_least(met, 0.0, xp=xp), met)
         if constraints.fixed is not None:
             met = xp.where(constraints.fixed, 0.0, met)
         dtype = _compat.accumulator_dtype(xp, _compat.device(W))

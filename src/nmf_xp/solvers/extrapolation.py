@@ -86,7 +86,7 @@ class Extrapolated(Solver):
         H = _compat.transposed(Ht)
         H_ahead = problem.h.enforce(self._ahead(H, state.H, share, xp=xp), H, xp=xp)
         current = self._objective(state, problem, W, H, found, xp=xp)
-        fell, one = current <= state.objective, 0.0 * state.limit + 1.0
+        fell = current <= state.objective
 
         def choose(yes: Array, no: Array) -> Array:
             return _compat.choose(fell, yes, no, xp=xp)
@@ -97,16 +97,16 @@ class Extrapolated(Solver):
             choose(W_new, state.W),
             choose(H_ahead, state.H),
             choose(xp.minimum(state.limit, GROWTH * state.momentum), state.momentum / REDUCTION),
-            choose(xp.minimum(LIMIT_GROWTH * state.limit, one), state.good),
+            choose(_compat.at_most(LIMIT_GROWTH * state.limit, 1.0, xp=xp), state.good),
             choose(state.momentum, state.good),
-            choose(0.0 * one, one),
+            choose(0.0 * state.limit, 0.0 * state.limit + 1.0),
             choose(current, state.objective),
             state.constant,
         )
 
     def _ahead(self, new: Array, old: Array, share: Array, *, xp: Namespace) -> Array:
         """Beyond `new` in the direction from `old`, but not below half of it: what is cut to zero comes back slowly."""
-        return xp.maximum(new + share * (new - old), xp.maximum(0.5 * new, self.floor))
+        return xp.maximum(new + share * (new - old), _compat.at_least(0.5 * new, self.floor, xp=xp))
 
     def _has_gram(self, data: Data) -> bool:
         """Whether the objective follows from products that an iteration makes anyway."""

@@ -80,7 +80,7 @@ class AcceleratedMajorizer(Solver):
         better = accepted[..., None, None]
         W, H = (xp.where(better, new, old) for new, old in zip(ahead, twice, strict=True))
         grown = xp.where(length >= state.longest, GROWTH * state.longest, state.longest)
-        return State(W, H, xp.where(better, grown, xp.maximum(state.longest / GROWTH, 1.0 + 0.0 * grown))), before
+        return State(W, H, xp.where(better, grown, _compat.at_least(state.longest / GROWTH, 1.0, xp=xp))), before
 
     def _map(
         self, state: Factors, problem: Problem, *, measured: bool = True, xp: Namespace
@@ -135,8 +135,10 @@ class AcceleratedMajorizer(Solver):
         ahead = []
         for x0, x1, x2, c in zip(start, once, twice, (problem.w, problem.h), strict=True):
             z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
-            root = xp.maximum(z0 + 2.0 * length * (z1 - z0) + length * length * (z2 - z1 - (z1 - z0)), 0.0)
-            ahead.append(c.enforce(xp.maximum(root * root, xp.maximum(LEAST * x2, self.floor)), x2, xp=xp))
+            root = z0 + 2.0 * length * (z1 - z0) + length * length * (z2 - z1 - (z1 - z0))
+            root = _compat.at_least(root, 0.0, xp=xp)
+            least = _compat.at_least(LEAST * x2, self.floor, xp=xp)
+            ahead.append(c.enforce(xp.maximum(root * root, least), x2, xp=xp))
         return Factors(ahead[0], start.H if self.fixed_h else ahead[1])
 
     def _balanced(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
@@ -145,7 +147,8 @@ class AcceleratedMajorizer(Solver):
             return state
         W, H = state
         scale = _balance(state, xp=xp)
-        return Factors(xp.maximum(W * scale, self.floor), xp.maximum(H / _compat.transposed(scale), self.floor))
+        balanced = W * scale, H / _compat.transposed(scale)
+        return Factors(*(_compat.at_least(x, self.floor, xp=xp) for x in balanced))
 
     def _length(self, start: Factors, once: Factors, twice: Factors, *, xp: Namespace) -> Array:
         """a = max(1, |r| / |v|) over both factors of each matrix: (..., 1, 1).
@@ -158,14 +161,14 @@ class AcceleratedMajorizer(Solver):
         if not self.fixed_h:
             scale = _balance(start, xp=xp)
             scales = scale, 1.0 / _compat.transposed(scale)
-        change: Array | float = 0.0
-        bend: Array | float = 0.0
+        change: Any = 0.0
+        bend: Any = 0.0
         for x0, x1, x2, c in zip(start, once, twice, scales, strict=True):
             z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
             r = z1 - z0
             change = change + xp.sum(c * (r * r), axis=(-2, -1), keepdims=True)
             bend = bend + xp.sum(c * (z2 - z1 - r) ** 2, axis=(-2, -1), keepdims=True)
-        return xp.maximum(xp.sqrt(change / xp.maximum(bend, tiny)), 1.0)
+        return _compat.at_least(xp.sqrt(change / _compat.at_least(bend, tiny, xp=xp)), 1.0, xp=xp)
 
 
 def _balance(state: Factors, *, xp: Namespace) -> Array:

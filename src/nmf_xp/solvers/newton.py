@@ -76,9 +76,9 @@ def shared_correlation(W: Array, H: Array, *, xp: Namespace) -> Array:
     """C (..., r, r): how much the rows of H overlap, with a unit diagonal."""
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     sums = xp.sum(W, axis=-2, keepdims=True) @ H  # of the columns of WH
-    gram = (H / xp.maximum(sums, tiny)) @ _compat.transposed(H)
+    gram = (H / _compat.at_least(sums, tiny, xp=xp)) @ _compat.transposed(H)
     eye = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
-    length = xp.sqrt(xp.maximum(xp.sum(gram * eye, axis=-1, keepdims=True), tiny))
+    length = xp.sqrt(_compat.at_least(xp.sum(gram * eye, axis=-1, keepdims=True), tiny, xp=xp))
     return gram / length / _compat.transposed(length)
 
 
@@ -104,9 +104,9 @@ def newton_rows(
     model = data.model_slope(W, H, None, beta=1.0, xp=xp)
     inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
     quotient = V * inverse
-    slope = model + constraints.slope(W) - data.contract(quotient, H, xp=xp)
-    curvature = data.contract(xp.minimum(quotient * inverse, huge), H * H, xp=xp) + l2
-    scale = xp.sqrt(xp.maximum(curvature, tiny**0.5))
+    slope = constraints.add_slope(model, W) - data.contract(quotient, H, xp=xp)
+    curvature = data.contract(_compat.at_most(quotient * inverse, huge, xp=xp), H * H, xp=xp) + l2
+    scale = xp.sqrt(_compat.at_least(curvature, tiny**0.5, xp=xp))
     new = least_squares_sweeps(
         W, slope, correlation, constraints, kernel=sweeps, scale=scale, floor=floor, sweeps=SWEEPS, xp=xp
     )
@@ -119,14 +119,14 @@ def newton_rows(
     ridge = [l2 * xp.sum(change * x, axis=-1, keepdims=True) for x in (W, change)]
 
     def moved(t: Array) -> Array:
-        return xp.maximum(Y + data.spread(t, xp=xp) * E, floor * floor)
+        return _compat.at_least(Y + data.spread(t, xp=xp) * E, floor * floor, xp=xp)
 
     def derivative(t: Array) -> Array:
         return linear + ridge[0] + t * ridge[1] - data.contract(VE / moved(t), ones, xp=xp)
 
     first = xp.sum(slope * change, axis=-1, keepdims=True)
     t = longest_descent(derivative, first, tiny=tiny, xp=xp)
-    return constraints.enforce(xp.maximum(W + t * change, floor), W, xp=xp), moved(t)
+    return constraints.enforce(_compat.at_least(W + t * change, floor, xp=xp), W, xp=xp), moved(t)
 
 
 def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny: float, xp: Namespace) -> Array:
@@ -138,8 +138,9 @@ def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny:
     at_low, at_high = first, derivative(high)
     low = xp.where(at_high <= 0, high, low)
     for _ in range(TRIALS):
-        share = at_low / xp.minimum(at_low - xp.maximum(at_high, 0.0), -tiny)
-        t = low + (high - low) * xp.clip(share, 0.05, 0.95)
+        share = at_low / _compat.at_most(at_low - _compat.at_least(at_high, 0.0, xp=xp), -tiny, xp=xp)
+        share = _compat.at_most(_compat.at_least(share, 0.05, xp=xp), 0.95, xp=xp)
+        t = low + (high - low) * share
         slope = derivative(t)
         falls = slope <= 0
         low, at_low = xp.where(falls, t, low), xp.where(falls, slope, at_low)

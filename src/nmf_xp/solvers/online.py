@@ -49,7 +49,7 @@ class OnlineUpdate(NamedTuple):
 
     def init(self, H: Array, *, xp: Namespace) -> OnlineState:
         """The state before the first block, which weighs little beside it."""
-        H = xp.maximum(H, self.floor)
+        H = _compat.at_least(H, self.floor, xp=xp)
         return OnlineState(H, H, xp.ones_like(H))
 
     def step(
@@ -75,10 +75,11 @@ class OnlineUpdate(NamedTuple):
         gamma = mm_exponent(self.beta)
         numerator, denominator = (_compat.transposed(x) for x in (numerator, denominator))
         numerator = self.memory * state.numerator + numerator * (H if gamma == 1 else H ** (1.0 / gamma))
-        denominator = self.memory * state.denominator + (denominator + h.slope(H))
+        denominator = self.memory * state.denominator + h.add_slope(denominator, H)
         tiny = float(xp.finfo(H.dtype).smallest_normal)
-        ratio = numerator / xp.maximum(denominator, tiny)
-        H = h.enforce(xp.maximum(ratio if gamma == 1 else ratio**gamma, self.floor), H, xp=xp)
+        ratio = numerator / _compat.at_least(denominator, tiny, xp=xp)
+        new = _compat.at_least(ratio if gamma == 1 else ratio**gamma, self.floor, xp=xp)
+        H = h.enforce(new, H, xp=xp)
         return OnlineState(H, numerator, denominator), W, objective
 
     def loadings(self, problem: Problem, W: Array, H: Array, *, max_iter: int, tol: float, xp: Namespace) -> Array:
@@ -148,4 +149,4 @@ def relative_change(new: Array, old: Array, *, xp: Namespace) -> Array:
     """The norm of the change, relative to that of the new factor."""
     dtype = _compat.accumulator_dtype(xp, _compat.device(new))
     change, size = (xp.sum(x * x, dtype=dtype) for x in (new - old, new))
-    return xp.sqrt(change / xp.maximum(size, float(xp.finfo(dtype).smallest_normal)))
+    return xp.sqrt(change / _compat.at_least(size, float(xp.finfo(dtype).smallest_normal), xp=xp))

@@ -1,0 +1,104 @@
+"""What an iteration launches and moves, counted by torch: a GPU pays for each launch, each pass and each wait."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import nmf_xp
+from nmf_xp import _compat
+from nmf_xp.solvers import LOSSES, SOLVERS
+
+if TYPE_CHECKING:
+    from nmf_xp.testing import Target
+    from tests.counts import Counts
+
+torch = pytest.importorskip("torch")
+
+M, N = 60, 40
+CASES = [(solver, beta) for solver in SOLVERS for beta in LOSSES.get(solver, (1.0, 2.0, 0.5, 0.0))]
+
+
+def iteration(solver: str, beta: float, kind: str = "dense", *, rank: int = 4) -> Counts:
+    """The third iteration and no more: what three cost beyond two."""
+    from tests.counts import counted
+
+    run = functools.partial(_run, *_problem(kind, beta, rank), solver=solver, beta_loss=beta, tol=0)
+    two, three = (counted(functools.partial(run, max_iter=k), size=M * N, width=4) for k in (2, 3))
+    for name in ("operators", "uploads", "reads", "passes"):
+        setattr(three, name, getattr(three, name) - getattr(two, name))
+    return three
+
+
+def _run(V: Any, W: Any, H: Any, options: dict[str, Any], **more: Any) -> None:
+    nmf_xp.nmf(V, W.shape[1], init=(W, H), **options, **more)
+
+
+def _problem(kind: str, beta: float, rank: int) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """V, W, H and options; on a device without values, but where V is sparse, which torch has only on others."""
+    sparse = kind == "sparse"
+    options: dict[str, Any] = {}
+    rng = np.random.default_rng(0)
+    arrays = [rng.uniform(0.1, 1.0, size=shape).astype(np.float32) for shape in ((M, N), (M, rank), (rank, N))]
+    V, W, H = (torch.asarray(x, device="cpu" if sparse else "meta") for x in arrays)
+    if sparse:
+        V = torch.where(V > 0.8, V, 0.0).to_sparse_csr()
+        options = {"absent": "zero" if beta > 0 else "missing"}
+    if kind == "weighted":
+        options = {"weights": torch.ones_like(V)}
+    if kind == "constrained":
+        options = {"alpha_W": 0.01, "l1_ratio": 0.5, "upper_w": 2.0, "upper_h": 2.0}
+    return V, W, H, options
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "weighted", "constrained"])
+@pytest.mark.parametrize(("solver", "beta"), CASES)
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+def test_an_iteration_uploads_nothing_and_reads_nothing(solver: str, beta: float, kind: str) -> None:
+    """Each upload is a copy that the device's queue waits for, and each read waits for the device."""
+    counts = iteration(solver, beta, kind)
+    assert counts.operators > 0
+    assert (counts.uploads, counts.reads) == (0, 0)
+
+
+def test_what_is_counted() -> None:
+    """A product, a scalar that is uploaded, a view, a read, and a comparison that leaves a byte an entry."""
+    from tests.counts import counted
+
+    x = torch.ones((6, 4), dtype=torch.float32)
+
+    def one_of_each() -> None:
+        positive = (2.0 * x).T > 0
+        torch.maximum(x, torch.asarray(1.0))
+        float(positive[0, 0])
+
+    counts = counted(one_of_each, size=24, width=4)
+    assert (counts.uploads, counts.reads, counts.passes) == (1, 1, 2 + 1.25 + 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bounds_are_those_of_the_standard(target: Target, dtype: str) -> None:
+    """NaN stays, as in `maximum`, and the dtype too."""
+    x = np.asarray([[-np.inf, -1.0, 0.25], [np.nan, 0.5, np.inf]], dtype=dtype)
+    given = target.asarray(x)
+    for bounded, expected in (
+        (_compat.at_least(given, 0.25, xp=target.xp), np.maximum(x, np.asarray(0.25, dtype=dtype))),
+        (_compat.at_most(given, 0.25, xp=target.xp), np.minimum(x, np.asarray(0.25, dtype=dtype))),
+    ):
+        assert bounded.dtype == given.dtype
+        np.testing.assert_array_equal(target.to_numpy(bounded), expected)
+
+
+def test_bounds_have_a_gradient() -> None:
+    """1 where `x` is taken and 0 where the bound is, on torch and JAX."""
+    jax = pytest.importorskip("jax")
+    x = np.asarray([-1.0, 0.0, 0.5, 2.0])
+    for bounded, expected in ((_compat.at_least, [0.0, 0.0, 1.0, 1.0]), (_compat.at_most, [1.0, 1.0, 0.0, 0.0])):
+        on_torch = torch.asarray(x).requires_grad_()
+        bounded(on_torch, 0.25, xp=_compat.array_namespace(on_torch)).sum().backward()  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(on_torch.grad, expected)
+        gradient = jax.grad(lambda x, bounded=bounded: bounded(x, 0.25, xp=_compat.array_namespace(x)).sum())
+        np.testing.assert_array_equal(gradient(jax.numpy.asarray(x)), expected)
