@@ -130,11 +130,11 @@ def test_the_rules_that_end_a_run() -> None:
     assert (by_count.ended, by_count.steps, by_count.costs) == (False, 8, ())
 
 
-@pytest.mark.parametrize(("bad", "what"), [(-1.0, "negative"), (float("nan"), "NaN|missing"), (0.0, "positive")])
+@pytest.mark.parametrize(("bad", "what"), [(-1.0, "negative"), (float("nan"), "NaN|missing"), (0.0, "observed")])
 def test_bad_weights_of_a_block_are_refused(bad: float, what: str) -> None:
     V, _, H = noisy(8, 5, 2)
     weights = np.full(V.shape, bad)
-    with pytest.raises(ValueError, match=f"`weights` .*({what})"):
+    with pytest.raises(ValueError, match=f"`(weights|V)` .*({what})"):
         online_step(online_start(H), V, weights=weights)
 
 
@@ -149,7 +149,7 @@ def test_the_smoothed_cost() -> None:
     ("change", "message"),
     [
         ({"memory": 1.5}, "`memory` must be from 0 to 1"),
-        ({"V": np.ones((4, 11))}, "`H` must have shape"),
+        ({"V": np.ones((4, 11))}, "`V` must have 12 columns"),
         ({"V": -np.ones((4, 12))}, "`V` must be non-negative"),
         ({"V": np.zeros((4, 12)), "beta_loss": 0.0}, "`V` must be positive"),
         ({"V": np.ones((4, 12), dtype=np.float32)}, "`H` must have the dtype"),

@@ -332,3 +332,57 @@ WALK = [(id_, "float64") for id_, _, _ in EXTREME] + [(id_, "float32") for id_, 
 @pytest.mark.parametrize(("id_", "dtype"), WALK)
 def test_extreme_input_has_the_outcome_of_its_row(target: Target, id_: str, dtype: str) -> None:
     CASES[id_](target, dtype)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_what_the_error_of_a_masked_array_advises_leaves_the_masked_entries_unread(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    V = rng.gamma(1, 1, (12, 3)) @ rng.gamma(1, 1, (3, 9))
+    mask = rng.random(V.shape) < 0.2
+    spoiled = np.where(mask, 1e20, V)  # what `.filled()` puts there
+    masked: Any
+    if kind == "numpy":
+        xp: Any = np
+        masked = np.ma.MaskedArray(spoiled, mask)
+    else:
+        xp = pytest.importorskip("torch", reason="torch is not installed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that its interface is a prototype
+            masked = xp.masked.masked_tensor(xp.asarray(spoiled), xp.asarray(~mask))
+    with pytest.raises(TypeError, match="a masked array") as error:
+        nmf_xp.nmf(masked, 3)
+    data, weights = re.findall(r"pass its `(.*?)`, with `weights=(.*?)`", str(error.value))[0]
+    names = {"V": masked, "numpy": np}
+    found = nmf_xp.nmf(eval(f"V{data}", names), 3, weights=eval(weights, names), random_state=0)
+    expected = nmf_xp.nmf(xp.asarray(V), 3, weights=xp.asarray(~mask), random_state=0)
+    assert abs(found.divergence - expected.divergence) <= 1e-9 * expected.divergence + 1e-20
+    np.testing.assert_allclose(np.asarray(found.W @ found.H), np.asarray(expected.W @ expected.H), rtol=1e-6)
+
+
+def test_rows_that_are_masked_arrays_without_a_masked_entry_are_arrays() -> None:
+    V = np.random.default_rng(0).gamma(1, 1, (12, 9))
+    options: dict[str, Any] = {"random_state": 0, "max_iter": 5}
+    found = nmf_xp.nmf(nmf_xp.RowBlocks(np.ma.MaskedArray(V)), 3, **options)
+    np.testing.assert_array_equal(found.W, nmf_xp.nmf(nmf_xp.RowBlocks(V), 3, **options).W)
+
+
+def test_a_block_that_stores_nothing_says_nothing_of_the_rest() -> None:
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed")
+    V = sparse.csr_array(np.random.default_rng(0).gamma(1, 1, (8, 9)))
+    options: dict[str, Any] = {"random_state": 0, "max_iter": 20, "absent": "missing", "solver": "mu"}
+    start = np.ones((12, 2)) + np.arange(24).reshape(12, 2), np.ones((2, 9)) + np.arange(18).reshape(2, 9)
+    found = nmf_xp.nmf(nmf_xp.RowBlocks([sparse.csr_array((4, 9)), V]), 2, init=start, **options)
+    expected = nmf_xp.nmf(nmf_xp.RowBlocks([V]), 2, init=(start[0][4:], start[1]), **options)
+    np.testing.assert_allclose(found.H, expected.H, rtol=1e-12)
+    assert found.divergence == pytest.approx(expected.divergence)
+
+
+def test_the_rows_are_wrong_and_not_the_components_that_they_are_placed_on() -> None:
+    from nmf_xp.online import online_start, online_step
+
+    H = np.ones((5, 20))
+    for V in (np.ones((3, 7)), np.ones((2, 3, 7)), np.ones((20, 3))):
+        with pytest.raises(ValueError, match=f"^`V` must have 20 columns, .* got shape {re.escape(str(V.shape))}"):
+            nmf_xp.transform(V, H)
+    with pytest.raises(ValueError, match=r"^`V` must have 20 columns, .* got shape \(3, 7\)"):
+        online_step(online_start(H), np.ones((3, 7)))

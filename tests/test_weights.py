@@ -113,7 +113,7 @@ def test_weights_of_any_real_dtype(dtype: Any) -> None:
     [
         (-np.ones((7, 5)), ValueError, "`weights` must be non-negative, got -1"),
         (np.full((7, 5), np.nan), ValueError, "`weights` must be finite, got NaN"),
-        (np.zeros((7, 5)), ValueError, "`weights` must be positive somewhere, got no observed entry"),
+        (np.zeros((7, 5)), ValueError, "`V` must have an observed entry, got none"),
         (np.ones((5, 7)), ValueError, r"`weights` must have shape \(7, 5\) or broadcast to it, got \(5, 7\)"),
         (np.ones((2, 7, 5)), ValueError, r"`weights` must have shape \(7, 5\) or broadcast to it, got \(2, 7, 5\)"),
         (np.ones((7, 5), dtype=complex), TypeError, "`weights` must be real or boolean, got dtype complex128"),

@@ -87,18 +87,38 @@ def computed(x: Any) -> Any:
     return x.compute() if is_dask(x) else x
 
 
-def unsupported_kind(x: Any) -> str | None:
-    """What `x` is and what to pass instead, for arrays that break the standard's promises; None for all others."""
+def unsupported_kind(name: str, x: Any) -> str | None:
+    """What the argument `x` is and what to pass instead, for arrays that break the standard's promises; else None."""
     if is_dask(x):
         return "a dask array, which only `nmf` and `transform` take, as V; pass its `.compute()` if it fits in memory"
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(x, numpy.matrix):
         return "a numpy.matrix, whose `*` is a matrix product; pass `numpy.asarray` of it"
-    if numpy is not None and isinstance(x, numpy.ma.MaskedArray):
-        return "a masked array, whose mask would be ignored; pass its `.filled(...)`"
+    if is_masked(x):
+        return f"a masked array ({type(x).__name__}), whose mask would be ignored; {_without_mask(name, x)}"
     if sparse_library(x) is not None:
         return f"a sparse array ({type(x).__name__}); make it dense"
     return None
+
+
+def is_masked(x: Any) -> bool:
+    """Whether `x` is a masked array: NumPy's, torch's or marray's."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(x, numpy.ma.MaskedArray):
+        return True
+    return type(x).__module__.startswith(("torch.masked", "marray"))
+
+
+def _without_mask(name: str, x: Any) -> str:
+    """What to pass instead of a masked array."""
+    if name not in ("V", "X"):  # only data can be unobserved
+        return "pass a plain array, with a number for each masked entry"
+    entries, observed = ".data", f"~{name}.mask"
+    if is_numpy(x):
+        observed = f"~numpy.ma.getmaskarray({name})"
+    elif is_torch(x):
+        entries, observed = ".get_data()", f"{name}.get_mask()"
+    return f"pass its `{entries}`, with `weights={observed}` if a masked entry is unobserved"
 
 
 def sparse_library(x: Any) -> str | None:

@@ -19,6 +19,8 @@ from nmf_xp.validation import (
     check_array,
     check_beta,
     check_callable,
+    check_columns,
+    check_components,
     check_init,
     check_integer,
     check_n_components,
@@ -308,11 +310,11 @@ def transform(
     posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     m, n = posed.shape
     check_array("H", H, min_ndim=2)
+    check_columns((*posed.stack, *posed.shape), H)
     r = H.shape[-2]
     components = posed.factor("H", H, "H", r)
-    if _compat.is_readable(H) and _compat.scalar(posed.xp.max(H)) == 0:
-        msg = "`H` must have a positive entry, got zeros only"
-        raise ValueError(msg)
+    if _compat.is_readable(H):
+        check_components(H, xp=posed.xp)
     if init is not None:
         W = posed.factor("init", init, "W", r)
     elif fixed_w is None:

@@ -14,6 +14,7 @@ from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
     check_beta,
     check_callable,
+    check_columns,
     check_factor,
     check_integer,
     check_non_negative,
@@ -293,7 +294,7 @@ def _problem(
     """A block with its weights and penalties, checked."""
     data, _, _ = checked_data(V, beta=beta, weights=weights, missing=None, absent=absent)
     check_factor("H", state.H, data.values)
-    check_shape("H", state.H, (state.H.shape[0], data.shape[-1]))
+    check_columns(data.shape, state.H)
     alpha_W, alpha_H = check_penalties(*penalties)
     return Problem(data, _penalty(alpha_W, penalties[2], data.shape[1]), _penalty(alpha_H, penalties[2], data.shape[0]))
 

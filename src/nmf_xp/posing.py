@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, _layout
-from nmf_xp.data import as_data, entry_weights, quickest, with_weights
+from nmf_xp.data import Weighted, as_data, entry_weights, quickest, seen, with_weights
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid, GridRows
 from nmf_xp.data.kinds import Kind, kind_of
@@ -19,13 +19,13 @@ from nmf_xp.data.streamed import Streamed
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
-    NOTHING_OBSERVED,
     as_working_dtype,
     check_array,
     check_broadcast,
     check_factor,
     check_namespace,
     check_non_negative,
+    check_observed,
     check_shape,
     check_values,
     check_weights,
@@ -182,8 +182,11 @@ def checked_data(
         weights = _layout.like(data.values, weights)
     weights = entry_weights(data, weights, missing, xp=xp)
     if weights is not None and _compat.is_readable(weights):
-        _check_weights(weights, xp=xp)
-    data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
+        check_values("weights", weights, xp=xp)
+        check_observed(weights, xp=xp)
+    data = seen(with_weights(data, weights, absent=absent, beta=beta, xp=xp), V, xp=xp)
+    if isinstance(data, Weighted) and data.values.ndim < 2 and _compat.is_readable(data.weights):
+        check_observed(data.weights, xp=xp)  # of what is stored
     if not _compat.is_readable(data.values):
         return data, None, xp
     low, high = check_values("V", data.values, xp=xp)
@@ -216,13 +219,6 @@ def _pose_blocks(data: Any, *, beta: float) -> Posed:
     exponent = _exponent(data.range.high, dtype, beta, xp=xp)
     problem = Problem(data.in_units(exponent))
     return Posed(problem, xp, beta, factor_floor(dtype, beta=beta, xp=xp), exponent, stack=())
-
-
-def _check_weights(weights: Array, *, xp: Namespace) -> None:
-    """Refuse weights that leave nothing to fit."""
-    _, high = check_values("weights", weights, xp=xp)
-    if high == 0:
-        raise ValueError(NOTHING_OBSERVED)
 
 
 def _exponent(largest: float, dtype: Any, beta: float, *, xp: Namespace) -> int:

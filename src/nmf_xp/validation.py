@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
 
-NOTHING_OBSERVED = "`weights` must be positive somewhere, got no observed entry"
+NOTHING_OBSERVED = "`V` must have an observed entry, got none: each one is missing or has a weight of 0"
 BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
@@ -66,9 +66,39 @@ def check_weights(weights: Any, V: Array, shape: tuple[int, ...]) -> None:
         raise TypeError(msg)
 
 
+def check_columns(shape: tuple[int, ...], H: Array) -> None:
+    """Refuse V of this shape where its rows are not of the length of the given components."""
+    n = H.shape[-1]
+    if shape[-1] != n:
+        msg = f"`V` must have {n} columns, as the components in `H` have, got shape {tuple(shape)}"
+        raise ValueError(msg)
+
+
+def check_components(H: Array, *, xp: Namespace) -> None:
+    """Refuse components of zeros only, with which no W can explain anything; in a stack those of any member."""
+    zeros = xp.max(H, axis=(-2, -1)) == 0
+    if _compat.scalar(xp.any(zeros)):
+        msg = f"`H` must have a positive entry, got zeros only{_of_member(zeros, xp=xp)}"
+        raise ValueError(msg)
+
+
+def check_observed(weights: Array, *, xp: Namespace) -> None:
+    """Refuse weights (..., m, n), or of the stored entries (k,), that leave nothing to fit, also in one of a stack."""
+    nothing = xp.max(weights, axis=tuple(range(-min(weights.ndim, 2), 0))) == 0
+    if _compat.scalar(xp.any(nothing)):
+        raise ValueError(NOTHING_OBSERVED + _of_member(nothing, xp=xp))
+
+
+def _of_member(mask: Array, *, xp: Namespace) -> str:
+    """Which member of a stack is the first for which the mask holds; nothing where there is no stack."""
+    return (
+        f", in member {_first(mask, xp=xp).removeprefix('stored entry ').removeprefix('index ')}" if mask.ndim else ""
+    )
+
+
 def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None) -> Namespace:
     """The namespace of one array, whose number of axes is checked and none of which may be empty."""
-    kind = _compat.unsupported_kind(x)
+    kind = _compat.unsupported_kind(name, x)
     if kind is not None:
         msg = f"`{name}` must be a plain dense array, got {kind}"
         raise TypeError(msg)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nmf_xp import _compat, _layout
 from nmf_xp.data.dense import Dense
 from nmf_xp.data.sparse import Sparse
-from nmf_xp.data.sparse_formats import from_sparse
+from nmf_xp.data.sparse_formats import from_sparse, stores_nothing
 from nmf_xp.data.weighted import LineWeighted, Weighted
 from nmf_xp.validation import check_array, check_option, check_sparse
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "entry_weights", "quickest", "with_weights"]
+__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "entry_weights", "quickest", "seen", "with_weights"]
 
 
 class Data(Protocol):
@@ -101,6 +101,13 @@ def as_data(V: Any) -> Data:
         return Dense(_layout.taken_over(V))
     check_sparse("V", V)
     return from_sparse(V)
+
+
+def seen(data: Data, V: Any, *, xp: Namespace) -> Data:
+    """The data with a weight of 0 on the explicit zero of a sparse V that stores nothing, of which nothing is seen."""
+    if isinstance(data, Weighted) and isinstance(data.base, Sparse) and stores_nothing(V):
+        return data._replace(weights=xp.zeros_like(data.weights))
+    return data
 
 
 def entry_weights(data: Data, weights: Any, missing: str | None, *, xp: Namespace) -> Array | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from nmf_xp import _compat
 from nmf_xp.data.recipe import Range, Recipe, prototype
 from nmf_xp.data.tasks import Handles, InProcess, OnCluster, WorkersLostError, grouped, runner
-from nmf_xp.validation import NOTHING_OBSERVED, check_broadcast
+from nmf_xp.validation import NOTHING_OBSERVED, check_array, check_broadcast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,8 +286,10 @@ def _look(recipe: Recipe, block: Any, weights: Any = None) -> Summary:
     sparse = _compat.sparse_library(block) is not None
     kind = f"{'sparse ' if sparse else ''}{_compat.dtype_name(block.dtype)}"
     try:
+        if not sparse:
+            check_array("V", block, min_ndim=2, max_ndim=2)
         data, entries = recipe.checked(block, weights)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         return Summary(block.shape, kind, Range(0.0, 0.0, 0.0), has_absent=False, mistake=str(error))
     return Summary(block.shape, kind, entries, data.has_absent, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
-from nmf_xp.data import Dense, entry_weights, with_weights
+from nmf_xp.data import Dense, Weighted, entry_weights, seen, with_weights
 from nmf_xp.data.sparse import from_entries
 from nmf_xp.data.sparse_formats import from_sparse
 from nmf_xp.validation import as_working_dtype, check_values
@@ -57,6 +57,8 @@ class Recipe(NamedTuple):
         xp = _compat.array_namespace(self.like)
         data, weights = self._assemble(block, weights)
         heaviest = 1.0 if weights is None else check_values("weights", weights, xp=xp)[1]
+        if isinstance(data, Weighted):  # of a sparse block, only what is stored
+            heaviest = _compat.scalar(xp.max(data.weights))
         low, high = check_values("V", data.values, xp=xp)
         return data, Range(0.0 if data.has_absent else low, high, heaviest)
 
@@ -66,7 +68,7 @@ class Recipe(NamedTuple):
         if weights is not None:
             weights = self._moved(weights)
         weights = entry_weights(data, weights, self.missing, xp=xp)
-        data = with_weights(data, weights, absent=self.absent, beta=self.beta, xp=xp)
+        data = seen(with_weights(data, weights, absent=self.absent, beta=self.beta, xp=xp), block, xp=xp)
         if self.exponent:
             data = data.with_values(data.values * 2.0**-self.exponent * 2.0**-self.exponent)
         return data, weights

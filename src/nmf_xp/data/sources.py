@@ -59,6 +59,8 @@ class Rows:
 
         if not hasattr(self._rows, "read_direct"):  # as h5py calls it
             block = self._rows[start:stop]
+            if isinstance(block, np.ma.MaskedArray) and np.ma.is_masked(block):
+                return block  # which is refused; without a masked entry it is an array like any other
             return np.asarray(block) if isinstance(block, np.ndarray) else block
         shape = (max(np.diff(self._starts)), self.shape[1])
         block = (self._free.pop() if self._free else np.empty(shape, self._rows.dtype))[: stop - start]

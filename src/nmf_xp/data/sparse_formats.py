@@ -26,6 +26,13 @@ def from_sparse(V: Any) -> Sparse:
             return _from_scipy(V.to_scipy_sparse())
 
 
+def stores_nothing(V: Any) -> bool:
+    """Whether a sparse array has no stored entry: `from_sparse` then makes an explicit zero."""
+    if _compat.sparse_library(V) == "torch":
+        return bool(V._nnz() == 0)
+    return bool(getattr(V, "nnz", getattr(V, "nse", None)) == 0)
+
+
 def _from_scipy(V: Any) -> Sparse:
     """SciPy and CuPy: compressed rows; the transpose is multiplied as it stands."""
     V = V.tocsr()
