@@ -88,15 +88,49 @@ def test_entries_without_weight_are_not_read() -> None:
 
 
 @pytest.mark.parametrize("beta", BETAS)
-def test_one_batch_that_forgets_all_is_a_multiplicative_update(beta: float) -> None:
+@pytest.mark.parametrize("penalty", [{}, {"alpha_W": 0.02, "alpha_H": 0.05, "l1_ratio": 0.3}], ids=["free", "penalty"])
+def test_one_batch_that_forgets_all_is_a_multiplicative_update(beta: float, penalty: dict[str, Any]) -> None:
     """With a memory of 0 and all rows in one block, A / B is the multiplicative update of H."""
     V, W, H = noisy(20, 12, 3)
-    step: Any = online_step(online_start(H, beta_loss=beta), V, W, beta_loss=beta, memory=0.0)
-    expected = nmf(V, 3, init=(W, H), beta_loss=beta, solver="mu", max_iter=1, tol=0)
+    step: Any = online_step(online_start(H, beta_loss=beta), V, W, beta_loss=beta, memory=0.0, **penalty)
+    expected = nmf(V, 3, init=(W, H), beta_loss=beta, solver="mu", max_iter=1, tol=0, **penalty)
     np.testing.assert_allclose(step.W, expected.W, rtol=1e-10)
     np.testing.assert_allclose(step.state.H, expected.H, rtol=1e-10)
-    cost = float(beta_divergence(V, step.W, H, beta_loss=beta)) / 20
-    assert float(step.cost) == pytest.approx(cost, rel=1e-10)
+    if not penalty:
+        cost = float(beta_divergence(V, step.W, H, beta_loss=beta)) / 20
+        assert float(step.cost) == pytest.approx(cost, rel=1e-10)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("rule", ["majorizer", "scikit-learn"])
+def test_a_tiny_penalty_changes_no_batch(beta: float, rule: str) -> None:
+    V, W, H = noisy(20, 12, 3)
+    options: dict[str, Any] = {"beta_loss": beta, "batch_size": 6, "max_iter": 5, "rule": rule}
+    ends: list[Any] = [
+        online_nmf(V, W, online_start(H, beta_loss=beta, rule=rule), alpha_W=alpha, **options) for alpha in (0.0, 1e-12)
+    ]
+    np.testing.assert_allclose(ends[1].state.H, ends[0].state.H, rtol=1e-9)
+    np.testing.assert_allclose(ends[1].W, ends[0].W, rtol=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 1.5])
+def test_a_heavy_penalty_settles(beta: float) -> None:
+    """Where a quadratic penalty is most of the objective, the slope in the denominator makes H swing for ever."""
+    V, W, H = noisy(20, 12, 3)
+    penalty: dict[str, Any] = {"alpha_W": 3.0, "alpha_H": 3.0}
+    passes = {"batch_size": 10, "forget_factor": 0.1}
+    ours = nmf(V, 3, init=(W, H), solver=("online", passes), beta_loss=beta, max_iter=100, tol=0, **penalty)
+    whole = nmf(V, 3, init=(W, H), beta_loss=beta, max_iter=100, tol=0, **penalty)
+    assert ours.objective == pytest.approx(whole.objective, rel=2e-3)
+
+
+def test_a_column_that_no_entry_was_seen_of_stays_as_it_is() -> None:
+    V, W, H = noisy(20, 12, 3)
+    weights = np.ones(V.shape)
+    weights[:, 4] = 0
+    step: Any = online_step(online_start(H), V, W, weights=weights, memory=0.0)
+    np.testing.assert_array_equal(step.state.H[:, 4], H[:, 4])
+    assert (step.state.H != H)[:, :4].all()
 
 
 def test_memory_does_not_grow_with_the_number_of_blocks() -> None:

@@ -369,6 +369,21 @@ def test_mini_batches_as_scikit_learn(beta: float, kind: str, fresh: bool) -> No
     np.testing.assert_allclose(ours.components_, theirs.components_, rtol=0, atol=1e-8 * theirs.components_.max())
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_mini_batches_with_penalties_as_scikit_learn(beta: float, fresh: bool) -> None:
+    """Both penalties on both factors, in fits and in further batches."""
+    X = noisy(60, 12, 4).V + 0.1
+    penalties = {"alpha_W": 0.01, "alpha_H": 0.02, "l1_ratio": 0.3}
+    options = {"init": "nndsvda", "batch_size": 16, "beta_loss": beta, "max_iter": 4, "fresh_restarts": fresh}
+    options |= {"tol": 0, "max_no_improvement": None, "fresh_restarts_max_iter": 5, **penalties}
+    theirs, _ = fitted(decomposition.MiniBatchNMF, X, **options)
+    ours, _ = fitted(MiniBatchNMF, X, **options)
+    np.testing.assert_allclose(ours.components_, theirs.components_, rtol=0, atol=1e-8 * theirs.components_.max())
+    theirs, ours = theirs.partial_fit(X[:20]), ours.partial_fit(X[:20])
+    np.testing.assert_allclose(ours.components_, theirs.components_, rtol=0, atol=1e-8 * theirs.components_.max())
+
+
 def test_partial_fit_from_nothing() -> None:
     X = real_data("digits", 1.0)
     theirs, ours = (cls(4, random_state=0, batch_size=30) for cls in (decomposition.MiniBatchNMF, MiniBatchNMF))

@@ -18,6 +18,7 @@ from nmf_xp.validation import (
     check_factor,
     check_integer,
     check_non_negative,
+    check_option,
     check_penalties,
     check_shape,
     check_values,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp._typing import Array, Namespace
+
+
+RULES = ("majorizer", "scikit-learn")
 
 
 class OnlineStep(NamedTuple):
@@ -71,7 +75,7 @@ class Smoothed(NamedTuple):
         return Smoothed(average, self.least, self.stale + 1)
 
 
-def online_start(H: Array, /, *, beta_loss: float | str = "frobenius") -> OnlineState:
+def online_start(H: Array, /, *, beta_loss: float | str = "frobenius", rule: str = "majorizer") -> OnlineState:
     """The state before the first block.
 
     Parameters
@@ -80,16 +84,21 @@ def online_start(H: Array, /, *, beta_loss: float | str = "frobenius") -> Online
         Components to begin with, positive where they shall be able to change.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence.
+    rule : {"majorizer", "scikit-learn"}, default "majorizer"
+        What H weighs beside the first block: "majorizer" as much as one of its rows, whatever the units of V;
+        "scikit-learn" as much as it does in its `MiniBatchNMF`, which depends on them.
 
     Returns
     -------
     OnlineState
-        H with the two sums of which it is the quotient; three arrays of H's shape, whatever comes.
+        H with the two sums of which it is the quotient, three arrays of H's shape, whatever comes; and one number.
     """
     xp = _compat.array_namespace(H)
     check_values("H", H, xp=xp)
     beta = check_beta(beta_loss)
-    return OnlineUpdate(beta, factor_floor(H.dtype, beta=beta, xp=xp), 1.0).init(H, xp=xp)
+    check_option("rule", rule, RULES)
+    floor = factor_floor(H.dtype, beta=beta, xp=xp)
+    return OnlineUpdate(beta, floor, 1.0, rule == "scikit-learn").init(H, xp=xp)
 
 
 def online_step(
@@ -107,6 +116,7 @@ def online_step(
     l1_ratio: float = 0.0,
     fresh_max_iter: int = 30,
     fresh_tol: float = 1e-4,
+    rule: str = "majorizer",
 ) -> OnlineStep:
     """Update the components with one block of rows.
 
@@ -129,6 +139,9 @@ def online_step(
         As for `nmf`; the scaling of `alpha_H` is by the rows of this block.
     fresh_max_iter, fresh_tol : optional
         When to stop looking for a W that is not given.
+    rule : {"majorizer", "scikit-learn"}, default "majorizer"
+        How an L2 penalty enters the updates: "majorizer" takes the minimum of the majoriser with it; "scikit-learn"
+        adds its slope to the denominators.
 
     Returns
     -------
@@ -155,7 +168,7 @@ def online_step(
     >>> state.H.shape
     (3, 10)
     """
-    settings, xp = _settings(state, beta_loss, memory)
+    settings, xp = _settings(state, beta_loss, memory, rule)
     problem = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     m, r = problem.data.shape[0], state.H.shape[0]
     if W is not None:
@@ -184,6 +197,7 @@ def online_nmf(
     alpha_H: float | str = "same",
     l1_ratio: float = 0.0,
     fresh_max_iter: int = 30,
+    rule: str = "majorizer",
     callback: Callable[[int, float, OnlineState], Any] | None = None,
 ) -> OnlineResult:
     """Factorize one matrix by passes over mini-batches of its rows.
@@ -208,7 +222,7 @@ def online_nmf(
         The run ends when the smoothed cost has not improved for so many batches.
     callback : callable, optional
         Called after each batch as ``callback(step, cost, state)``; the run ends when it returns True.
-    beta_loss, weights, absent, alpha_W, alpha_H, l1_ratio, fresh_max_iter : optional
+    beta_loss, weights, absent, alpha_W, alpha_H, l1_ratio, fresh_max_iter, rule : optional
         As for `online_step`; for a W that is found afresh the tolerance is `tol`.
 
     Returns
@@ -221,7 +235,7 @@ def online_nmf(
     tol = check_non_negative("tol", tol)
     check_callable("callback", callback)
     forget = check_non_negative("forget_factor", forget_factor)
-    settings, xp = _settings(state, beta_loss, forget)
+    settings, xp = _settings(state, beta_loss, forget, rule)
     whole = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     m = whole.data.shape[0]
     batch_size = min(batch_size, m)
@@ -274,13 +288,15 @@ def _fresh(settings: OnlineUpdate, problem: Problem, H: Array, fresh: tuple[int,
     return settings.loadings(problem, W, H, max_iter=fresh[0], tol=fresh[1], xp=xp)
 
 
-def _settings(state: OnlineState, beta_loss: float | str, memory: float) -> tuple[OnlineUpdate, Namespace]:
+def _settings(state: OnlineState, beta_loss: float | str, memory: float, rule: str) -> tuple[OnlineUpdate, Namespace]:
     xp = _compat.array_namespace(state.H)
     beta = check_beta(beta_loss)
+    check_option("rule", rule, RULES)
     if check_non_negative("memory", memory) > 1:
         msg = f"`memory` must be from 0 to 1, got {memory}"
         raise ValueError(msg)
-    return OnlineUpdate(beta, factor_floor(state.H.dtype, beta=beta, xp=xp), memory), xp
+    floor = factor_floor(state.H.dtype, beta=beta, xp=xp)
+    return OnlineUpdate(beta, floor, memory, rule == "scikit-learn"), xp
 
 
 def _problem(

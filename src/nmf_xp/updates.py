@@ -150,10 +150,7 @@ def mm_step(
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     if constraints.l2 is not None and beta < 2:
         slope = denominator if constraints.l1 is None else denominator + constraints.l1
-        if beta == 1:
-            new = _ridge_root(W * numerator, slope, constraints.l2, tiny=tiny, xp=xp)
-        else:
-            new = W * ridge_minimum(numerator, slope, constraints.l2 * W, beta=beta, xp=xp)
+        new = W * ridge_minimum(numerator, slope, constraints.l2 * W, beta=beta, xp=xp)
     else:
         ratio = numerator / _compat.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
         gamma = mm_exponent(beta)
@@ -177,14 +174,16 @@ def ridge_minimum(p: Array, d: Array, s: Any, *, beta: float, xp: Namespace) -> 
 
         p = d x^g + s x^(g + c),    g = 2 - beta, c = 1 for beta < 1,    g = 1, c = 2 - beta for beta >= 1.
 
-    Without the penalty it is (p / d)^(1/g). In log x, log p - log(d x^g + s x^(g + c)) falls, is concave and its
+    For beta 1 that is a quadratic. Else, in log x, log p - log(d x^g + s x^(g + c)) falls, is concave and its
     curvature is at most 1/4, so Newton's steps from the right stay there. The lesser root without one of the two terms
     is at most log(2) to the right, and four steps from there end within rounding. A step is
 
         x <- [p x^(c t) / (d + s x^c)]^(1 / (g + c t)),    t = s x^c / (d + s x^c).
     """
-    g, c = (2.0 - beta, 1.0) if beta < 1 else (1.0, 2.0 - beta)
     tiny = float(xp.finfo(p.dtype).smallest_normal)
+    if beta == 1:
+        return 2.0 * p / _compat.at_least(d + xp.sqrt(d * d + 4.0 * s * p), tiny, xp=xp)
+    g, c = (2.0 - beta, 1.0) if beta < 1 else (1.0, 2.0 - beta)
     d = _compat.at_least(d, tiny, xp=xp)
     x = xp.minimum((p / d) ** (1.0 / g), (p / _compat.at_least(s, tiny, xp=xp)) ** (1.0 / (g + c)))
     for _ in range(4):
@@ -193,11 +192,6 @@ def ridge_minimum(p: Array, d: Array, s: Any, *, beta: float, xp: Namespace) -> 
         share = c * (penalty / total)
         x = (p * x**share / total) ** (1.0 / (g + share))
     return x
-
-
-def _ridge_root(c: Array, a: Array, l2: float, *, tiny: float, xp: Namespace) -> Array:
-    """Positive root of l2 w^2 + a w = c: the minimum of the Kullback-Leibler majoriser with a quadratic penalty."""
-    return 2.0 * c / _compat.at_least(a + xp.sqrt(a * a + 4.0 * l2 * c), tiny, xp=xp)
 
 
 def slopes(

@@ -72,6 +72,11 @@ class MiniBatchNMF(BaseNMF):
     feature_names_in_ : array of str, shape (n_features,)
         Their names, where X has names that are all strings.
 
+    Notes
+    -----
+    The steps are scikit-learn's, whose start weighs as much as data with sums of 1: unlike all else here, the answer
+    depends on the units of X. Bring X near one, or use ``nmf(X, r, solver="online")``.
+
     See Also
     --------
     NMF : the same from all rows at once.
@@ -159,7 +164,7 @@ class MiniBatchNMF(BaseNMF):
         self._validate_params()
         X = self._checked(X, weights, reset=True)
         W, H = self._start(X, W, H, weights)
-        state = online_start(H, beta_loss=self._beta)
+        state = online_start(H, beta_loss=self._beta, rule="scikit-learn")
         done = online_nmf(
             X,
             None if self.fresh_restarts else W,
@@ -172,6 +177,7 @@ class MiniBatchNMF(BaseNMF):
             beta_loss=self._beta,
             weights=weights,
             fresh_max_iter=self.fresh_restarts_max_iter,
+            rule="scikit-learn",
             callback=self._watch if self.verbose else self.callback,
             **self._penalties(),
         )
@@ -208,7 +214,7 @@ class MiniBatchNMF(BaseNMF):
         X = self._checked(X, weights, reset=first)
         if first:
             _, H = self._start(X, W, H, weights)
-            self._keep(online_start(H, beta_loss=self._beta), steps=0)
+            self._keep(online_start(H, beta_loss=self._beta, rule="scikit-learn"), steps=0)
             self._memory = self._share_of_memory(X)
         else:
             check_same_library(self, X, "partial_fit")
@@ -219,6 +225,7 @@ class MiniBatchNMF(BaseNMF):
             memory=self._memory,
             weights=weights,
             fresh_max_iter=self.fresh_restarts_max_iter,
+            rule="scikit-learn",
             fresh_tol=self.tol,
             **self._penalties(),
         )

@@ -5,7 +5,13 @@ The minimum over H of the majoriser of all blocks seen so far is a quotient of t
     H = (A / B)^gamma,    A <- rho A + H^(1/gamma) * W^T (V * Y^(beta-2)),    B <- rho B + W^T Y^(beta-1),    Y = WH,
 
 with the exponent gamma of `updates.mm_exponent`. The factor rho forgets old blocks. What is kept, H, A and B, has the
-size of H, however many blocks there are.
+size of H, however many blocks there are. An L1 penalty is added to B; the weights of L2 penalties have a sum of their
+own, and H is the minimum of the majoriser with that penalty.
+
+**No unit.** Before the first block that sees an entry of H, its B is what one row of the block adds on average to its
+component, and its A is what makes H their quotient. So nothing depends on the units of V, W or the weights.
+
+**scikit-learn's rule** begins with A = H and B = 1, and adds the slope of an L2 penalty at the H of each block to B.
 
 `OnlineUpdate` is the algorithm for one block. `OnlinePasses` makes passes over a matrix of it, whose W it keeps, as a
 solver for the loop. No step need lower the objective of all rows.
@@ -22,7 +28,7 @@ from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
 from nmf_xp.problem import Problem
 from nmf_xp.solvers.solver import Solver
-from nmf_xp.updates import mm_exponent, multiplicative_w, slopes
+from nmf_xp.updates import mm_exponent, mm_step, ridge_minimum, slopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +39,12 @@ if TYPE_CHECKING:
 
 
 class OnlineState(NamedTuple):
-    """The components and what they are the quotient of, each (r, n)."""
+    """The components, what they are the quotient of, and the weight of the L2 penalty, (..., 1, 1)."""
 
     H: Array
     numerator: Array
-    denominator: Array
+    denominator: Array  # 0 where nothing has been seen
+    ridge: Array
 
 
 class OnlineUpdate(NamedTuple):
@@ -46,11 +53,15 @@ class OnlineUpdate(NamedTuple):
     beta: float
     floor: float
     memory: float
+    scikit_learn: bool = False  # its rule
 
     def init(self, H: Array, *, xp: Namespace) -> OnlineState:
         """The state before the first block, which weighs little beside it."""
         H = _compat.at_least(H, self.floor, xp=xp)
-        return OnlineState(H, H, xp.ones_like(H))
+        ridge = xp.zeros((*H.shape[:-2], 1, 1), dtype=H.dtype, device=_compat.device(H))
+        if self.scikit_learn:
+            return OnlineState(H, H, xp.ones_like(H), ridge)
+        return OnlineState(H, xp.zeros_like(H), xp.zeros_like(H), ridge)
 
     def step(
         self, state: OnlineState, problem: Problem, W: Array, *, update_w: bool, measured: bool = True, xp: Namespace
@@ -64,7 +75,7 @@ class OnlineUpdate(NamedTuple):
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
             if update_w:
-                W = multiplicative_w(block, W, H, constraints, beta=self.beta, floor=self.floor, xp=xp)
+                W = self._rows(block, W, H, constraints, xp=xp)
             cost: tuple[Array, ...] = ()
             if measured:
                 cost = (block_divergence(block, W, H, block.predict(W, H, xp=xp), beta=self.beta, xp=xp),)
@@ -72,28 +83,61 @@ class OnlineUpdate(NamedTuple):
 
         W, (numerator, denominator, *cost) = sweep(half, data, W, w, xp=xp)
         objective = cost[0] + penalties(problem, W, H, xp=xp) if measured else 0.0
-        gamma = mm_exponent(self.beta)
-        numerator, denominator = (_compat.transposed(x) for x in (numerator, denominator))
-        numerator = self.memory * state.numerator + numerator * (H if gamma == 1 else H ** (1.0 / gamma))
-        denominator = self.memory * state.denominator + h.add_slope(denominator, H)
-        tiny = float(xp.finfo(H.dtype).smallest_normal)
-        ratio = numerator / _compat.at_least(denominator, tiny, xp=xp)
-        new = _compat.at_least(ratio if gamma == 1 else ratio**gamma, self.floor, xp=xp)
-        H = h.enforce(new, H, xp=xp)
-        return OnlineState(H, numerator, denominator), W, objective
+        sums = _compat.transposed(numerator), _compat.transposed(denominator)
+        return self._components(state, sums, h, rows=data.shape[-2], xp=xp), W, objective
+
+    def _rows(self, block: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
+        """The update of a block's W."""
+        numerator, denominator = slopes(block, W, H, beta=self.beta, xp=xp)
+        if self.scikit_learn:
+            denominator = constraints.add_slope(denominator, W)
+            constraints = constraints._replace(l1=None, l2=None)
+        return mm_step(W, (numerator, denominator), constraints, beta=self.beta, floor=self.floor, xp=xp)
+
+    def _components(
+        self, state: OnlineState, sums: tuple[Array, Array], h: Constraints, *, rows: int, xp: Namespace
+    ) -> OnlineState:
+        """The state after a block of so many rows with these `slopes` of H."""
+        H, gamma = state.H, mm_exponent(self.beta)
+        powers = H if gamma == 1 else H ** (1.0 / gamma)
+        row = xp.mean(sums[1], axis=-1, keepdims=True) / rows
+        seen = state.denominator > 0
+        numerator = self.memory * xp.where(seen, state.numerator, row * powers) + sums[0] * powers
+        denominator = self.memory * xp.where(seen, state.denominator, row) + sums[1]
+        ridge = self.memory * state.ridge
+        if self.scikit_learn:
+            denominator = h.add_slope(denominator, H)
+        else:
+            denominator = denominator if h.l1 is None else denominator + h.l1
+            ridge = ridge if h.l2 is None else ridge + h.l2
+        if h.l2 is None or self.scikit_learn:
+            new = _quotient(numerator, denominator, gamma, xp=xp)
+        elif self.beta < 2:
+            slope = ridge if self.beta <= 1 else ridge * H ** (self.beta - 1.0)
+            new = ridge_minimum(numerator, denominator, slope, beta=self.beta, xp=xp)
+        else:
+            new = _quotient(numerator, denominator + ridge * H, gamma, xp=xp)
+        new = xp.where(denominator > 0, _compat.at_least(new, self.floor, xp=xp), H)
+        return OnlineState(h.enforce(new, H, xp=xp), numerator, denominator, ridge)
 
     def loadings(self, problem: Problem, W: Array, H: Array, *, max_iter: int, tol: float, xp: Namespace) -> Array:
         """W after updates for a fixed H, until one changes it by no more than `tol` of its norm."""
         data, w, _ = problem
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
-            return Part(multiplicative_w(block, W, H, constraints, beta=self.beta, floor=self.floor, xp=xp), ())
+            return Part(self._rows(block, W, H, constraints, xp=xp), ())
 
         for _ in range(max_iter):
             old, W = W, sweep(half, data, W, w, xp=xp).rows
             if tol > 0 and _compat.scalar(relative_change(W, old, xp=xp)) <= tol:
                 break
         return W
+
+
+def _quotient(numerator: Array, denominator: Array, gamma: float, *, xp: Namespace) -> Array:
+    """The minimum of the majoriser."""
+    ratio = numerator / _compat.at_least(denominator, float(xp.finfo(numerator.dtype).smallest_normal), xp=xp)
+    return ratio if gamma == 1 else ratio**gamma
 
 
 class PassesState(NamedTuple):
@@ -103,6 +147,7 @@ class PassesState(NamedTuple):
     H: Array
     numerator: Array
     denominator: Array
+    ridge: Array
 
 
 @dataclasses.dataclass(frozen=True)
