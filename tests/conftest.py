@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from nmf_xp.testing import Backend, Target
+from tests import stand_in
 from tests.known_failures import KNOWN_FAILURES
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ with contextlib.suppress(ImportError):
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
 CI = bool(os.environ.get("CI"))
-NEEDS_A_GPU = {Backend.JAX_GPU, Backend.TORCH_CUDA, Backend.CUPY}
+NEEDS_A_GPU = {Backend.JAX_GPU, Backend.TORCH_CUDA}
+collect_ignore = ["stand_in"]  # libraries, not tests
 
 hypothesis.settings.register_profile(
     "nmf_xp",
@@ -44,10 +46,12 @@ def _pictures_are_closed() -> Iterator[None]:
 
 
 def pytest_report_header() -> list[str]:
-    missing = {backend.value: reason for backend in Backend if (reason := backend.missing()) is not None}
+    with installed(Backend.CUPY):
+        missing = {backend.value: reason for backend in Backend if (reason := backend.missing()) is not None}
     covered = ", ".join(backend.value for backend in Backend if backend.value not in missing)
     skipped = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
-    return [f"backends covered: {covered}", f"backends not covered: {skipped or 'none'}"]
+    stood_in = ["cupy stands on NumPy: tests/stand_in"] if stand_in.needed() else []
+    return [f"backends covered: {covered}", *stood_in, f"backends not covered: {skipped or 'none'}"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,7 +76,17 @@ def any_target(request: pytest.FixtureRequest) -> Iterator[Target]:
     yield from _active_target(request.param)
 
 
+def installed(backend: Backend) -> contextlib.AbstractContextManager[object]:
+    """The library of a backend, or what stands in for it."""
+    return stand_in.installed() if backend is Backend.CUPY and stand_in.needed() else contextlib.nullcontext()
+
+
 def _active_target(backend: Backend) -> Iterator[Target]:
+    with installed(backend):
+        yield from _found_target(backend)
+
+
+def _found_target(backend: Backend) -> Iterator[Target]:
     reason = backend.missing()
     if reason is not None and CI and backend not in NEEDS_A_GPU:
         pytest.fail(f"{backend.value}: {reason}, and CI must cover every backend that runs on a CPU")
