@@ -121,3 +121,130 @@ def test_a_sparse_product_does_not_warn_of_checks_that_are_off(monkeypatch: pyte
     monkeypatch.setattr(torch, "sparse_csr_tensor", warning)
     V = arrays(1.0)[0].to_sparse_coo()
     assert nmf_xp.nmf(V, 2, solver="mu", beta_loss=1, random_state=0, max_iter=2, tol=0).n_iter == 2
+
+
+def differentiable(x: Any) -> list[Any]:
+    """The same data as a leaf, as a parameter, and as what was computed from one."""
+    return [x.clone().requires_grad_(), torch.nn.Parameter(x.clone()), torch.nn.Parameter(x.clone()) * 1]
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_what_requires_a_gradient_is_data_in_every_argument(kind: int) -> None:
+    V, W, H = arrays(1.0)
+    w = torch.full_like(V, 2.0)
+    with torch.no_grad():
+        of = {name: differentiable(x) for name, x in {"V": V, "W": W, "H": H, "w": w, "u": H * 9}.items()}
+    if kind == 2:  # outside of no_grad, so that it has a history
+        of = {name: differentiable(x) for name, x in {"V": V, "W": W, "H": H, "w": w, "u": H * 9}.items()}
+        assert of["V"][2].grad_fn is not None
+    G = {name: kinds[kind] for name, kinds in of.items()}
+    options: dict[str, Any] = {"beta_loss": 1, "max_iter": 20}
+    fixed = torch.zeros_like(W, dtype=torch.bool)
+    fixed[0, 0] = True
+    full: dict[str, Any] = {**options, "fixed_w": fixed}
+    pairs: list[tuple[Any, Any]] = [
+        (nmf_xp.nmf(G["V"], 3, random_state=0, **options), nmf_xp.nmf(V, 3, random_state=0, **options)),
+        (
+            nmf_xp.nmf(G["V"], 3, init=(G["W"], G["H"]), weights=G["w"], upper_h=G["u"], **full),
+            nmf_xp.nmf(V, 3, init=(W, H), weights=w, upper_h=H * 9, **full),
+        ),
+        (
+            nmf_xp.transform(G["V"], G["H"], init=G["W"], weights=G["w"], **full),
+            nmf_xp.transform(V, H, init=W, weights=w, **full),
+        ),
+        (
+            nmf_xp.nmf(nmf_xp.RowBlocks([G["V"]]), 3, random_state=0),
+            nmf_xp.nmf(nmf_xp.RowBlocks([V]), 3, random_state=0),
+        ),
+        (
+            nmf_xp.select_rank(G["V"], [1, 2], n_restarts=2, n_folds=2, weights=G["w"], random_state=0).best[2],
+            nmf_xp.select_rank(V, [1, 2], n_restarts=2, n_folds=2, weights=w, random_state=0).best[2],
+        ),
+        (
+            nmf_xp.consensus_factors(G["V"], 2, n_restarts=4, max_distance=2, random_state=0).result,
+            nmf_xp.consensus_factors(V, 2, n_restarts=4, max_distance=2, random_state=0).result,
+        ),
+    ]
+    for found, expected in pairs:
+        for got, want in ((found.W, expected.W), (found.H, expected.H)):
+            assert type(got) is torch.Tensor
+            assert not got.requires_grad
+            assert torch.equal(got, want)
+    assert all(x.grad is None for x in G.values() if x.is_leaf)
+
+
+def test_what_requires_a_gradient_is_data_in_a_stream_and_an_estimator() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from nmf_xp.online import online_start, online_step
+    from nmf_xp.sklearn import NMF, MiniBatchNMF, non_negative_factorization
+
+    V, W, H = (torch.nn.Parameter(x) for x in arrays(1.0))
+    step = online_step(online_start(H, beta_loss=1), V, W, beta_loss=1)
+    options: dict[str, Any] = {"random_state": 0, "max_iter": 5000, "tol": 1e-2}
+    given = non_negative_factorization(V, W, H, n_components=3, init="custom", tol=1e-2, max_iter=5000)
+    found = [*step.state, step.W, *given[:2]]
+    for model in (NMF(3, **options), NMF(3, solver="mu", beta_loss=1, **options), MiniBatchNMF(3, **options)):
+        found += [model.fit_transform(V, weights=V * 1), model.components_, model.transform(V)]
+    assert not any(x.requires_grad for x in found)
+
+
+def test_no_graph_of_the_iterations_is_kept() -> None:
+    """A saved tensor for each operation is what 2.6 GB of a run were made of."""
+    V = torch.nn.Parameter(arrays(1.0)[0])
+    saved: list[Any] = []
+
+    def keep(x: Any) -> Any:
+        saved.append(x.shape)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        nmf_xp.nmf(V, 3, beta_loss=1, tol=0, max_iter=5)
+        assert not saved
+        nmf_xp.update_w(V, *arrays(1.0)[1:], beta_loss=1)
+    assert saved
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_autocast_changes_nothing(beta: float) -> None:
+    V, W, H = arrays(beta, "float32")
+
+    def everything() -> list[Any]:
+        options: dict[str, Any] = {"beta_loss": beta, "max_iter": 20, "random_state": 0}
+        return [
+            *(getattr(nmf_xp.nmf(V, 3, init=init, **options), name) for init in ("random", "nndsvda") for name in "WH"),
+            nmf_xp.transform(V, H, beta_loss=beta).W,
+            nmf_xp.update_w(V, W, H, beta_loss=beta),
+            nmf_xp.update_h(V, W, H, beta_loss=beta),
+            nmf_xp.beta_divergence(V, W, H, beta_loss=beta),
+            nmf_xp.select_rank(V, [1, 2], n_restarts=2, n_folds=2, beta_loss=beta, random_state=0).best[2].W,
+        ]
+
+    plain = everything()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (W @ H).dtype == torch.bfloat16
+        under = everything()
+        assert (W @ H).dtype == torch.bfloat16  # as before
+    for got, expected in zip(under, plain, strict=True):
+        assert got.dtype == expected.dtype
+        assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_modes_without_gradients_change_nothing(mode: str) -> None:
+    V, W, H = arrays(1.0)
+    expected = nmf_xp.nmf(V, 3, init=(W, H), beta_loss=1).W
+    with getattr(torch, mode)():
+        assert torch.equal(nmf_xp.nmf(torch.nn.Parameter(V), 3, init=(W, H), beta_loss=1).W, expected)
+        made = V * 1  # an inference tensor, in that mode
+    assert torch.equal(nmf_xp.nmf(made, 3, init=(W, H), beta_loss=1).W, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_reach_half_precision_data(dtype: str) -> None:
+    V, W, H = arrays(0.0, "float32")  # without zeros
+    V = V.to(getattr(torch, dtype)).requires_grad_()
+    nmf_xp.beta_divergence(V, W, H, beta_loss=1).backward()  # type: ignore[attr-defined]
+    assert V.grad.dtype == V.dtype
+    exact = [x.detach().numpy() for x in (V.float(), W, H)]
+    expected = np.log(exact[0] / (exact[1] @ exact[2]))
+    np.testing.assert_allclose(V.grad.float().numpy(), expected, rtol=2e-2, atol=1e-2)

@@ -246,3 +246,43 @@ def test_the_floor_is_the_least_power_of_two_at_which_no_update_overflows(dtype:
         numerator = float(power_quotient(largest_entry, model, model ** (beta - 1), beta=beta, xp=np))
     assert summands * numerator < float(np.finfo(dtype).max)
     assert np.isfinite(summands * model ** (beta - 1))
+
+
+PAIRS = [("numpy", "int64"), ("numpy", "uint8"), ("numpy", "bool"), ("numpy", "float16")]
+PAIRS += [("torch", "int32"), ("torch", "bool"), ("torch", "float16"), ("torch", "bfloat16")]
+PAIRS += [("jax.numpy", "int32"), ("jax.numpy", "bool"), ("jax.numpy", "float16"), ("jax.numpy", "bfloat16")]
+
+
+@pytest.mark.parametrize(("module", "dtype"), PAIRS)
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_data_of_any_dtype_are_taken_as_nmf_takes_them(module: str, dtype: str, beta: float) -> None:
+    xp = pytest.importorskip(module)
+    x = np.random.default_rng(0).poisson(3.0, (9, 7)).astype(float)
+    V = (
+        xp.asarray(x if dtype != "bool" else x > 2).astype(dtype)
+        if module != "torch"
+        else xp.asarray(x).to(getattr(xp, dtype))
+    )
+    r = nmf_xp.nmf(V, 2, beta_loss=beta, random_state=0, max_iter=3)
+    host = np.asarray(V.float() if module == "torch" else V).astype(float)
+    W, H = (np.asarray(factor).astype(float) for factor in (r.W, r.H))
+    rtol = 1e-12 if r.W.dtype in (np.float64, getattr(xp, "float64", None)) else 1e-4
+    assert float(nmf_xp.beta_divergence(V, r.W, r.H, beta_loss=beta)) == pytest.approx(float(r.divergence), rel=rtol)
+    for update, exact in ((nmf_xp.update_w, oracle.update_w), (nmf_xp.update_h, oracle.update_h)):
+        got = update(V, r.W, r.H, beta_loss=beta)
+        assert got.dtype == r.W.dtype
+        np.testing.assert_allclose(np.asarray(got), exact(host, W, H, beta), rtol=rtol * 10, atol=rtol)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "longdouble", "complex128", "bfloat16"])
+def test_dtypes_that_cannot_be_right_are_refused(dtype: str) -> None:
+    kind: Any = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
+    V, W, H = (np.ones(shape).astype(kind) for shape in ((3, 2), (3, 1), (1, 2)))
+    if V.dtype == np.float64:
+        pytest.skip("longdouble is float64 here")
+    for function in (nmf_xp.update_w, nmf_xp.update_h, nmf_xp.beta_divergence):
+        with pytest.raises(TypeError, match=r"^`[VW]` must .*, got .*; cast it"):
+            function(V, W, H)
+    if dtype != "float16":
+        with pytest.raises(TypeError, match=r"^`V` must .*, got dtype .*; cast it"):
+            nmf_xp.nmf(V, 1)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+AUTOCAST = ("cpu", "cuda", "xpu", "mps")  # the kinds of devices for which torch can replace the dtype of products
+
 is_array = array_api_compat.is_array_api_obj
 is_jax = array_api_compat.is_jax_array
 is_dask = array_api_compat.is_dask_array
@@ -179,18 +181,56 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
 def in_full_precision(function: F) -> F:
     """The function with matrix products in the arrays' own precision, where JAX's user has not chosen another.
 
-    On an NVIDIA GPU JAX multiplies float32 in TF32 by default, with ten bits, which shows near a minimum.
+    On an NVIDIA GPU JAX multiplies float32 in TF32 by default, with ten bits, which shows near a minimum. Under
+    `torch.autocast` a product has eight or eleven bits, and another dtype than its factors.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        jax = sys.modules.get("jax")
-        if jax is None or jax.config.jax_default_matmul_precision is not None:
-            return function(*args, **options)
-        with jax.default_matmul_precision("highest"):
+        with _own_precision():
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
+
+
+def on_data(function: F) -> F:
+    """The function, in full precision, on tensors without their graphs: what is given is data, also a parameter.
+
+    With them torch would keep the arrays of all iterations for a derivative.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        if "torch" in sys.modules:
+            args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
+        with _own_precision():
+            return function(*args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _own_precision() -> Iterator[None]:
+    """The dtype of a product is that of its factors, whatever else is in force."""
+    jax: Any = sys.modules.get("jax")
+    torch: Any = sys.modules.get("torch")
+    with contextlib.ExitStack() as stack:
+        if jax is not None and jax.config.jax_default_matmul_precision is None:
+            stack.enter_context(jax.default_matmul_precision("highest"))
+        for device in AUTOCAST if torch is not None else ():
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def as_data_only(x: Any) -> Any:
+    """A tensor without its graph, in the same memory; the items of a tuple or list likewise; all else as it is."""
+    if isinstance(x, tuple | list) and any(map(is_torch, x)):
+        items = map(as_data_only, x)
+        return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
+    if not is_torch(x):
+        return x
+    return x.detach() if x.requires_grad or isinstance(x, sys.modules["torch"].nn.Parameter) else x
 
 
 @contextlib.contextmanager

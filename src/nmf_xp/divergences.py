@@ -43,16 +43,16 @@ def beta_divergence(
     Parameters
     ----------
     V : array, shape (..., m, n)
-        Non-negative data, real floating.
+        Non-negative data. Integers, booleans and 16-bit floats are taken in the dtype in which `nmf` factorizes them.
     W : array, shape (..., m, r)
-        Left factor, of V's namespace, dtype and device.
+        Left factor, of V's namespace and device, and of the dtype in which V is factorized.
     H : array, shape (..., r, n)
         Right factor, likewise.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence; the names stand for 2, 1 and 0.
     weights : array, optional
         Non-negative weights of the entries, of V's shape or broadcasting to it; an entry of weight 0 is unobserved, and
-        what stands there in V is not read. V's namespace, dtype and device.
+        what stands there in V is not read. Real or boolean, of V's namespace and device.
     absent : {"zero", "missing"}, default "zero"
         What the entries are that a sparse V does not store: zeros, or unobserved.
 
@@ -65,7 +65,8 @@ def beta_divergence(
     Raises
     ------
     TypeError
-        V, W or H is not an array, or their namespaces, dtypes or devices differ.
+        V, W or H is not an array or not real, V has more than 64 bits an entry, or their namespaces, dtypes or devices
+        differ.
     ValueError
         Their shapes do not fit, or `beta_loss` is not one of the names nor a finite number.
 
@@ -86,8 +87,7 @@ def beta_divergence(
     1.064401
     """
     beta = check_beta(beta_loss)
-    data = as_data(V)
-    xp = check_problem(data, W, H, weights)
+    data, xp = check_problem(as_data(V), W, H, weights)
     W, H, weights = _layout.beside(data.values, W, H, weights)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     return data_divergence(data, W, H, beta=beta, xp=xp)

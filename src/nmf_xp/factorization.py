@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Callback = Callable[[Progress], bool | None]
 
 
+@_compat.on_data
 def nmf(
     V: Array | RowBlocks,
     /,
@@ -237,6 +238,7 @@ def nmf(
     return _best(result, keep_factors=keep_restarts) if restarted else result
 
 
+@_compat.on_data
 def transform(
     V: Array | RowBlocks,
     H: Array,

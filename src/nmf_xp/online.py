@@ -75,6 +75,7 @@ class Smoothed(NamedTuple):
         return Smoothed(average, self.least, self.stale + 1)
 
 
+@_compat.on_data
 def online_start(H: Array, /, *, beta_loss: float | str = "frobenius", rule: str = "majorizer") -> OnlineState:
     """The state before the first block.
 
@@ -101,6 +102,7 @@ def online_start(H: Array, /, *, beta_loss: float | str = "frobenius", rule: str
     return OnlineUpdate(beta, floor, 1.0, rule == "scikit-learn").init(H, xp=xp)
 
 
+@_compat.on_data
 def online_step(
     state: OnlineState,
     V: Array,
@@ -179,6 +181,7 @@ def online_step(
         return _step(settings, state, problem, W, (fresh_max_iter, fresh_tol), xp=xp)
 
 
+@_compat.on_data
 def online_nmf(
     V: Array,
     W: Array | None,

@@ -44,7 +44,7 @@ class Overview(NamedTuple):
     reference: float
 
 
-@_compat.in_full_precision
+@_compat.on_data
 def overview(
     V: Any,
     W: Array,

@@ -49,16 +49,16 @@ def update_w(
     Parameters
     ----------
     V : array, shape (..., m, n)
-        Non-negative data, real floating.
+        Non-negative data. Integers, booleans and 16-bit floats are taken in the dtype in which `nmf` factorizes them.
     W : array, shape (..., m, r)
-        Left factor, of V's namespace, dtype and device.
+        Left factor, of V's namespace and device, and of the dtype in which V is factorized.
     H : array, shape (..., r, n)
         Right factor, likewise.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
         The beta of the divergence; the names stand for 2, 1 and 0.
     weights : array, optional
         Non-negative weights of the entries, of V's shape or broadcasting to it; an entry of weight 0 is unobserved, and
-        what stands there in V is not read. V's namespace, dtype and device.
+        what stands there in V is not read. Real or boolean, of V's namespace and device.
     absent : {"zero", "missing"}, default "zero"
         What the entries are that a sparse V does not store: zeros, or unobserved.
 
@@ -72,7 +72,8 @@ def update_w(
     Raises
     ------
     TypeError
-        V, W or H is not an array, or their namespaces, dtypes or devices differ.
+        V, W or H is not an array or not real, V has more than 64 bits an entry, or their namespaces, dtypes or devices
+        differ.
     ValueError
         Their shapes do not fit, or `beta_loss` is not one of the names nor a finite number.
 
@@ -124,8 +125,7 @@ def _checked(
 ) -> Array:
     """A rule on arrays of a user, whose shapes and dtypes are checked and whose factors are floored."""
     beta = check_beta(beta_loss)
-    data = as_data(V)
-    xp = check_problem(data, W, H, weights)
+    data, xp = check_problem(as_data(V), W, H, weights)
     floor = factor_floor(W.dtype, beta=beta, xp=xp)
     W, H, weights = _layout.beside(data.values, W, H, weights)
     W, H = (_compat.at_least(x, floor, xp=xp) for x in (W, H))

@@ -37,10 +37,14 @@ def check_beta(beta_loss: float | str) -> float:
     return float(beta_loss)
 
 
-def check_problem(data: Data, W: Any, H: Any, weights: Any = None) -> Namespace:
-    """The namespace of W (..., m, r), H (..., r, n) and weights, which must fit V (..., m, n) and each other."""
+def check_problem(data: Data, W: Any, H: Any, weights: Any = None) -> tuple[Data, Namespace]:
+    """The data in their working dtype, and the namespace of all.
+
+    W (..., m, r), H (..., r, n) and weights must fit V (..., m, n) and each other.
+    """
+    xp = _compat.array_namespace(data.values)
+    data = data.with_values(as_working_dtype("V", data.values, xp=xp))
     V = data.values
-    check_floating("V", V)
     for name, x in (("W", W), ("H", H)):
         check_array(name, x, min_ndim=2)
         check_factor(name, x, V)
@@ -53,7 +57,7 @@ def check_problem(data: Data, W: Any, H: Any, weights: Any = None) -> Namespace:
         raise ValueError(msg)
     if weights is not None:
         check_weights(weights, V, data.shape)
-    return _compat.array_namespace(V)
+    return data, xp
 
 
 def check_weights(weights: Any, V: Array, shape: tuple[int, ...]) -> None:
@@ -61,7 +65,7 @@ def check_weights(weights: Any, V: Array, shape: tuple[int, ...]) -> None:
     xp = check_array("weights", weights, min_ndim=0)
     check_namespace("weights", weights, V)
     check_broadcast("weights", weights.shape, shape)
-    if not xp.isdtype(weights.dtype, ("bool", "integral", "real floating")):
+    if not _is_dtype(weights, ("bool", "integral", "real floating"), xp=xp):
         msg = f"`weights` must be real or boolean, got dtype {_compat.dtype_name(weights.dtype)}"
         raise TypeError(msg)
 
@@ -125,12 +129,11 @@ def check_sparse(name: str, x: Any) -> None:
         raise ValueError(msg)
 
 
-def check_floating(name: str, x: Array) -> None:
-    """Refuse what is not real floating."""
-    xp = _compat.array_namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):
-        msg = f"`{name}` must have a real floating dtype, got {_compat.dtype_name(x.dtype)}; cast it first"
-        raise TypeError(msg)
+def _is_dtype(x: Array, kinds: str | tuple[str, ...], *, xp: Namespace) -> bool:
+    try:
+        return bool(xp.isdtype(x.dtype, kinds))
+    except TypeError:  # of a dtype that NumPy does not know itself, such as bfloat16 of ml_dtypes
+        return False
 
 
 def as_working_dtype(name: str, x: Array, *, xp: Namespace) -> Array:
@@ -139,9 +142,9 @@ def as_working_dtype(name: str, x: Array, *, xp: Namespace) -> Array:
     float32 and float64 stay; integers and booleans become the namespace's default floating dtype; 16-bit floats become
     float32, because their sums overflow and their floor would be visible.
     """
-    if xp.isdtype(x.dtype, ("bool", "integral")):
+    if _is_dtype(x, ("bool", "integral"), xp=xp):
         return xp.astype(x, _compat.default_dtype(xp, _compat.device(x)))
-    if not xp.isdtype(x.dtype, "real floating"):
+    if not _is_dtype(x, "real floating", xp=xp):
         got = _compat.dtype_name(x.dtype)
         msg = f"`{name}` must be real: floating, integer or boolean, got dtype {got}; cast it first"
         raise TypeError(msg)

@@ -92,6 +92,7 @@ class Recipe(NamedTuple):
 
     def _moved(self, x: Any) -> Array:
         """An array of the working dtype on the device."""
+        x = _compat.as_data_only(x)
         xp, device = _compat.array_namespace(self.like), _compat.device(self.like)
         if _compat.is_numpy(x) and not _compat.is_numpy(self.like):
             return _compat.from_host(x, xp=xp, dtype=self.like.dtype, device=device)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _threads
+from nmf_xp import _compat, _threads
 from nmf_xp.checkpoint import identity, storage
 from nmf_xp.data import as_data
 from nmf_xp.data.sparse import Sparse
@@ -37,6 +37,7 @@ PREDICTIVE = {"held-out": held_out.speckled, "bi-cross-validation": held_out.bi_
 RULES = ("auto", *PREDICTIVE, "relevance", "cophenetic", "stability")
 
 
+@_compat.on_data
 def select_rank(
     V: Array,
     /,

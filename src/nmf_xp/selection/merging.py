@@ -51,6 +51,7 @@ class ConsensusFactors:
     silhouette: float
 
 
+@_compat.on_data
 def consensus_factors(
     V: Array,
     n_components: int,

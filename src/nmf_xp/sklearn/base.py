@@ -54,6 +54,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     verbose: int
     components_: Any
 
+    @_compat.on_data
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Learn the components of X.
 
@@ -79,6 +80,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.fit_transform(X, W=W, H=H, weights=weights)
         return self
 
+    @_compat.on_data
     def transform(self, X: Any, weights: Any = None) -> Any:
         """Loadings of new data on the components.
 
@@ -149,7 +151,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             warnings.warn(
                 "When init!='custom', provided W or H are ignored. Set  init='custom' to use them as initialization.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         r = n if self.n_components in (None, "auto") else self.n_components
         return start(

@@ -148,6 +148,7 @@ class MiniBatchNMF(BaseNMF):
         self.verbose = verbose
         self.callback = callback
 
+    @_compat.on_data
     def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Learn the components of X and return its loadings on them.
 
@@ -187,12 +188,13 @@ class MiniBatchNMF(BaseNMF):
         self.history_ = done.costs
         if not done.ended and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
-            warnings.warn(msg, ConvergenceWarning, stacklevel=2)
+            warnings.warn(msg, ConvergenceWarning, stacklevel=3)
         W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, weights, start=done.W)
         divergence = beta_divergence(X, W, self.components_, beta_loss=self._beta, weights=weights)
         self.reconstruction_err_ = reconstruction_error(_compat.scalar(divergence))
         return W
 
+    @_compat.on_data
     def partial_fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Update the components with the rows of X as one mini-batch.
 

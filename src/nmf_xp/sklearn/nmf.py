@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from nmf_xp import _compat
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Status
 from nmf_xp.sklearn.base import BaseNMF
@@ -141,6 +142,7 @@ class NMF(BaseNMF):
         self.n_restarts = n_restarts
         self.callback = callback
 
+    @_compat.on_data
     def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Learn the components of X and return its loadings on them.
 
@@ -211,7 +213,7 @@ class NMF(BaseNMF):
                 "leads to poorer results when used jointly with init='nndsvd'. You may try init='nndsvda' or "
                 "init='nndsvdar' instead.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _options(
@@ -249,12 +251,13 @@ class NMF(BaseNMF):
         """The result, after a warning where it is no minimum."""
         if result.status is Status.MAX_ITER and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
-            warnings.warn(msg, ConvergenceWarning, stacklevel=4)
+            warnings.warn(msg, ConvergenceWarning, stacklevel=5)
         if result.status is Status.NOT_FINITE:
-            warnings.warn(result.status.message, ConvergenceWarning, stacklevel=4)
+            warnings.warn(result.status.message, ConvergenceWarning, stacklevel=5)
         return result
 
 
+@_compat.on_data
 def non_negative_factorization(
     X: Any,
     W: Any = None,
@@ -327,6 +330,6 @@ def non_negative_factorization(
         result = model._factorize(X, W, H, weights)
         return result.W, result.H, result.n_iter
     if W is not None:
-        warnings.warn("When update_H=False, the provided initial W is not used.", RuntimeWarning, stacklevel=2)
+        warnings.warn("When update_H=False, the provided initial W is not used.", RuntimeWarning, stacklevel=3)
     result = model._load(X, H, weights)
     return result.W, result.H, result.n_iter
