@@ -64,6 +64,17 @@ def test_an_iteration_uploads_nothing_and_reads_nothing(solver: str, beta: float
     assert (counts.uploads, counts.reads) == (0, 0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_kullback_leibler_divergence_makes_few_passes(dtype: str) -> None:
+    """WH is written; V and WH are read for their distance, that and WH for its quotient, logarithmed; 2 sums."""
+    from tests.counts import counted
+
+    V, W, H, _ = _problem("dense", 1.0, 4)
+    V, W, H = (x.to(getattr(torch, dtype)) for x in (V, W, H))
+    divergence = functools.partial(nmf_xp.beta_divergence, V, W, H, beta_loss=1)
+    assert counted(divergence, size=M * N, width=V.element_size()).passes <= 12
+
+
 def test_what_is_counted() -> None:
     """A product, a scalar that is uploaded, a view, a read, and a comparison that leaves a byte an entry."""
     from tests.counts import counted

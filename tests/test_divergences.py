@@ -206,3 +206,17 @@ def test_a_quotient_that_overflows_does_no_harm(beta: float) -> None:
     found = float(beta_divergence(np.full((1, 1), v), np.full((1, 1), y), np.ones((1, 1)), beta_loss=beta))
     expected = {0.0: np.log(y) - np.log(v) - 1, 0.5: y**0.5 / 0.5, 1.0: y}[beta]
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_no_number_is_not_left_out(target: Target, dtype: str) -> None:
+    """Zeros in V and WH are, where a quotient of them is none."""
+    nan = float("nan")
+    D = entry(target, [nan, 1.0, nan, 0.0, 0.0], [1.0, nan, 0.0, nan, 0.0], 1.0, dtype)
+    np.testing.assert_array_equal(D, [nan, nan, nan, nan, 0.0])
+
+
+def test_a_quotient_beyond_the_range_is_as_large_as_it_can_be() -> None:
+    """Where V / WH overflows, the logarithm is at least about that of the largest number: no zero is meant."""
+    V, W, H = (np.asarray([[x]]) for x in (1e200, 1e-200, 1.0))
+    assert 700e200 < float(beta_divergence(V, W, H, beta_loss=1)) <= 922e200

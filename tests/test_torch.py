@@ -50,6 +50,16 @@ def test_the_gradient_is_finite_where_the_data_are_zero(beta: float) -> None:
         np.testing.assert_allclose(factor.grad, expected, rtol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, at the first forward derivative
+def test_the_derivative_in_a_direction_is_finite_where_the_data_are_zero() -> None:
+    """Forward mode, which no tensor tells of by itself."""
+    V, W, H = (torch.asarray(x, dtype=torch.float64) for x in ([[0.0, 1.0]], [[0.5]], [[1.0, 3.0]]))
+    direction = torch.asarray([[2.0]], dtype=torch.float64)
+    _, got = torch.func.jvp(lambda W: nmf_xp.beta_divergence(V, W, H, beta_loss=1), (W,), (direction,))
+    gradient = oracle.gradient(V.numpy(), W.numpy(), H.numpy(), 1.0)[0]
+    assert float(got) == pytest.approx(float(gradient[0, 0]) * 2.0, rel=1e-12)
+
+
 def test_gradients_flow_through_the_updates() -> None:
     """An unrolled loop can be differentiated, as meta-learning of a start needs."""
     V, W, H = arrays(1.0)

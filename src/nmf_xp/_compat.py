@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import math
 import sys
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -308,6 +310,58 @@ def divide_into(V: Array, Y: Array) -> Array:
         numpy: Any = sys.modules["numpy"]
         return numpy.divide(V, Y, out=Y)
     return V / Y
+
+
+def runs_one_by_one(x: Array, y: Array) -> bool:
+    """Whether each operator on the arrays is a pass of its own, and no derivative of what comes out may be asked for.
+
+    The formulas are for the others: what differentiates, traces or fuses them, and what has no more than the standard.
+    """
+    if is_numpy(x):
+        return is_numpy(y)
+    if is_torch(x) and is_torch(y):
+        torch: Any = sys.modules["torch"]
+        return not (x.requires_grad or y.requires_grad) and torch.autograd.forward_ad._current_level < 0
+    return all(array_api_compat.is_cupy_array(z) for z in (x, y))
+
+
+def less_scaled(x: Array, y: Array, scale: float) -> Array:
+    """x - scale y, in as few passes as the library has for it."""
+    if is_torch(x):
+        return sys.modules["torch"].sub(x, y, alpha=scale)
+    result = scale * y
+    return sys.modules["numpy"].subtract(x, result, out=result) if is_numpy(result) else x - result
+
+
+def times_log1p_less(x: Array, numerator: Array, denominator: Array) -> tuple[Array, Array | None]:
+    """x log1p(numerator / denominator) - numerator, of what runs one by one; or the two, where that saves a pass.
+
+    Where the quotient is 0 / 0 the first is NaN.
+    """
+    if is_numpy(denominator):
+        numpy: Any = sys.modules["numpy"]
+        with numpy.errstate(all="ignore"):
+            result = numerator / denominator
+            numpy.log1p(result, out=result)
+            numpy.multiply(result, x, out=result)
+            return numpy.subtract(result, numerator, out=result), None
+    special = importlib.import_module("torch.special" if is_torch(denominator) else "cupyx.scipy.special")
+    return special.xlog1py(x, numerator / denominator), numerator
+
+
+def sum_of_numbers(x: Array, *, axis: Any, dtype: Any, xp: Namespace) -> Array:
+    """The sum without what is no number, in one pass where a library has that; else NaN stays."""
+    leaves_out = is_torch(x) or array_api_compat.is_cupy_array(x)
+    if not leaves_out:
+        return xp.sum(x, axis=axis, dtype=dtype)
+    return xp.nansum(x, axis, dtype=dtype)
+
+
+def seen_to_be_finite(x: Array) -> bool:
+    """Whether all numbers of a NumPy array are finite; True elsewhere, where to look would be to wait for a device."""
+    if not is_numpy(x):
+        return True
+    return math.isfinite(x) if x.ndim == 0 else bool(sys.modules["numpy"].isfinite(x).all())
 
 
 def scalar(x: Array) -> float:

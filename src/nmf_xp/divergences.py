@@ -13,7 +13,7 @@ All but the first are computed from y - v, so that a model close to its data kee
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat, _kernels, _layout
 from nmf_xp.data import Dense, as_data, with_weights
@@ -113,7 +113,11 @@ def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, x
     if kernel is not None:
         divergence = xp.asarray(kernel(data.values, Y), dtype=dtype, device=_compat.device(W))
     else:
-        divergence = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
+        entries = beta != 1 or not _compat.runs_one_by_one(data.values, Y)
+        quick = None if entries else _quick_kullback_leibler(data, Y, dtype=dtype, xp=xp)
+        if quick is None:
+            quick = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
+        divergence = quick
     absent = data.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
     return divergence if absent is None else divergence + absent
 
@@ -141,6 +145,23 @@ def _kullback_leibler(V: Array, Y: Array, *, xp: Namespace) -> Array:
     y = xp.maximum(Y, least)
     u = _compat.at_least((V - y) / y, float(info.eps) - 1.0, xp=xp)
     return xp.where(xp.logical_and(V > 0, Y == 0), float("inf"), (Y - V) + V * xp.log1p(u))
+
+
+def _quick_kullback_leibler(data: Data, Y: Array, *, dtype: Any, xp: Namespace) -> Array | None:
+    """The sum of v log1p(x/y) - x for x = v - (1 - e) y, in a third of the passes, for what runs one by one.
+
+    It differs from the divergence by e y at most, and by e^2 y^2 / (2 v) where that is less, as what is of first order
+    in e cancels; and x/y stays above -1 without a pass that bounds it. Where v and y are zero the first term is NaN,
+    and left out; only the second one tells of NaN in V or Y. A quotient v/y beyond the dtype's range makes it infinite;
+    NumPy's sums are looked at, and None leaves those to the entries.
+    """
+    V = data.values
+    difference = _compat.less_scaled(V, Y, 1.0 - 2.0 * float(xp.finfo(Y.dtype).eps))
+    terms, less = _compat.times_log1p_less(V, difference, Y)
+    divergence = data.sum(terms, dtype=dtype, numbers=True, xp=xp)
+    if less is not None:
+        divergence = divergence - data.sum(less, dtype=dtype, xp=xp)
+    return _compat.at_least(divergence, 0.0, xp=xp) if _compat.seen_to_be_finite(divergence) else None
 
 
 def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:

@@ -84,8 +84,8 @@ class Data(Protocol):
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         """One number for each row, t (..., m, 1), at the stored entries or broadcasting to them."""
 
-    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
-        """Sum over the matrix of Z, given on the stored entries: (...,)."""
+    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
+        """Sum over the matrix of Z, given on the stored entries: (...,); of its `numbers`, see `sum_of_numbers`."""
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         """Sum of WH over the whole domain: (...,)."""

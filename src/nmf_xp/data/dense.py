@@ -94,7 +94,9 @@ class Dense(NamedTuple):
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return t
 
-    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
+    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
+        if numbers:
+            return _compat.sum_of_numbers(Z, axis=(-2, -1), dtype=dtype, xp=xp)
         return xp.sum(Z, axis=(-2, -1), dtype=dtype)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:

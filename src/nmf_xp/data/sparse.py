@@ -130,8 +130,8 @@ class Sparse(NamedTuple):
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return xp.take(t[:, 0], self.i)
 
-    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
-        return xp.sum(Z, dtype=dtype)
+    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
+        return _compat.sum_of_numbers(Z, axis=None, dtype=dtype, xp=xp) if numbers else xp.sum(Z, dtype=dtype)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return full_domain_total(W, H, dtype=dtype, xp=xp)

@@ -87,8 +87,8 @@ class Weighted(NamedTuple):
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return self.base.spread(t, xp=xp)
 
-    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
-        return self.base.sum(self.weights * Z, dtype=dtype, xp=xp)
+    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
+        return self.base.sum(self.weights * Z, dtype=dtype, numbers=numbers, xp=xp)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.sum(self.predict(W, H, xp=xp), dtype=dtype, xp=xp)
@@ -171,8 +171,8 @@ class LineWeighted(NamedTuple):
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return self.base.spread(t, xp=xp)
 
-    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
-        return self.base.sum(self.stored * Z, dtype=dtype, xp=xp)
+    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
+        return self.base.sum(self.stored * Z, dtype=dtype, numbers=numbers, xp=xp)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.base.total(self.rows_weights * W, H * self.columns_weights, dtype=dtype, xp=xp)
