@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 # A module imports only from those above its own, or from its own group. Imports for the type checker do not count.
 LAYERS = [
     ["_typing", "_compat", "_layout", "_memory", "_threads", "_kernels"],
-    ["validation", "problem", "result", "showing"],
+    ["units", "validation", "problem", "result", "showing"],
     ["data"],
     ["stores", "files"],
     ["divergences", "updates"],

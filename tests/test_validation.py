@@ -296,6 +296,23 @@ def full_range(target: Target, dtype: str) -> None:
         assert Y.flat[V.argmax()] == pytest.approx(V.max(), rel=1e-3)
 
 
+def heavy_weights(target: Target, dtype: str) -> None:
+    V, heavy = noisy(4, 3, 2).V, {"float32": 3e38, "float64": 1e308}[dtype]
+    for beta in ALWAYS:
+        found = []
+        for weight in (1.0, heavy):
+            weights = target.asarray(np.full((4, 3), weight), dtype)
+            found.append(fit(target, V, 2, dtype, beta, weights=weights, tol=0, max_iter=50)[0])
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-3 if dtype == "float32" else 1e-9)
+
+
+def heavy_penalties(target: Target, dtype: str) -> None:
+    for beta in ALWAYS:
+        for l1_ratio in (0.0, 1.0):
+            Y, _ = fit(target, noisy(4, 3, 2).V, 2, dtype, beta, alpha_W=1e300, l1_ratio=l1_ratio)
+            assert Y.max() < 1e-6
+
+
 def large_integers(target: Target, _: str) -> None:
     integers = 2**62 - np.arange(12).reshape(4, 3) * 2**55
     result = nmf_xp.nmf(target.asarray(integers), 2, solver="mu", beta_loss=1, random_state=0)
@@ -320,11 +337,21 @@ CASES: dict[str, Callable[[Target, str], None]] = {
     "huge": huge,
     "subnormal": subnormal,
     "full-range": full_range,
+    "heavy-weights": heavy_weights,
+    "heavy-penalties": heavy_penalties,
     "large-integers": large_integers,
 }
 
 
-OF_MAGNITUDE = {"all-zero", "tiny", "huge", "subnormal", "full-range"}  # where the range of the dtype matters
+OF_MAGNITUDE = {
+    "all-zero",
+    "tiny",
+    "huge",
+    "subnormal",
+    "full-range",
+    "heavy-weights",
+    "heavy-penalties",
+}  # where the range of the dtype matters
 WALK = [(id_, "float64") for id_, _, _ in EXTREME] + [(id_, "float32") for id_, _, _ in EXTREME if id_ in OF_MAGNITUDE]
 
 

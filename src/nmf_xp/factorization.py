@@ -179,8 +179,8 @@ def nmf(
     Notes
     -----
     W is updated first, then H with the new W. Inside `jax.jit` the whole run is traced, with no callback, progress bar
-    or SVD start. Data whose largest entry is far from one are scaled by a power of four for the run, and the factors
-    scaled back.
+    or SVD start. Where V, its weights or the start are far from one, they are scaled by powers of two for the run, and
+    the factors scaled back: a common factor of V or of the weights changes nothing but the scale of the answer.
 
     Examples
     --------
@@ -209,6 +209,8 @@ def nmf(
     if isinstance(init, str) and not (fixed_w is None and fixed_h is None):
         msg = f"`fixed_w` and `fixed_h` need the values to keep: give `init=(W, H)`, got init={init!r}"
         raise ValueError(msg)
+    if not isinstance(init, str):
+        posed = posed.suited(*init)
     alphas = check_penalties(alpha_W, alpha_H, l1_ratio)
     constraints = (
         posed.constraints("W", (m, r), alpha=n * alphas[0], l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w),
@@ -314,6 +316,7 @@ def transform(
     check_array("H", H, min_ndim=2)
     check_columns((*posed.stack, *posed.shape), H)
     r = H.shape[-2]
+    posed = posed.suited(init, H)
     components = posed.factor("H", H, "H", r)
     if _compat.is_readable(H):
         check_components(H, xp=posed.xp)
@@ -424,13 +427,13 @@ def _solve(
         outcome = _control.run(solver, problem, start, schedule=schedule, observe=observe, recorder=record, xp=xp)
     W, H = (
         # What is fixed comes back as it was given, zeros included.
-        posed.restore_factor(x if before is None else xp.where(c.fixed, before, x))
-        for x, before, c in zip((outcome.W, outcome.H), given, constraints, strict=True)
+        posed.restore_factor(which, x if before is None else xp.where(c.fixed, before, x))
+        for which, x, before, c in zip("WH", (outcome.W, outcome.H), given, constraints, strict=True)
     )
     if len(posed.stack) > 1:
         W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
     history = outcome.history
-    if isinstance(history, tuple) and posed.exponent:
+    if isinstance(history, tuple) and any(posed.units):
         restore = posed.restore_divergence
         history = tuple(restore(x) if isinstance(x, float) else tuple(map(restore, x)) for x in history)
     return Result(
@@ -499,7 +502,7 @@ def _observer(
             bar.set_postfix(divergence=f"{min(values):.6g}")  # of several, the least so far
         if callback is None:
             return False
-        W, H = posed.restore_factor(seen.W), posed.restore_factor(seen.H)
+        W, H = posed.restore_factor("W", seen.W), posed.restore_factor("H", seen.H)
         divergence = tuple(values) if stacked else values[0]
         return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
 

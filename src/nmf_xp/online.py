@@ -311,7 +311,7 @@ def _problem(
     penalties: tuple[float, float | str, float],
 ) -> Problem:
     """A block with its weights and penalties, checked."""
-    data, _, _ = checked_data(V, beta=beta, weights=weights, missing=None, absent=absent)
+    data = checked_data(V, beta=beta, weights=weights, missing=None, absent=absent).data
     check_factor("H", state.H, data.values)
     check_columns(data.shape, state.H)
     alpha_W, alpha_H = check_penalties(*penalties)

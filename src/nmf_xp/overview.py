@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp import _compat
 from nmf_xp.divergences import data_divergence
 from nmf_xp.posing import pose
+from nmf_xp.units import power
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,7 @@ def overview(
     right = np.add.reduceat(_compat.to_host(H), columns, axis=1, dtype=float) / np.diff([*columns, n])
     mean = max(float(seen.sum() / weight.sum()), posed.floor)
     reference = data_divergence(data, ones[0] * mean, ones[1], beta=beta, xp=xp)
-    unit = 4.0**posed.exponent
+    unit = power(posed.units.v)
     divergence = float(posed.restore_divergence(_compat.scalar(reference)))
     return Overview(means[0] * unit, left @ right * unit, means[1] * unit, divergence)
 

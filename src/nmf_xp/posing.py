@@ -1,8 +1,4 @@
-"""From the user's arguments to a validated problem, in the units in which it is solved.
-
-V = 4^k times the data that the solvers see, and each factor 2^k times theirs, so that the powers of V stay away from
-overflow and the factors from their floor. The scaling is exact, and k is 0 for all but extreme data.
-"""
+"""From the user's arguments to a validated problem, in the units in which it is solved."""
 
 from __future__ import annotations
 
@@ -10,13 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, _layout
-from nmf_xp.data import Weighted, as_data, entry_weights, quickest, seen, with_weights
+from nmf_xp.data import Weighted, as_data, entry_weights, in_units, largest_observed, quickest, seen, with_weights
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid, GridRows
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.data.sources import RowBlocks, Rows, source_of
 from nmf_xp.data.streamed import Streamed
 from nmf_xp.problem import Constraints, Problem
+from nmf_xp.units import Units, in_weight_units, number_times_power, power, times_power, units_of
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
     as_working_dtype,
@@ -44,7 +41,7 @@ class Posed(NamedTuple):
     xp: Namespace
     beta: float
     floor: float
-    exponent: int
+    units: Units
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     home: _layout.Layout | None = None  # how the user's V lies on a mesh of devices
 
@@ -64,18 +61,28 @@ class Posed(NamedTuple):
         m, n = self.problem.data.shape[-2:]
         return m, n
 
-    def restore_factor(self, x: Array) -> Array:
-        """A factor in V's own units, on V's devices; one that is in blocks on a cluster as a dask array."""
+    def suited(self, W: Any, H: Any) -> Posed:
+        """The same problem in units in which these W and H are of one size; None for a W that is to be found."""
+        dtype, xp = self.values.dtype, self.xp
+        for x in (W, H):
+            if not (x is None or (_compat.is_array(x) and x.dtype == dtype and x.size and _compat.is_readable(x))):
+                return self  # what is wrong with them is said where they are taken
+        largest_w = None if W is None else _compat.scalar(xp.max(W))
+        return self._replace(units=self.units.suited(largest_w, _compat.scalar(xp.max(H)), dtype, xp=xp))
+
+    def restore_factor(self, which: str, x: Array) -> Array:
+        """W or H in the user's units, on V's devices; one that is in blocks on a cluster as a dask array."""
         if isinstance(x, GridRows):
             x = x.as_dask()
-        x = _compat.in_row_order(x * 2.0**self.exponent if self.exponent else x)
+        x = _compat.in_row_order(times_power(x, self.units.factor(which)))
         return _layout.give_back(x, self.home)
 
     def restore_divergence(self, x: Any) -> Any:
         """A divergence or penalty in V's own units; beyond the range of float64 it is infinite."""
-        if not self.exponent:
+        exponent = self.units.divergence(self.beta)
+        if not exponent:
             return x
-        root = _power(self.exponent * self.beta)
+        root = power(exponent / 2)
         if getattr(x, "ndim", 0):
             return _compat.to_host(x) * root * root
         return float(x) * root * root
@@ -100,7 +107,7 @@ class Posed(NamedTuple):
         if _compat.is_readable(x):
             check_values(name, x, xp=xp)
         x = self._laid_out(which, x, shape)
-        x = x * 2.0**-self.exponent if self.exponent else x
+        x = times_power(x, -self.units.factor(which))
         if self.stack:
             x = xp.reshape(xp.broadcast_to(x, stacked), (-1, *shape))
         return x
@@ -112,14 +119,14 @@ class Posed(NamedTuple):
 
         `alpha` is already multiplied by the length that scikit-learn's scaling calls for.
         """
-        k, xp = self.exponent, self.xp
+        xp = self.xp
         if isinstance(self.problem.data, Grid) and which == "W":
             if fixed is not None:
                 msg = "`fixed_w` must be left out for dask arrays, got an array"
                 raise ValueError(msg)
             shape = 1, shape[1]  # a bound for each component: none of W's size goes to the tasks
-        l1 = alpha * l1_ratio * _power(k - 2 * k * self.beta) or None
-        l2 = alpha * (1 - l1_ratio) * _power(2 * k - 2 * k * self.beta) or None
+        l1 = self._penalty(which, alpha * l1_ratio, degree=1)
+        l2 = self._penalty(which, alpha * (1 - l1_ratio), degree=2)
         if fixed is not None:
             name = f"fixed_{which.lower()}"
             check_array(name, fixed, min_ndim=0)
@@ -133,6 +140,15 @@ class Posed(NamedTuple):
             upper = self._upper(which, upper, shape)
         return Constraints(l1, l2, fixed, upper)
 
+    def _penalty(self, which: str, weight: float, *, degree: int) -> float | None:
+        """The weight of a penalty in the problem's units, None for 0.
+
+        Beyond 5/8 of the dtype's exponents it counts as that, or products with it would overflow; beside either of them
+        the data vanish.
+        """
+        weight = number_times_power(weight, -self.units.penalty(which, degree, self.beta))
+        return min(weight, float(self.xp.finfo(self.values.dtype).max) ** 0.625) or None
+
     def _upper(self, which: str, upper: Any, shape: tuple[int, int]) -> Array:
         V, xp, name = self.values, self.xp, f"upper_{which.lower()}"
         if not _compat.is_array(upper):
@@ -141,7 +157,7 @@ class Posed(NamedTuple):
         check_broadcast(name, upper.shape, shape)
         if _compat.is_readable(upper):
             check_values(name, upper, xp=xp)
-        upper = _compat.at_least(upper * _power(-self.exponent), self.floor, xp=xp)
+        upper = _compat.at_least(times_power(upper, -self.units.factor(which)), self.floor, xp=xp)
         return xp.broadcast_to(self._laid_out(which, upper, shape), shape)
 
     def _laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
@@ -159,21 +175,32 @@ def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str)
         look = _on_grid if kind is Kind.GRID else _streamed
         return _pose_blocks(look(V, weights, beta=beta, missing=missing, absent=absent), beta=beta)
     home = _layout.layout(V)
-    data, largest, xp = checked_data(V, beta=beta, weights=weights, missing=missing, absent=absent)
+    checked = checked_data(V, beta=beta, weights=weights, missing=missing, absent=absent, scaled=True)
+    data, xp = checked.data, checked.xp
     stack = data.shape[:-2]
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
-    V = data.values
-    exponent = 0 if largest is None else _exponent(largest, V.dtype, beta, xp=xp)
-    if exponent:
-        data = data.with_values(V * 2.0**-exponent * 2.0**-exponent)
-    return Posed(Problem(data), xp, beta, factor_floor(V.dtype, beta=beta, xp=xp), exponent, stack, home)
+    dtype = data.values.dtype
+    floor = factor_floor(dtype, beta=beta, xp=xp)
+    units = units_of(checked.largest, checked.heaviest, dtype, beta=beta, floor=floor, xp=xp)
+    data = in_units(data, units.v, beta=beta, xp=xp)
+    return Posed(Problem(data), xp, beta, floor, units, stack, home)
+
+
+class Checked(NamedTuple):
+    """Validated data, and what their units follow from; 0 and 1 where it cannot be read."""
+
+    data: Data
+    largest: float
+    heaviest: float
+    xp: Namespace
 
 
 def checked_data(
-    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str
-) -> tuple[Data, float | None, Namespace]:
-    """The validated data of V and its weights, and their largest entry, None where it cannot be read."""
+    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, scaled: bool = False
+) -> Checked:
+    """The validated data of V and its weights, which are `scaled` to their units or not."""
+    heaviest = 1.0
     data = as_data(V)
     xp = _compat.array_namespace(data.values)
     data = data.with_values(as_working_dtype("V", data.values, xp=xp))
@@ -182,16 +209,19 @@ def checked_data(
         weights = _layout.like(data.values, weights)
     weights = entry_weights(data, weights, missing, xp=xp)
     if weights is not None and _compat.is_readable(weights):
-        check_values("weights", weights, xp=xp)
+        _, heaviest = check_values("weights", weights, xp=xp)
         check_observed(weights, xp=xp)
+        if scaled:
+            units = units_of(0.0, heaviest, weights.dtype, beta=beta, floor=0.0, xp=xp)
+            weights = in_weight_units(weights, units.weights, xp=xp)
     data = seen(with_weights(data, weights, absent=absent, beta=beta, xp=xp), V, xp=xp)
     if isinstance(data, Weighted) and data.values.ndim < 2 and _compat.is_readable(data.weights):
         check_observed(data.weights, xp=xp)  # of what is stored
     if not _compat.is_readable(data.values):
-        return data, None, xp
+        return Checked(data, 0.0, heaviest, xp)
     low, high = check_values("V", data.values, xp=xp)
     check_zeros(0.0 if data.has_absent else low, beta)
-    return quickest(data, xp=xp), high, xp
+    return Checked(quickest(data, xp=xp), largest_observed(data, high, beta=beta, xp=xp), heaviest, xp)
 
 
 def _streamed(V: Any, weights: Any, **options: Any) -> Streamed:
@@ -216,19 +246,6 @@ def _pose_blocks(data: Any, *, beta: float) -> Posed:
     """The problem of blocks that have been looked at, in its units."""
     xp, dtype = _compat.array_namespace(data.values), data.values.dtype
     check_zeros(data.range.low, beta)
-    exponent = _exponent(data.range.high, dtype, beta, xp=xp)
-    problem = Problem(data.in_units(exponent))
-    return Posed(problem, xp, beta, factor_floor(dtype, beta=beta, xp=xp), exponent, stack=())
-
-
-def _exponent(largest: float, dtype: Any, beta: float, *, xp: Namespace) -> int:
-    """The k of the units: 0 unless V's powers come near overflow or the factors' floor."""
-    range_of_dtype = math.log2(float(xp.finfo(dtype).max))
-    if largest == 0 or abs(math.log2(largest)) <= range_of_dtype / (8 * max(1.0, abs(beta))):
-        return 0
-    return math.floor(math.log2(largest) / 2)
-
-
-def _power(exponent: float) -> float:
-    """2^exponent, within the range of float64."""
-    return 2.0 ** max(-1074.0, min(1023.0, exponent))
+    floor = factor_floor(dtype, beta=beta, xp=xp)
+    units = units_of(data.range.high, data.range.heaviest, dtype, beta=beta, floor=floor, xp=xp)
+    return Posed(Problem(data.in_units(units)), xp, beta, floor, units, stack=())

@@ -58,7 +58,7 @@ def contents(posed: Posed, given: list[Any] | None) -> dict[str, str]:
     hashes = _of_stream if isinstance(data, Streamed) else _of_grid if isinstance(data, Grid) else _of_arrays
     entries, weights = hashes(data)
     return {
-        "V": _hash([*entries, posed.exponent]),
+        "V": _hash([*entries, *posed.units]),
         "weights": _hash(weights),
         "the penalty, fixed entries or upper bound of W": _hash(list(posed.problem.w)),
         "the penalty, fixed entries or upper bound of H": _hash(list(posed.problem.h)),

@@ -13,12 +13,25 @@ from nmf_xp.data.dense import Dense
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.data.sparse_formats import from_sparse, stores_nothing
 from nmf_xp.data.weighted import LineWeighted, Weighted
+from nmf_xp.units import times_power
 from nmf_xp.validation import check_array, check_option, check_sparse
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
 
-__all__ = ["Data", "Dense", "Sparse", "Weighted", "as_data", "entry_weights", "quickest", "seen", "with_weights"]
+__all__ = [
+    "Data",
+    "Dense",
+    "Sparse",
+    "Weighted",
+    "as_data",
+    "entry_weights",
+    "in_units",
+    "largest_observed",
+    "quickest",
+    "seen",
+    "with_weights",
+]
 
 
 class Data(Protocol):
@@ -176,6 +189,21 @@ def _line_weighted(data: Sparse, weights: Array, *, beta: float, xp: Namespace) 
 def _behind(data: Data, weights: Array, *, beta: float, xp: Namespace) -> Data:
     """The data without what stands behind weights of 0."""
     return data.with_values(xp.where(weights > 0, data.values, 0.0 if beta > 0 else 1.0))
+
+
+def largest_observed(data: Data, largest: float, *, beta: float, xp: Namespace) -> float:
+    """The largest entry but for what stands behind weights of 0."""
+    if not isinstance(data, Weighted) or beta > 0:
+        return largest
+    return _compat.scalar(xp.max(xp.where(data.weights > 0, data.values, 0.0)))
+
+
+def in_units(data: Data, exponent: int, *, beta: float, xp: Namespace) -> Data:
+    """The data divided by 2^exponent, but for what stands behind weights of 0."""
+    if exponent == 0:
+        return data
+    data = data.with_values(times_power(data.values, -exponent))
+    return _behind(data, data.weights, beta=beta, xp=xp) if isinstance(data, Weighted) and beta <= 0 else data
 
 
 def _observed_only(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp._typing import Array
+    from nmf_xp.units import Units
 
 
 T = TypeVar("T")
@@ -66,9 +67,9 @@ class Grid:
         """No entry, of the namespace and dtype in which the blocks are factorized."""
         return self._recipe.like
 
-    def in_units(self, exponent: int) -> Grid:
-        """The same data divided by 4^exponent."""
-        self._recipe = self._recipe._replace(exponent=exponent)
+    def in_units(self, units: Units) -> Grid:
+        """The same data in these units."""
+        self._recipe = self._recipe._replace(units=units)
         return self
 
     def lasting(self, act: Callable[[], T], restore: Callable[[], None] | None = None) -> T:

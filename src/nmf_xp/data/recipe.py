@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
-from nmf_xp.data import Dense, Weighted, entry_weights, seen, with_weights
+from nmf_xp.data import Dense, Weighted, entry_weights, in_units, largest_observed, seen, with_weights
 from nmf_xp.data.sparse import from_entries
 from nmf_xp.data.sparse_formats import from_sparse
+from nmf_xp.units import Units, in_weight_units
 from nmf_xp.validation import as_working_dtype, check_values
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Recipe(NamedTuple):
     beta: float
     missing: str | None
     absent: str
-    exponent: int = 0  # V is 4^exponent times the data
+    units: Units = Units()
 
     def __call__(self, block: Any, weights: Any = None) -> Data:
         """The data of a block, with the weights (m_i, n) of its entries, or broadcasting to it."""
@@ -60,6 +61,7 @@ class Recipe(NamedTuple):
         if isinstance(data, Weighted):  # of a sparse block, only what is stored
             heaviest = _compat.scalar(xp.max(data.weights))
         low, high = check_values("V", data.values, xp=xp)
+        high = largest_observed(data, high, beta=self.beta, xp=xp)
         return data, Range(0.0 if data.has_absent else low, high, heaviest)
 
     def _assemble(self, block: Any, weights: Any) -> tuple[Data, Array | None]:
@@ -68,10 +70,10 @@ class Recipe(NamedTuple):
         if weights is not None:
             weights = self._moved(weights)
         weights = entry_weights(data, weights, self.missing, xp=xp)
+        if weights is not None:
+            weights = in_weight_units(weights, self.units.weights, xp=xp)
         data = seen(with_weights(data, weights, absent=self.absent, beta=self.beta, xp=xp), block, xp=xp)
-        if self.exponent:
-            data = data.with_values(data.values * 2.0**-self.exponent * 2.0**-self.exponent)
-        return data, weights
+        return in_units(data, self.units.v, beta=self.beta, xp=xp), weights
 
     def unweighted(self, block: Any) -> Data:
         """The block on the device and in the working dtype, and no more."""

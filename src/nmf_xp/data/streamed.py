@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
     from nmf_xp.data.sources import RowBlocks
     from nmf_xp.problem import Constraints
+    from nmf_xp.units import Units
 
 T = TypeVar("T")
 STRIDE = 61  # of the entries that a mark sums: some in every page of a file, and in time every column
@@ -69,11 +70,11 @@ class Streamed(Blockwise):
         assert self._recipe is not None
         return self._recipe.like
 
-    def in_units(self, exponent: int) -> Streamed:
-        """The same data divided by 4^exponent."""
+    def in_units(self, units: Units) -> Streamed:
+        """The same data in these units."""
         assert self._recipe is not None
         scaled = copy.copy(self)
-        scaled._recipe = self._recipe._replace(exponent=exponent)
+        scaled._recipe = self._recipe._replace(units=units)
         return scaled
 
     def sweep(

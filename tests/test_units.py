@@ -1,0 +1,141 @@
+"""A factor common to V, to its weights or to both changes nothing but the scale of the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from nmf_xp import RowBlocks, nmf, transform
+from nmf_xp.solvers import LOSSES, SOLVERS
+from tests.problems import BETAS, noisy
+
+PAIRS = [(solver, beta) for solver in SOLVERS for beta in BETAS if beta in LOSSES.get(solver, (beta,))]
+REACH = {"float32": 30, "float64": 250}  # powers of ten on both sides
+
+
+def data(dtype: str) -> Any:
+    return (noisy(12, 9, 3).V + 0.01).astype(dtype)
+
+
+def options(solver: str, beta: float) -> dict[str, Any]:
+    which: Any = ("online", {"batch_size": 5}) if solver == "online" else solver
+    return {"solver": which, "beta_loss": beta, "max_iter": 12, "tol": 0, "random_state": 0}
+
+
+def same(a: Any, b: Any, dtype: str, unit: float) -> None:
+    """The factors and the divergence of a problem, and of the same in other units, to some rounding errors.
+
+    Powers are not always rounded alike, and extrapolation enlarges that.
+    """
+    rounding = 2e-3 if dtype == "float32" else 1e-9
+    for x, y in ((a.W, b.W), (a.H, b.H)):
+        np.testing.assert_allclose(y / np.sqrt(unit), x, rtol=rounding, atol=rounding * x.max())
+    if 0 < b.divergence < np.inf:
+        assert abs(np.log(b.divergence) - np.log(a.divergence) - a.beta * np.log(unit)) < rounding
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+@hypothesis.settings(max_examples=6)
+@hypothesis.given(fraction=st.floats(-1, 1), kind=st.sampled_from(["plain", "weights", "missing", "penalty", "blocks"]))
+def test_units_of_the_data(solver: str, beta: float, dtype: str, fraction: float, kind: str) -> None:
+    """By powers of four, which change no digit: in all kinds of data, with penalties in the same units."""
+    V = data(dtype)
+    unit = 4.0 ** round(fraction * REACH[dtype] * np.log2(10) / 2)
+    found = []
+    for c in (1.0, unit):
+        more: dict[str, Any] = options(solver, beta)
+        X: Any = V * np.asarray(c, dtype)
+        if kind == "weights":
+            more["weights"] = (np.arange(V.size).reshape(V.shape) % 4).astype(dtype)
+        if kind == "missing":
+            X, more["missing"] = np.where(np.arange(V.size).reshape(V.shape) % 7 == 0, np.nan, X).astype(dtype), "nan"
+        if kind == "penalty":
+            # In units of D / W and D / H, which a number of float64 must hold.
+            scale = float(np.exp2(np.clip((beta - 0.5) * np.log2(c), -1000, 1000)))
+            hypothesis.assume(abs(np.log2(scale)) < 990)
+            more |= {"alpha_W": 0.01 * scale, "alpha_H": 0.02 * scale, "l1_ratio": 1.0}
+        if kind == "blocks":
+            hypothesis.assume(solver in ("mu", "mm", "online"))
+            X = RowBlocks([X[:5], X[5:]])
+        found.append(nmf(X, 3, **more))
+    same(found[0], found[1], dtype, unit)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+@hypothesis.settings(max_examples=4)
+@hypothesis.given(fraction=st.floats(-1, 1))
+def test_units_that_are_no_power_of_two(solver: str, beta: float, dtype: str, fraction: float) -> None:
+    """Only the rounding of V is another then: the model agrees in its leading digits."""
+    V = data(dtype)
+    unit = np.asarray(10.0 ** (fraction * REACH[dtype]), dtype)
+    a, b = (nmf(X, 3, **options(solver, beta)) for X in (V, V * unit))
+    model = (b.W / np.sqrt(unit)) @ (b.H / np.sqrt(unit))
+    np.testing.assert_allclose(model, a.W @ a.H, rtol=0.02 if dtype == "float32" else 1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+@hypothesis.settings(max_examples=4)
+@hypothesis.given(fraction=st.floats(-1, 1), penalised=st.booleans())
+def test_units_of_the_weights(solver: str, beta: float, dtype: str, fraction: float, *, penalised: bool) -> None:
+    V = data(dtype)
+    weights = (0.25 + np.arange(V.size).reshape(V.shape) % 5).astype(dtype)
+    unit = 2.0 ** round(fraction * REACH[dtype] * np.log2(10))
+    found = []
+    for c in (1.0, unit):
+        penalty: dict[str, Any] = {"alpha_W": 0.01 * c, "l1_ratio": 0.5} if penalised else {}
+        found.append(nmf(V, 3, weights=weights * np.asarray(c, dtype), **penalty, **options(solver, beta)))
+    a, b = found
+    same(a, b.__class__(**{**vars(b), "_divergence": b.divergence / unit}), dtype, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("beta", BETAS)
+@hypothesis.settings(max_examples=8)
+@hypothesis.given(of_v=st.floats(-1, 1), of_h=st.floats(-1, 1))
+def test_units_of_what_transform_is_given(beta: float, dtype: str, of_v: float, of_h: float) -> None:
+    """V and H each in units of their own: W is in those of V / H."""
+    V, _, H = (x.astype(dtype) for x in noisy(12, 9, 3))
+    reach = REACH[dtype] * np.log2(10) / 2
+    v, h = (2.0 ** round(x * reach) for x in (of_v, of_h))
+    settings: dict[str, Any] = {"beta_loss": beta, "max_iter": 12, "tol": 0}
+    a, b = transform(V, H, **settings), transform(V * np.asarray(v, dtype), H * np.asarray(h, dtype), **settings)
+    rounding = 2e-3 if dtype == "float32" else 1e-9
+    np.testing.assert_allclose(b.W / (v / h), a.W, rtol=rounding, atol=rounding * a.W.max())
+
+
+@pytest.mark.parametrize("solver", ["mu", "cd", "mm"])
+def test_units_of_a_start(solver: str) -> None:
+    """What is taken from one factor of the start and given to the other is found there in the end."""
+    V, W, H = (x.astype("float32") for x in noisy(12, 9, 3))
+    settings: dict[str, Any] = {"solver": solver, "max_iter": 12, "tol": 0}
+    unit = np.float32(2.0**60)
+    a, b = nmf(V, 3, init=(W, H), **settings), nmf(V, 3, init=(W / unit, H * unit), **settings)
+    np.testing.assert_allclose(b.W @ b.H, a.W @ a.H, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+@pytest.mark.parametrize(("dtype", "heavy"), [("float32", 3e38), ("float64", 1.5e308)])
+def test_weights_whose_sum_overflows(solver: str, beta: float, dtype: str, heavy: float) -> None:
+    V = data(dtype)
+    weights = np.full(V.shape, heavy, dtype)
+    a, b = (nmf(V, 3, weights=w, **options(solver, beta)) for w in (np.ones_like(V), weights))
+    np.testing.assert_allclose(b.W @ b.H, a.W @ a.H, rtol=1e-3 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+def test_a_penalty_beyond_all_bounds(solver: str, beta: float, dtype: str, l1_ratio: float) -> None:
+    """The factors vanish beside it, without NaN; for beta <= 1 as far as the floor lets them."""
+    V = data(dtype)
+    result = nmf(V, 3, alpha_W=1e300, l1_ratio=l1_ratio, **options(solver, beta))
+    assert np.isfinite(result.W).all()
+    assert np.isfinite(result.H).all()
+    assert (result.W @ result.H).max() < 1e-3 * V.max()
