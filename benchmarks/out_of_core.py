@@ -32,7 +32,7 @@ def sources(V: Any, folder: Path) -> dict[str, Any]:
     )
     stored[:] = V
     return {
-        "numpy.memmap": np.load(folder / "V.npy", mmap_mode="r"),
+        "numpy.memmap": RowBlocks(np.load(folder / "V.npy", mmap_mode="r")),
         ".npy, read piece by piece": RowBlocks(NpyFile(folder / "V.npy")),
         "HDF5, contiguous": file.create_dataset("V", data=V),
         "HDF5, chunks of 64 rows": file.create_dataset("chunked", data=V, chunks=(64, V.shape[1])),

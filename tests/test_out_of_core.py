@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from nmf_xp import RowBlocks, _compat, _threads, nmf, transform
+from nmf_xp import RowBlocks, _compat, _memory, _threads, consensus_factors, nmf, select_rank, transform
 from nmf_xp.data import sources
 from nmf_xp.data.blocks import Part
 from nmf_xp.data.kinds import Kind, kind_of
@@ -31,7 +31,7 @@ OPTIONS: dict[str, Any] = {"random_state": 0, "max_iter": 12, "tol": 1e-6}
 
 def memmap(V: Any, folder: Path) -> Any:
     np.save(folder / "V.npy", V)
-    return np.load(folder / "V.npy", mmap_mode="r")
+    return RowBlocks(np.load(folder / "V.npy", mmap_mode="r"))
 
 
 def npy(V: Any, folder: Path) -> Any:
@@ -309,9 +309,89 @@ def test_an_error_of_the_source_stops_the_run() -> None:
 
 
 def test_a_matrix_in_memory_is_streamed_only_on_request(tmp_path: Path) -> None:
-    V = memmap(noisy(150, 30, 3).V, tmp_path)
+    memmap(noisy(150, 30, 3).V, tmp_path)
+    V = np.load(tmp_path / "V.npy", mmap_mode="r")
     assert all(kind_of(x) is Kind.STREAMED for x in (V, V[10:20], V[:, ::2], RowBlocks(np.asarray(V))))
     assert all(kind_of(x) is Kind.WHOLE for x in (np.asarray(V), V.copy(), V + 1.0, V[0]))
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16", "bool"])
+def test_a_memory_map_that_fits_is_an_array(mode: Any, dtype: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "V.npy", noisy(40, 30, 3).V.astype(dtype) + np.eye(40, 30, dtype=dtype))
+    mapped = np.load(tmp_path / "V.npy", mmap_mode=mode)
+    V, H = np.array(mapped), nmf(np.array(mapped), 3, random_state=0).H
+    calls: list[Callable[[Any], Any]] = [
+        lambda V: nmf(V, 3, **OPTIONS),
+        lambda V: nmf(V, 3, beta_loss=1, n_restarts=3, **OPTIONS),
+        lambda V: nmf(V, 3, init="nndsvda", beta_loss=1, solver="newton", **OPTIONS),
+        lambda V: nmf(V[3:, ::2], 3, solver="cd-plain", **OPTIONS),
+        lambda V: nmf(np.ones((40, 30)), 3, weights=V, **OPTIONS),
+        lambda V: transform(V, H),
+        lambda V: select_rank(V, [1, 2], n_restarts=2, n_folds=2, random_state=0).best[2],
+        lambda V: consensus_factors(V, 2, n_restarts=4, max_distance=2, random_state=0).result,
+    ]
+    before = (tmp_path / "V.npy").read_bytes()
+    for call in calls:
+        found, expected = call(mapped), call(V)
+        assert found.solver == expected.solver
+        assert type(found.W) is type(found.H) is np.ndarray
+        np.testing.assert_array_equal(found.W, expected.W)
+        np.testing.assert_array_equal(found.H, expected.H)
+    assert (tmp_path / "V.npy").read_bytes() == before
+
+
+def test_a_stack_in_a_memory_map_is_an_array(tmp_path: Path) -> None:
+    V = np.stack([noisy(12, 9, 3).V, noisy(12, 9, 2).V])
+    np.save(tmp_path / "V.npy", V)
+    found = nmf(np.load(tmp_path / "V.npy", mmap_mode="r"), 3, **OPTIONS)
+    np.testing.assert_array_equal(found.W, nmf(V, 3, **OPTIONS).W)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "uint8"])
+def test_a_memory_map_is_read_by_blocks_where_memory_asks_for_it(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Integers take as much as what is made of them."""
+    np.save(tmp_path / "V.npy", (10 * noisy(40, 30, 3).V).astype(dtype))
+    V = np.load(tmp_path / "V.npy", mmap_mode="r")
+    needed = int(_memory.ROOM * 40 * 30 * 8)
+    asked: list[int] = []
+
+    def available() -> int:
+        asked.append(needed)
+        return needed - (len(asked) > 1)  # less at every later look, which must change nothing
+
+    monkeypatch.setattr(_memory, "available", available)
+    assert nmf(V, 3, **OPTIONS).solver == "cd"
+    assert nmf(V, 3, **OPTIONS).solver == "mm"
+    with pytest.raises(ValueError, match="`n_restarts` must be 1 for data that are read block by block"):
+        nmf(V, 3, n_restarts=2)
+    with pytest.raises(ValueError, match="read block by block"):
+        nmf(V, 3, solver="cd")
+    monkeypatch.setattr(_memory, "available", lambda: 10 * needed)
+    assert nmf(RowBlocks(V), 3, **OPTIONS).solver == "mm"  # the user does
+
+
+def test_memory_maps_that_joblib_makes_are_arrays_for_the_estimators(tmp_path: Path) -> None:
+    """joblib maps what a worker process gets, also the parts of a sparse matrix."""
+    joblib = pytest.importorskip("joblib", reason="joblib is not installed")
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed")
+    from nmf_xp.sklearn import NMF, MiniBatchNMF
+
+    X = noisy(40, 30, 3).V
+    for made in (X, sparse.csr_array(X), sparse.csc_array(X)):
+        joblib.dump(made, tmp_path / "X")
+        mapped = joblib.load(tmp_path / "X", mmap_mode="r")
+        assert isinstance(getattr(mapped, "data", None) if made is not X else mapped, np.memmap)
+        options: dict[str, Any] = {"random_state": 0, "max_iter": 3000, "tol": 1e-3}
+        models = NMF(3, **options), NMF(3, solver="mu", beta_loss=1, **options), MiniBatchNMF(3, **options)
+        for model in models:
+            expected = model.fit_transform(made)
+            np.testing.assert_array_equal(model.fit_transform(mapped), expected)
+            assert type(model.components_) is np.ndarray
+        found = nmf(mapped, 3, beta_loss=1, **OPTIONS)
+        np.testing.assert_array_equal(found.W, nmf(made, 3, beta_loss=1, **OPTIONS).W)
 
 
 LIMITED = """

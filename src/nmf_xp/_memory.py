@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 UNKNOWN = 2**30  # where the system does not say
+ROOM = 1.25  # memory that a run takes, in sizes of V
 
 
 def available() -> int:
     """Bytes that this process may still allocate, as far as the system says."""
     return max(0, min(filter(None, (_of_the_machine(), _of_the_container(), *_of_the_process())), default=UNKNOWN))
+
+
+def bytes_of(dtype: Any) -> int:
+    """Bytes of a number of V in the dtype in which it is factorized, for a NumPy dtype."""
+    return max(4, int(dtype.itemsize)) if dtype.kind == "f" else 8
 
 
 def _of_the_machine() -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp import _compat, _control
 from nmf_xp.checkpoint import Checkpoint
 from nmf_xp.data.grid import Grid
-from nmf_xp.data.kinds import Kind, kind_of
+from nmf_xp.data.kinds import Kind, kind_of, settled
 from nmf_xp.init import INITS, proportional_start, start
 from nmf_xp.posing import Posed, pose
 from nmf_xp.result import Result
@@ -78,9 +78,9 @@ def nmf(
     V : array, shape (..., m, n)
         A non-negative matrix, or a stack of them to be factorized each for itself, of any namespace that follows the
         array API standard: NumPy, CuPy, JAX, torch and others; or one sparse matrix of SciPy, CuPy, torch, JAX or
-        pydata. A memory map, an HDF5 dataset, a zarr array, backed AnnData and `RowBlocks` are read block by block in
-        every iteration; a dask array stays where it is. V is never changed. Integers and booleans are factorized in the
-        namespace's default floating dtype, 16-bit floats in float32.
+        pydata. An HDF5 dataset, a zarr array, backed AnnData, `RowBlocks`, and a memory map that does not fit in memory
+        are read block by block in every iteration; a dask array stays where it is. V is never changed. Integers and
+        booleans are factorized in the namespace's default floating dtype, 16-bit floats in float32.
     n_components : int
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
@@ -191,6 +191,7 @@ def nmf(
     >>> result.W.shape, result.H.shape, result.status.name
     ((20, 3), (3, 10), 'CONVERGED')
     """
+    V = settled(V)
     beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every)
     n_restarts = check_integer("n_restarts", n_restarts, minimum=1)
     _check_kind(kind_of(V), n_restarts, init)
@@ -306,6 +307,7 @@ def transform(
     >>> transform(V[15:], H, beta_loss="kullback-leibler").W.shape
     (5, 3)
     """
+    V = settled(V)
     beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every)
     if settings.method == "online":
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"

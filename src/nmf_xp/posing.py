@@ -9,7 +9,7 @@ from nmf_xp import _compat, _layout
 from nmf_xp.data import Weighted, as_data, entry_weights, in_units, largest_observed, quickest, seen, with_weights
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid, GridRows
-from nmf_xp.data.kinds import Kind, kind_of
+from nmf_xp.data.kinds import Kind, kind_of, settled, unmapped
 from nmf_xp.data.sources import RowBlocks, Rows, source_of
 from nmf_xp.data.streamed import Streamed
 from nmf_xp.problem import Constraints, Problem
@@ -170,6 +170,7 @@ class Posed(NamedTuple):
 
 def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
     """Validate V and its weights, and choose the units."""
+    V = settled(V)
     kind = kind_of(V)
     if kind is not Kind.WHOLE:
         look = _on_grid if kind is Kind.GRID else _streamed
@@ -205,6 +206,7 @@ def checked_data(
     xp = _compat.array_namespace(data.values)
     data = data.with_values(as_working_dtype("V", data.values, xp=xp))
     if weights is not None:
+        weights = unmapped(weights)
         check_weights(weights, data.values, data.shape)
         weights = _layout.like(data.values, weights)
     weights = entry_weights(data, weights, missing, xp=xp)

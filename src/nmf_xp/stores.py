@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-ROOM = 1.25  # memory that a run takes, in sizes of V
-
 
 class Stored(NamedTuple):
     """A matrix, or its row blocks, with the names of its rows and columns where they are stored."""
@@ -68,12 +66,12 @@ def _chosen(group: Any, key: str | None) -> Any:
 def _read(stored: Any) -> Stored:
     """What is stored, whole or in blocks."""
     if hasattr(stored, "dtype"):
-        note = _too_large(stored.size * _bytes(stored.dtype)) if len(stored.shape) == 2 else None
+        note = _too_large(stored.size * _memory.bytes_of(stored.dtype)) if len(stored.shape) == 2 else None
         return Stored(RowBlocks(stored) if note else stored[()], note=note)
     if "indptr" not in stored:
         msg = f"the group holds {', '.join(stored.keys()) or 'nothing'}; say with --key which array to take"
         raise ValueError(msg)
-    note = _too_large(3 * stored["data"].shape[0] * _bytes(stored["data"].dtype))  # an entry has two indices
+    note = _too_large(3 * stored["data"].shape[0] * _memory.bytes_of(stored["data"].dtype))  # an entry has two indices
     if note:
         return Stored(RowBlocks(stored), note=note)
     m, n = (int(length) for length in stored.attrs["shape"])
@@ -88,14 +86,9 @@ def _names(file: Any, axis: str) -> list[str] | None:
     return None if index is None else file[axis][index].asstr()[:].tolist()
 
 
-def _bytes(dtype: Any) -> int:
-    """Bytes of a number in the dtype in which it is factorized."""
-    return max(4, dtype.itemsize) if dtype.kind == "f" else 8
-
-
 def _too_large(bytes_: int) -> str | None:
     """That so many bytes do not fit in memory, in words; None where they do."""
     free = _memory.available()
-    if ROOM * bytes_ <= free:
+    if _memory.ROOM * bytes_ <= free:
         return None
     return f"{bytes_ / 1e9:.3g} GB with {free / 1e9:.3g} GB of memory free: read block by block, in every iteration"

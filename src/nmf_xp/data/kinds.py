@@ -1,12 +1,12 @@
-"""How V is visited, which its type says before any of it is read."""
+"""How V is visited, which its type says before any of it is read; of a memory map, also its size."""
 
 from __future__ import annotations
 
 import enum
 from typing import Any
 
-from nmf_xp import _compat
-from nmf_xp.data.sources import source_of
+from nmf_xp import _compat, _memory
+from nmf_xp.data.sources import RowBlocks, is_mapped, source_of
 
 
 class Kind(enum.Enum):
@@ -15,6 +15,22 @@ class Kind(enum.Enum):
     WHOLE = "in memory"
     STREAMED = "read block by block"
     GRID = "dask arrays"
+
+
+def settled(V: Any) -> Any:
+    """A memory map as the array that it is where it fits in memory, and as row blocks where not; all else as it is.
+
+    What is free can change: so it is asked once for each V.
+    """
+    if not is_mapped(V):
+        return V
+    fits = _memory.ROOM * V.size * _memory.bytes_of(V.dtype) <= _memory.available()
+    return unmapped(V) if fits or V.ndim != 2 else RowBlocks(V)
+
+
+def unmapped(x: Any) -> Any:
+    """A NumPy memory map as a plain array over the same memory; all else as it is."""
+    return _compat.to_host(x) if is_mapped(x) else x
 
 
 def kind_of(V: Any) -> Kind:

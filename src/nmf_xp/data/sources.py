@@ -206,7 +206,10 @@ def _of_any(source: Any) -> Source:
 
 
 def source_of(V: Any) -> Source | None:
-    """The source that V is by its type; None for what is an array in memory, or nothing of the kind."""
+    """The source that V is by its type; None for what is an array in memory, or nothing of the kind.
+
+    A memory map is one: `kinds.settled` has made an array of what fits.
+    """
     if isinstance(V, RowBlocks | Rows):
         return V
     library = type(V).__module__.partition(".")[0]
@@ -214,12 +217,12 @@ def source_of(V: Any) -> Source | None:
         return _of_anndata(V)
     if library in ("h5py", "zarr"):
         return _of_store(V)
-    if _is_mapped(V) and V.ndim == 2:
+    if is_mapped(V) and V.ndim == 2:
         return Rows(V)
     return None
 
 
-def _is_mapped(V: Any) -> bool:
+def is_mapped(V: Any) -> bool:
     """Whether V is a NumPy memory map, or a part of one."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(V, numpy.memmap):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp import _compat, _threads
 from nmf_xp.checkpoint import identity, storage
 from nmf_xp.data import as_data
+from nmf_xp.data.kinds import settled
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.init import random_generator
 from nmf_xp.posing import pose
@@ -125,6 +126,7 @@ def select_rank(
     >>> selection.rank, selection.rule
     (3, 'held-out')
     """
+    V = settled(V)
     check_option("rule", rule, RULES)
     rule = "held-out" if rule == "auto" else rule
     beta = check_beta(beta_loss)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
+from nmf_xp.data.kinds import settled
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.validation import check_integer, check_non_negative
 
@@ -111,6 +112,7 @@ def consensus_factors(
     """
     import numpy as np
 
+    V = settled(V)
     n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
     max_distance = check_non_negative("max_distance", max_distance)
     options: dict[str, Any] = {"beta_loss": beta_loss, "solver": solver, "max_iter": max_iter, "tol": tol}
