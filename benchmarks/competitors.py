@@ -103,7 +103,7 @@ def torchnmf(V: Any, W: Any, H: Any, iterations: int, loss: str) -> tuple[Any, A
     """torchnmf: V ~ H W^T in its names, so that our H is updated first. It evaluates the loss every 10 iterations."""
     from torchnmf.nmf import NMF
 
-    model = NMF(W=H.T, H=W).to(V.dtype)
+    model = NMF(W=H.T, H=W).to(V)
     model.W.data.copy_(H.T)  # its constructor rounds to float32
     model.H.data.copy_(W)
     model.fit(V, beta=1 if loss == KL else 2, tol=-float("inf"), max_iter=iterations)

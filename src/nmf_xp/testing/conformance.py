@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp import _compat
 from nmf_xp.testing.backends import Target
 from nmf_xp.testing.checks import checks
-from nmf_xp.testing.report import Report, Skip, run_check
+from nmf_xp.testing.report import Entry, Report, Skip, run_check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,12 +64,19 @@ def check_backend(
         msg = f"`dtypes` must be 'float32' and 'float64' or one of them, got {list(dtypes)}"
         raise ValueError(msg)
     with target.active():
-        entries = tuple(
-            run_check(functools.partial(_on_dtype, check, target, dtype), check.__name__, target.name, dtype, expected)
-            for check in checks()
-            for dtype in dtypes
-        )
-    return Report(entries)
+        return Report(tuple(outcome(case, target, expected) for case in cases(dtypes)))
+
+
+def cases(dtypes: Sequence[str] = ("float32", "float64")) -> list[tuple[Check, str]]:
+    """Each check with each dtype."""
+    return [(check, dtype) for check in checks() for dtype in dtypes]
+
+
+def outcome(case: tuple[Check, str], target: Target, expected: Mapping[str, str] | None = None) -> Entry:
+    """One check with one dtype on an active target."""
+    check, dtype = case
+    function = functools.partial(_on_dtype, check, target, dtype)
+    return run_check(function, check.__name__, target.name, dtype, expected or {})
 
 
 def _on_dtype(check: Check, target: Target, dtype: str) -> str:
@@ -86,9 +93,9 @@ def parametrize(*targets: Target, dtypes: Sequence[str] = ("float32", "float64")
     """A pytest mark that gives a test `check`, `target` and `dtype`, for all checks on all targets."""
     import pytest
 
-    cases = [(check, target, dtype) for target in targets for check in checks() for dtype in dtypes]
-    names = [f"{target.name}-{check.__name__}-{dtype}" for check, target, dtype in cases]
-    return pytest.mark.parametrize(("check", "target", "dtype"), cases, ids=names)
+    chosen = [(check, target, dtype) for target in targets for check, dtype in cases(dtypes)]
+    names = [f"{target.name}-{check.__name__}-{dtype}" for check, target, dtype in chosen]
+    return pytest.mark.parametrize(("check", "target", "dtype"), chosen, ids=names)
 
 
 def make_target(xp: Any, device: Any) -> Target:
