@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 
 # A module imports only from those above its own, or from its own group. Imports for the type checker do not count.
 LAYERS = [
-    ["_typing", "_compat", "_layout", "_memory", "_threads", "_kernels"],
+    ["_typing", "_compat", "_devices", "_layout", "_memory", "_threads", "_kernels"],
     ["units", "validation", "problem", "result", "showing"],
     ["data"],
     ["stores", "files"],
@@ -32,7 +32,18 @@ LAYERS = [
     ["cli", "__main__"],
 ]
 # What may know which array library it has.
-BACKEND_AWARE = ("_compat", "_control", "_kernels", "_layout", "_threads", "data", "sharding", "testing", "cli")
+BACKEND_AWARE = (
+    "_compat",
+    "_control",
+    "_devices",
+    "_kernels",
+    "_layout",
+    "_threads",
+    "data",
+    "sharding",
+    "testing",
+    "cli",
+)
 LIBRARIES = {"jax", "torch", "cupy", "dask", "sparse", "array_api_strict"}
 BRANCHES = {"is_jax", "is_torch", "is_cupy", "is_dask", "is_numpy"}
 # Where every array may be the user's, or one that the user will get. init.py works on NumPy arrays of its own.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -95,3 +95,16 @@ def _found_target(backend: Backend) -> Iterator[Target]:
     target = backend.target()
     with target.active():
         yield target
+
+
+@pytest.fixture
+def devices() -> Iterator[Any]:
+    """The stand-in for CuPy, whatever is installed: its devices, and what it counts."""
+    with stand_in.installed() as devices:
+        yield devices
+
+
+@pytest.fixture
+def cupy(devices: Any) -> Any:
+    """The stand-in for CuPy as it is imported."""
+    return sys.modules["cupy"]

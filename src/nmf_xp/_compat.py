@@ -32,6 +32,7 @@ is_array = array_api_compat.is_array_api_obj
 is_jax = array_api_compat.is_jax_array
 is_dask = array_api_compat.is_dask_array
 is_torch = array_api_compat.is_torch_array
+is_cupy = array_api_compat.is_cupy_array
 
 
 def is_numpy(x: Any) -> TypeGuard[np.ndarray[Any, Any]]:
@@ -149,14 +150,14 @@ def in_row_order(x: Array) -> Array:
     """
     if is_torch(x):
         return x.contiguous()
-    return array_namespace(x).ascontiguousarray(x) if is_numpy(x) or array_api_compat.is_cupy_array(x) else x
+    return array_namespace(x).ascontiguousarray(x) if is_numpy(x) or is_cupy(x) else x
 
 
 def to_host(x: Any) -> np.ndarray[Any, Any]:
     """NumPy array with the values of `x`, from any device."""
     import numpy as np
 
-    if array_api_compat.is_cupy_array(x):
+    if is_cupy(x):
         return x.get()
     if is_torch(x):
         return x.detach().cpu().numpy()
@@ -169,13 +170,19 @@ def to_host(x: Any) -> np.ndarray[Any, Any]:
     return np.asarray(x)
 
 
-def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any) -> Array:
-    """Array of namespace `xp` with the values of a NumPy array."""
+def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any, staged: bool = False) -> Array:
+    """Array of namespace `xp` with the values of a NumPy array.
+
+    Where they are `staged`, the copy to a GPU is one that runs beside what the GPU computes: torch has to be told to
+    make it from pinned memory, CuPy does so by itself.
+    """
     import numpy as np
 
     name = dtype_name(dtype)
     if hasattr(np, name):  # round on the host: half the bytes travel, and JAX need not warn of truncation
         x = x.astype(name, copy=False)
+    if staged and getattr(device, "type", None) == "cuda":
+        return xp.asarray(x, dtype=dtype, device="cpu").pin_memory().to(device, non_blocking=True)
     keyword = {} if device is None else {"device": device}  # a traced array has none
     return xp.asarray(x, dtype=dtype, **keyword)
 
@@ -183,32 +190,48 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
 def in_full_precision(function: F) -> F:
     """The function with matrix products in the arrays' own precision, where JAX's user has not chosen another.
 
+    It runs on their device, see `on_their_device`.
+
     On an NVIDIA GPU JAX multiplies float32 in TF32 by default, with ten bits, which shows near a minimum. Under
     `torch.autocast` a product has eight or eleven bits, and another dtype than its factors.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        with _own_precision():
+        with on_their_device(*args), _own_precision():
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
 
 
 def on_data(function: F) -> F:
-    """The function, in full precision, on tensors without their graphs: what is given is data, also a parameter.
+    """The function, in full precision and on its device, on tensors without graphs: even a parameter is data.
 
-    With them torch would keep the arrays of all iterations for a derivative.
+    With graphs torch would keep the arrays of all iterations for a derivative.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
         if "torch" in sys.modules:
             args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
-        with _own_precision():
+        with on_their_device(*args), _own_precision():
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
+
+
+def on_their_device(*args: Any) -> contextlib.AbstractContextManager[Any]:
+    """Within it the device of the first CuPy array among these, or of which one is made, is the current one.
+
+    CuPy launches there whatever it does, wherever the arrays are, and its creation functions know no other device.
+    """
+    if "cupy" in sys.modules:
+        for x in args:
+            # A sparse matrix holds its entries, row blocks an array of where they go, the state of a stream its H.
+            for array in (x, *(getattr(x, name, None) for name in ("data", "like", "H"))):
+                if is_cupy(array):
+                    return array.device
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -97,5 +97,5 @@ class Recipe(NamedTuple):
         x = _compat.as_data_only(x)
         xp, device = _compat.array_namespace(self.like), _compat.device(self.like)
         if _compat.is_numpy(x) and not _compat.is_numpy(self.like):
-            return _compat.from_host(x, xp=xp, dtype=self.like.dtype, device=device)
+            return _compat.from_host(x, xp=xp, dtype=self.like.dtype, device=device, staged=True)
         return xp.astype(x, self.like.dtype, copy=False)

@@ -8,10 +8,10 @@ import copy
 import math
 import operator
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from nmf_xp import _compat, _threads
+from nmf_xp import _compat, _devices, _threads
 from nmf_xp.data.blocks import Blockwise, Part, sweep
 from nmf_xp.data.recipe import Range, Recipe, prototype
 from nmf_xp.data.sources import Rows
@@ -86,7 +86,7 @@ class Streamed(Blockwise):
         xp: Namespace,
     ) -> Part:
         """The function over all blocks; on NumPy as many at a time as there are threads, each in one of them."""
-        blocks = _ahead(self._pass())
+        blocks = _ahead(self._pass(), self.values)
         rows: list[Any] = [None] * len(self._marks)
         total = _OrderedSum()
         taking = threading.Lock()
@@ -118,13 +118,13 @@ class Streamed(Blockwise):
 
     def in_order(self) -> Iterator[tuple[int, Data]]:
         """One block after the other, each with its first row."""
-        for _, start, raw, block in _ahead(self._pass()):
+        for _, start, raw, block in _ahead(self._pass(), self.values):
             yield start, block
             self._take_back(raw)
 
     def raw(self) -> Iterator[Any]:
         """One block after the other as the source holds it."""
-        for _, _, block in _ahead(self._known()):
+        for _, _, block in _ahead(self._known(), self.values):
             yield block
             self._take_back(block)
 
@@ -242,14 +242,26 @@ class _OrderedSum:
                 self._count += 1  # lint: a Python int
 
 
-def _ahead(items: Iterator[T]) -> Generator[T]:
-    """The items, which a thread makes while earlier ones are in use: one more than there are threads to use them."""
+def _ahead(items: Iterator[T], like: Array) -> Generator[T]:
+    """The items, which a thread makes while earlier ones are in use: one more than there are threads to use them.
+
+    Their arrays are where `like` is.
+    """
     end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="nmf_xp-reader") as reader:
-        coming = collections.deque(reader.submit(next, items, end) for _ in range(_threads.count()))
-        while (item := coming.popleft().result()) is not end:
-            coming.append(reader.submit(next, items, end))
-            yield item
+    lane = _devices.lane(like)
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="nmf_xp-reader") as reader:
+
+            def begin() -> Future[_devices.Made]:
+                return reader.submit(lane.make, lambda: next(items, end), lane.free())
+
+            coming = collections.deque(begin() for _ in range(_threads.count()))
+            while (item := lane.take(coming.popleft().result())) is not end:
+                coming.append(begin())
+                yield item
+                lane.give_back(item)
+    finally:
+        lane.close()
 
 
 def _described(mark: Mark) -> str:

@@ -115,7 +115,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X @ H.
         """
         check_is_fitted(self)
-        return X @ self.components_
+        with _compat.on_their_device(X):
+            return X @ self.components_
 
     @property
     def _beta(self) -> float:

@@ -160,7 +160,8 @@ def from_host(host: np.ndarray[Any, Any]) -> ndarray:
     """A copy of NumPy's numbers: CuPy stages them in pinned memory, so that the host need not wait."""
     array = new(host)
     _devices.counts.to_device += 1
-    _devices.counts.transfers.append((_devices.get_current_stream().key, host.nbytes))
+    key = _devices.get_current_stream().key
+    _devices.counts.transfers.append(_devices.Transfer(key, host.nbytes, dict(_devices.clocks[key])))
     return array
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 COUNT = 2
 """Devices. Neither can reach the other's memory."""
@@ -34,6 +34,14 @@ class CUDARuntimeError(RuntimeError):
     """As CuPy raises it, with the status in words."""
 
 
+class Transfer(NamedTuple):
+    """A copy of an array to a device."""
+
+    key: Key  # the stream in which it is
+    nbytes: int
+    after: Clock  # what it waits for
+
+
 @dataclass
 class Counts:
     """What happened since `reset`."""
@@ -42,7 +50,7 @@ class Counts:
     to_device: int = 0  # copies of an array, each staged in pinned memory
     to_host: int = 0
     launches: int = 0
-    transfers: list[tuple[Key, int]] = field(default_factory=list)  # stream and bytes of each copy to a device
+    transfers: list[Transfer] = field(default_factory=list)
 
     def reset(self) -> None:
         """Count from zero."""
