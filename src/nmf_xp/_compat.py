@@ -327,6 +327,40 @@ def _bounded(xp: Namespace) -> tuple[Callable[[Array, float], Array], Callable[[
     return xp.maximum, xp.minimum
 
 
+def solution(A: Array, B: Array, *, xp: Namespace) -> Array:
+    """X with AX = B for positive definite A (..., r, r) and B (..., r, n).
+
+    By elimination where the namespace leaves out linear algebra, which the standard calls an extension.
+    """
+    try:
+        return xp.linalg.solve(A, B)
+    except (AttributeError, RuntimeError):
+        pass
+    r = A.shape[-1]
+    eye = xp.eye(r, dtype=A.dtype, device=device(A))
+    A = xp.concat([A, B], axis=-1)
+    for k in range(r):
+        pivots = column(A, k)
+        row = A[..., k : k + 1, :] / pivots[..., k : k + 1, :]
+        A = A - (pivots - column(eye, k)) * row
+    return A[..., r:]
+
+
+def either(condition: Array, yes: Callable[[], Any], no: Callable[[], Any], *, xp: Namespace) -> Any:
+    """``yes()`` where the condition, one for all, holds, else ``no()``: arrays, or tuples of them, of the same shapes.
+
+    Only one of them is computed, but on devices that would have to be waited for.
+    """
+    if is_traced(condition):
+        return sys.modules["jax"].lax.cond(condition, yes, no)
+    if is_numpy(condition) or is_jax(condition) or (is_torch(condition) and str(condition.device) == "cpu"):
+        return yes() if condition else no()
+    chosen, other = yes(), no()
+    if isinstance(chosen, tuple):
+        return tuple(xp.where(condition, a, b) for a, b in zip(chosen, other, strict=True))
+    return xp.where(condition, chosen, other)
+
+
 def divide_into(V: Array, Y: Array) -> Array:
     """V / Y, in the memory of Y where that is NumPy's: a fresh array of this size costs more than the division."""
     if is_numpy(Y):

@@ -117,7 +117,7 @@ def run(
         _register_result()
         if not traced and _is_small_stack_on_cpu(problem, W):
             return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, recorder=recorder, xp=xp)
-    problem = solver.prepare(problem)
+    problem = solver.prepare(problem, xp=xp)
     if not solver.compiles:
         programs = _python_programs
     elif isinstance(problem.data, Blockwise | Grid):

@@ -27,6 +27,8 @@ KERNELS = {
     "least_squares_sweeps": "coordinate",
     "coordinate_dense": "coordinate",
     "coordinate_sparse": "coordinate",
+    "weighted_dense": "weighted",
+    "weighted_sparse": "weighted",
     "newton_dense": "newton",
     "newton_sparse": "newton",
     "sampled_product": "sampled",

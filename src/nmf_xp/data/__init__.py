@@ -12,12 +12,13 @@ from nmf_xp import _compat, _layout
 from nmf_xp.data.dense import Dense
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.data.sparse_formats import from_sparse, stores_nothing
-from nmf_xp.data.weighted import LineWeighted, Weighted
+from nmf_xp.data.weighted import LineWeighted, Weighted, with_bound
 from nmf_xp.units import times_power
 from nmf_xp.validation import check_array, check_option, check_sparse
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data.weighted import Bound
 
 __all__ = [
     "Data",
@@ -30,6 +31,7 @@ __all__ = [
     "largest_observed",
     "quickest",
     "seen",
+    "with_bound",
     "with_weights",
 ]
 
@@ -61,8 +63,9 @@ class Data(Protocol):
     def products_by_blas(self) -> bool:
         """Whether V's products with a factor are BLAS's, which then divides them among threads better than blocks."""
 
-    def heaviest(self, *, xp: Namespace) -> Array | float:
-        """The largest weight, or a bound on it."""
+    @property
+    def bound(self) -> Bound | None:
+        """A close bound on the weights, a number for each row and one for each column; None where there is none."""
 
     def with_values(self, values: Array) -> Data:
         """The same kind of data with other values at the stored entries."""

@@ -43,11 +43,12 @@ class Dense(NamedTuple):
         return False
 
     @property
+    def bound(self) -> None:
+        return None
+
+    @property
     def products_by_blas(self) -> bool:
         return _compat.is_numpy(self.values)
-
-    def heaviest(self, *, xp: Namespace) -> float:
-        return 1.0
 
     def with_both_orders(self) -> Dense:
         return self

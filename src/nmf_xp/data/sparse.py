@@ -52,11 +52,12 @@ class Sparse(NamedTuple):
         return False
 
     @property
+    def bound(self) -> None:
+        return None
+
+    @property
     def products_by_blas(self) -> bool:
         return False
-
-    def heaviest(self, *, xp: Namespace) -> float:
-        return 1.0
 
     def with_both_orders(self) -> Sparse:
         """On NumPy the entries column by column too, for what visits one column after the other."""

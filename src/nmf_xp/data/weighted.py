@@ -6,12 +6,47 @@ The domain of `Weighted` is the stored entries and no others: what is not stored
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp import _compat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.data import Data
+
+
+class Bound(NamedTuple):
+    """Numbers a_i and b_j with a_i b_j >= w_ij, by which all rows share the curvature H diag(b) H^T, up to a factor."""
+
+    rows: Array  # a, (..., m, 1)
+    columns: Array  # b, (..., 1, n)
+    members: Array | None = None  # (..., 1, 1): the members of a stack for which it is close; None for all
+
+    @property
+    def T(self) -> Bound:
+        return Bound(_compat.transposed(self.columns), _compat.transposed(self.rows), self.members)
+
+    def part(self, start: int, stop: int) -> Bound:
+        """That of some rows."""
+        return self._replace(rows=self.rows[..., start:stop, :])
+
+    def member(self, i: int) -> Bound | None:
+        """That of one member of a stack; None where it is not close."""
+        if self.rows.ndim == 2:
+            return self
+        if self.members is not None and not _compat.scalar(self.members[i, 0, 0]):
+            return None
+        return Bound(self.rows[i, ...], self.columns[i, ...])
+
+    def select(self, indices: Array, *, xp: Namespace) -> Bound:
+        """That of some members of a stack."""
+        if self.rows.ndim == 2:
+            return self
+        rows, columns = (xp.take(x, indices, axis=0) for x in self[:2])
+        return Bound(rows, columns, None if self.members is None else xp.take(self.members, indices, axis=0))
 
 
 class Weighted(NamedTuple):
@@ -19,6 +54,7 @@ class Weighted(NamedTuple):
 
     base: Any
     weights: Array
+    bound: Bound | None = None  # only where it is close
 
     @property
     def values(self) -> Array:
@@ -30,7 +66,7 @@ class Weighted(NamedTuple):
 
     @property
     def T(self) -> Weighted:
-        return Weighted(self.base.T, self.weights)
+        return Weighted(self.base.T, self.weights, self.bound and self.bound.T)
 
     @property
     def has_absent(self) -> bool:
@@ -43,9 +79,6 @@ class Weighted(NamedTuple):
     @property
     def products_by_blas(self) -> bool:
         return False
-
-    def heaviest(self, *, xp: Namespace) -> Array:
-        return xp.max(self.weights)
 
     def with_values(self, values: Array) -> Weighted:
         return self._replace(base=self.base.with_values(values))
@@ -60,17 +93,17 @@ class Weighted(NamedTuple):
         return self.base.block_starts(n_components)
 
     def rows(self, start: int, stop: int) -> Weighted:
-        return self._both(lambda base: base.rows(start, stop))
+        return self._both(lambda base: base.rows(start, stop), self.bound and self.bound.part(start, stop))
 
     def member(self, i: int) -> Weighted:
-        return self._both(lambda base: base.member(i))
+        return self._both(lambda base: base.member(i), self.bound and self.bound.member(i))
 
     def select(self, indices: Array, *, xp: Namespace) -> Weighted:
-        return self._both(lambda base: base.select(indices, xp=xp))
+        return self._both(lambda base: base.select(indices, xp=xp), self.bound and self.bound.select(indices, xp=xp))
 
-    def _both(self, part: Callable[[Any], Any]) -> Weighted:
-        """The same part of the data and of the weights."""
-        return Weighted(part(self.base), part(self.base.with_values(self.weights)).values)
+    def _both(self, part: Callable[[Any], Any], bound: Bound | None = None) -> Weighted:
+        """The same part of the data and of the weights, and their bound."""
+        return Weighted(part(self.base), part(self.base.with_values(self.weights)).values, bound)
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.predict(W, H, xp=xp)
@@ -134,8 +167,9 @@ class LineWeighted(NamedTuple):
     def products_by_blas(self) -> bool:
         return False
 
-    def heaviest(self, *, xp: Namespace) -> Array:
-        return xp.max(self.rows_weights) * xp.max(self.columns_weights)
+    @property
+    def bound(self) -> Bound:
+        return Bound(self.rows_weights, self.columns_weights)
 
     def with_values(self, values: Array) -> LineWeighted:
         return self._replace(base=self.base.with_values(values))
@@ -182,3 +216,33 @@ class LineWeighted(NamedTuple):
             return self.base.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
         a, b, stored = (x ** (1.0 / beta) for x in (self.rows_weights, self.columns_weights, self.stored))
         return self.base.absent(a * W, H * b, stored * Y, beta=beta, dtype=dtype, xp=xp)
+
+
+def with_bound(data: Data, *, least: float, xp: Namespace) -> Data:
+    """The data with a bound on their weights, where these can be read and it is close.
+
+    It is close where the weights of every row and of every column have in sum at least the share `least` of their
+    bounds: 1 for weights that are products of one number for each row and one for each column, and for 0 and 1 the
+    share that is observed.
+    """
+    if not isinstance(data, Weighted) or data.weights.ndim < 2 or not _compat.is_readable(data.weights):
+        return data
+    weights, dtype = data.weights, _compat.accumulator_dtype(xp, _compat.device(data.weights))
+    rows = xp.max(weights, axis=-1, keepdims=True)
+    columns = xp.max(weights / xp.where(rows > 0, rows, 1.0), axis=-2, keepdims=True)
+    shares = [
+        _least_share(weights, along, across, axis=axis, dtype=dtype, xp=xp)
+        for along, across, axis in ((rows, columns, -1), (columns, rows, -2))
+    ]
+    close = xp.minimum(*shares)[..., None, None] >= least
+    count = _compat.scalar(xp.sum(xp.astype(close, xp.int32)))
+    if count == 0:
+        return data
+    return data._replace(bound=Bound(rows, columns, None if count == math.prod(close.shape) else close))
+
+
+def _least_share(weights: Array, along: Array, across: Array, *, axis: int, dtype: Any, xp: Namespace) -> Array:
+    """The least share of their bound that the weights of a line have; lines without an observed entry do not count."""
+    bound = along * xp.sum(across, axis=axis, keepdims=True, dtype=dtype)
+    total = xp.sum(weights, axis=axis, keepdims=True, dtype=dtype)
+    return xp.min(xp.where(bound > 0, total / xp.where(bound > 0, bound, 1.0), 1.0), axis=(-2, -1))

@@ -34,11 +34,9 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Constraints
 
 
-def least_squares_gram(data: Data, H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
+def least_squares_gram(H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
     """The curvature of the Frobenius loss and the penalty in a row of W: (..., r, r)."""
     gram = H @ _compat.transposed(H)
-    if data.weighted:  # a bound that weighs every entry as the heaviest one
-        gram = gram * data.heaviest(xp=xp)
     if constraints.l2 is not None:
         gram = gram + constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=_compat.device(gram))
     return gram
@@ -51,6 +49,7 @@ def least_squares_sweeps(
     constraints: Constraints,
     *,
     scale: Array | None = None,
+    ridge: Array | None = None,
     kernel: Callable[..., Array] | None = None,
     floor: float,
     sweeps: int,
@@ -58,8 +57,9 @@ def least_squares_sweeps(
 ) -> Array:
     """W (..., m, r) after some sweeps over the quadratic slope . d + d S gram S d / 2 of each row's change d.
 
-    `slope` is (..., m, r), `gram` (..., r, r), and S the diagonal matrix of the row's `scale` (..., m, r), or 1. The
-    `kernel` is that of the same name.
+    `slope` is (..., m, r), `gram` (..., r, r), and S the diagonal matrix of the row's `scale` (..., m, r), or 1. A
+    `ridge` (r, r), a diagonal matrix, is a curvature that S does not scale. The `kernel` is that of the same name, and
+    knows no ridge.
     """
     if kernel is not None:
         return kernel(W, slope, gram, scale, floor=floor, sweeps=sweeps)
@@ -68,10 +68,12 @@ def least_squares_sweeps(
 
     def move(k: Any, old: Array, slope: Array) -> tuple[Array, Array]:
         s = 1.0 if scale is None else _compat.column(scale, k)
-        row = _compat.transposed(_compat.column(gram, k))
-        new = old - _compat.column(slope, k) / (_compat.at_least(_compat.column(row, k), tiny, xp=xp) * s)
+        row = s * _compat.transposed(_compat.column(gram, k))
+        if ridge is not None:
+            row = row + _compat.transposed(_compat.column(ridge, k)) / s
+        new = old - _compat.column(slope, k) / _compat.at_least(_compat.column(row, k), tiny, xp=xp)
         new = constraints.column(k).enforce(_compat.at_least(new, floor, xp=xp), old, xp=xp)
-        return new, slope + (new - old) * s * row
+        return new, slope + (new - old) * row
 
     for _ in range(sweeps):
         W, slope = _compat.replace_columns(move, W, slope, xp=xp)

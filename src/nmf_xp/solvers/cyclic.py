@@ -3,6 +3,7 @@
 It visits the components in their order or in given ones, lets entries be exactly zero, and can end by scikit-learn's
 rule: the violation of the optimality conditions, seen by each coordinate when it is visited and summed over an
 iteration, has fallen to `violation_tol` times that of the first iteration (Cichocki & Phan 2009; Hsieh & Dhillon 2011).
+With weights, which scikit-learn does not have, it is seen at the start of a sweep.
 Where the rule holds, the factors stay as they are; the loop learns of it at its next check.
 """
 
@@ -15,6 +16,7 @@ from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, sweeps_kernel
 from nmf_xp.solvers.solver import Solver
+from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 from nmf_xp.updates import slopes
 
 if TYPE_CHECKING:
@@ -51,9 +53,10 @@ class CyclicDescent(Solver):
         """Whether there is scikit-learn's."""
         return self.violation_tol is not None
 
-    def prepare(self, problem: Problem) -> Problem:
-        """Sparse data in both orders."""
-        return problem._replace(data=problem.data.with_both_orders())
+    def prepare(self, problem: Problem, *, xp: Namespace) -> Problem:
+        """Sparse data in both orders, and weights with their bound."""
+        problem = problem._replace(data=problem.data.with_both_orders())
+        return with_close_bound(problem, fixed_h=self.fixed_h, xp=xp)
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
         """The state at the start."""
@@ -93,10 +96,13 @@ class CyclicDescent(Solver):
         self, data: Data, W: Array, H: Array, constraints: Constraints, orders: Array, *, xp: Namespace
     ) -> tuple[Array, Any]:
         """W after its sweep, and the violation that the sweep met: 0 where there is no rule."""
-        gram = least_squares_gram(data, H, constraints, xp=xp)
         order = None
         if orders.shape[-1]:
             order = xp.reshape(orders, (-1, orders.shape[-1]))[0, :]  # the same for all members of a stack
+        if data.weighted:
+            return self._weighted_half(data, W, H, constraints, order, xp=xp)
+        gram = least_squares_gram(H, constraints, xp=xp)
+        if order is not None:
             gram = xp.take(xp.take(gram, order, axis=-1), order, axis=-2)
 
         kernel = sweeps_kernel("least_squares_sweeps", data, W, constraints)
@@ -112,6 +118,21 @@ class CyclicDescent(Solver):
 
         new, sums = sweep(rows, data, W, constraints, products_only=True, xp=xp)
         return new, sum(sums)
+
+    def _weighted_half(
+        self, data: Data, W: Array, H: Array, constraints: Constraints, order: Array | None, *, xp: Namespace
+    ) -> tuple[Array, Any]:
+        """The same with weights, and the violation at the start of the sweep."""
+        violation: Any = 0
+        if self.has_rule:
+            product, model = slopes(data, W, H, beta=2.0, xp=xp)
+            violation = self._violation(constraints.add_slope(model - product, W), W, constraints, xp=xp)
+        settings: Any = {"floor": self.floor, "sweeps": 1, "convex": self.fixed_h, "xp": xp}
+        if order is None:
+            return weighted_sweeps(data, W, H, constraints, **settings)[0], violation
+        W, H = xp.take(W, order, axis=-1), xp.take(H, order, axis=-2)
+        W, _ = weighted_sweeps(data, W, H, constraints.columns(order, xp=xp), **settings)
+        return xp.take(W, xp.argsort(order), axis=-1), violation
 
     def _sweep(
         self,
@@ -132,13 +153,17 @@ class CyclicDescent(Solver):
             return Part(new, ())
         # The slope that a coordinate met: those before it had moved already.
         met = slope + (new - W) @ xp.triu(gram, k=1)
-        met = xp.where(W <= self.floor, _compat.at_most(met, 0.0, xp=xp), met)
+        return Part(new, (self._violation(met, W, constraints, xp=xp),))
+
+    def _violation(self, slope: Array, W: Array, constraints: Constraints, *, xp: Namespace) -> Array:
+        """The sum of the slopes along which entries of W can move, in magnitude."""
+        slope = xp.where(W <= self.floor, _compat.at_most(slope, 0.0, xp=xp), slope)
         if constraints.upper is not None:
-            met = xp.where(W >= constraints.upper, _compat.at_least(met, 0.0, xp=xp), met)
+            slope = xp.where(W >= constraints.upper, _compat.at_least(slope, 0.0, xp=xp), slope)
         if constraints.fixed is not None:
-            met = xp.where(constraints.fixed, 0.0, met)
+            slope = xp.where(constraints.fixed, 0.0, slope)
         dtype = _compat.accumulator_dtype(xp, _compat.device(W))
-        return Part(new, (xp.sum(xp.abs(met), axis=(-2, -1), dtype=dtype),))
+        return xp.sum(xp.abs(slope), axis=(-2, -1), dtype=dtype)
 
 
 def _rolled(orders: Array, *, xp: Namespace) -> Array:

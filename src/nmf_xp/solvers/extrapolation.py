@@ -44,7 +44,7 @@ class Extrapolated(Solver):
 
     pace = 2
 
-    def prepare(self, problem: Problem) -> Problem:
+    def prepare(self, problem: Problem, *, xp: Namespace) -> Problem:
         """Sparse data in both orders."""
         return problem._replace(data=problem.data.with_both_orders())
 
@@ -58,7 +58,7 @@ class Extrapolated(Solver):
     ) -> tuple[Array, Array | None]:
         """The new W and, if `measured`, what comes with it for the objective, (...,).
 
-        For the Frobenius loss that is the sum of V * WH, for Kullback-Leibler the divergence; None where it does not.
+        For the Frobenius loss without weights that is the sum of V * WH, else the divergence; None where neither does.
         """
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State | Factors:
@@ -116,9 +116,9 @@ class Extrapolated(Solver):
         self, state: State, problem: Problem, W: Array, H: Array, found: Array | None, *, xp: Namespace
     ) -> Array:
         """The objective at W and H, from what was `found` with H where that is enough."""
-        if found is None or not (self.beta == 1 or self._has_gram(problem.data)):
+        if found is None:
             return objective(problem, W, H, beta=self.beta, xp=xp)
-        if self.beta == 1:
+        if not self._has_gram(problem.data):
             return found + penalties(problem, W, H, xp=xp)
         gram_w, gram_h = _compat.transposed(W) @ W, H @ _compat.transposed(H)
         square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=state.objective.dtype)

@@ -48,7 +48,7 @@ class Solver(abc.ABC):
         """Whether it ends by a rule of its own: its state has `ended` (...,), the iteration in which it held, or 0."""
         return False
 
-    def prepare(self, problem: Problem) -> Problem:
+    def prepare(self, problem: Problem, *, xp: Namespace) -> Problem:
         """The problem in the form that this algorithm reads best."""
         return problem
 

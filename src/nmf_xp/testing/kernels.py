@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from nmf_xp import _compat, _kernels
-from nmf_xp.data import Dense, Weighted, as_data
+from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
 from nmf_xp.divergences import data_divergence
@@ -112,17 +112,19 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
 
 
 def _step(
-    settings: Any, beta: float = 1.0, *, sparse: bool = False, weighted: bool = False
+    settings: Any, beta: float = 1.0, *, sparse: bool = False, weights: str | None = None
 ) -> Callable[[Target, str], list[Any]]:
     """W, and H with the new W, after one iteration of a solver; without extrapolation, which is not the kernels'."""
 
     def work(target: Target, dtype: str) -> list[Any]:
         V, W, H = (target.asarray(x) for x in _numbers(dtype))
         data = as_data(importlib.import_module("scipy.sparse").csr_array(V)) if sparse else Dense(V)
-        if weighted:
-            data = Weighted(data, V + 1.0)
+        if weights == "of rows":
+            data = with_weights(data, V[:, :1] + 1.0, absent="zero", beta=beta, xp=target.xp)
+        elif weights == "of entries":
+            data = with_weights(data, V**4, absent="missing" if sparse else "zero", beta=beta, xp=target.xp)
         solver, xp = settings(beta=beta, floor=_floor(dtype)), target.xp
-        problem = solver.prepare(Problem(data))
+        problem = solver.prepare(Problem(data), xp=xp)
         if not isinstance(solver, Extrapolated):
             return list(solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp))
         W, H = solver.begin(problem, W, H, xp=xp)
@@ -187,7 +189,9 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_half_iteration": _step(MultiplicativeUpdate),
     "kl_iterations": _iterations,
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
-    "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weighted=True),
+    "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
+    "weighted_dense": _step(CoordinateDescent, beta=2.0, weights="of entries"),
+    "weighted_sparse": _step(CoordinateDescent, beta=2.0, sparse=True, weights="of entries"),
     "coordinate_dense": _step(CoordinateDescent),
     "coordinate_sparse": _step(CoordinateDescent, sparse=True),
     "newton_dense": _step(Newton),
