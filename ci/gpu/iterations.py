@@ -25,7 +25,7 @@ class Iterations:
     def __init__(self, V: Any, W: Any, H: Any, solver: str, beta: float) -> None:
         self.xp = _compat.array_namespace(W)
         self.solver = SOLVERS[solver](beta=beta, floor=factor_floor(W.dtype, beta=beta, xp=self.xp))
-        self.problem = self.solver.prepare(Problem(as_data(V)))
+        self.problem = self.solver.prepare(Problem(as_data(V)), xp=self.xp)
         compiled = _compat.is_jax(W) and self.solver.compiles
         programs: Any = _control._compiled_programs() if compiled else _control._python_programs
         self.state = _in_precision(programs.init, self.solver, Factors(W, H), self.problem, self.xp)
