@@ -164,6 +164,29 @@ def test_a_rehearsal_finds_all_that_it_asks_for_and_leaves_the_report_as_it_was(
     assert "- kit" not in text  # nothing failed or was ended
 
 
+@pytest.mark.parametrize("chip", ["H100, 580.1", None])
+def test_the_report_is_written_where_there_is_a_chip_and_not_on_a_stand_in(
+    chip: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def found(stage: str, backends: list[str], options: driver.Options, end: float) -> bool:
+        lines.write(options.out, "here", backend="cupy", what="backend", missing=None)
+        if chip is not None:
+            lines.write(options.out, "machine", what="chip", text=chip)
+        return True
+
+    monkeypatch.setattr(driver, "run_stage", found)
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(page, "PAGE", tmp_path / "docs" / "page.md")
+    monkeypatch.setattr(page, "KEPT", tmp_path / "docs" / "kept.jsonl")
+    assert driver.drive(driver.Options(tmp_path, 100.0, 0.0, ["kit"], ["cupy"], small=False, workers=1)) == 0
+    assert page.PAGE.exists() == page.KEPT.exists() == (chip is not None)
+    if chip is None:
+        assert "nvidia-smi names no GPU: docs/gpu-report.md is left as it was" in capsys.readouterr().err
+    else:
+        assert f"- chip: {chip}" in page.PAGE.read_text(encoding="utf-8")
+        assert lines.read([page.KEPT]) == lines.read([tmp_path / lines.NAME])
+
+
 CRASHES = """
 import os
 class cuda:
@@ -185,6 +208,15 @@ def test_a_library_that_crashes_ends_no_other_stage(tmp_path: Path) -> None:
     assert ends == {"machine": "exit 0", "probe cupy": "exit -6", "kit cupy": "exit -6", "exact cupy": "exit -6"}
     text = (tmp_path / "out" / "gpu-report.md").read_text(encoding="utf-8")
     assert all(f"- {name} cupy: exit -6" in text for name in ("probe", "kit", "exact"))
+
+
+def test_where_jax_is_not_installed_that_is_the_answer(tmp_path: Path) -> None:
+    options = driver.Options(tmp_path, 100.0, 0.0, [], ["jax"], small=False, workers=1)
+    command = driver.job(plan.Task("here", "jax:gpu"), options).command
+    text = f"import sys; sys.modules['jax'] = None; sys.argv = {command[2:]!r}; from ci.gpu import task; task.main()"
+    assert run_all([python("here", text)], 60.0, tmp_path / "log", together=True)["here"].status == 0
+    (row,) = lines.read([tmp_path / lines.NAME])
+    assert row["missing"] == "jax is not installed"
 
 
 def test_a_stage_for_which_no_time_is_left_is_not_begun(tmp_path: Path) -> None:

@@ -85,15 +85,17 @@ def drive(options: Options) -> int:
         for stage in plan.STAGES:
             if stage in options.stages and stage != "probe":
                 fine &= run_stage(stage, present, options, end)
-    text = make_page(out)
-    print(text, flush=True)
     if not present:
         reasons = "; ".join(f"{backend}: {reason}" for backend, reason in missing.items())
         lines.write(out, "end", what="no GPU", detail=reasons)
+        make_page(out)
         print(f"no GPU backend can run here ({reasons}); {LEFT}", file=sys.stderr)
         return 2
+    print(make_page(out), flush=True)
     if small:
         print(f"a rehearsal: {LEFT}", file=sys.stderr)
+    elif not page.Found(lines.read([out / lines.NAME]))("machine", "", "chip"):  # it may be a stand-in
+        print(f"nvidia-smi names no GPU: {LEFT}", file=sys.stderr)
     else:
         page.keep([out / lines.NAME])
     return 0 if fine and not page.failures(lines.read([out / lines.NAME])) else 1

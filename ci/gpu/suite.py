@@ -26,6 +26,7 @@ def main(run: Run) -> None:
         run.emit(what="all", not_run=f"{' and '.join(lacking)} not installed")
         return
     settings = {stream.OUT: str(run.out), stream.BACKEND: run.task.backend, stream.UNTIL: str(run.until)}
+    settings["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "--xla_gpu_autotune_level=0")  # the products are small
     begin = time.perf_counter()
     status = subprocess.run(command(run), cwd=ROOT, env={**os.environ, **settings}, check=False).returncode
     run.emit(what="pytest", status=status, seconds=time.perf_counter() - begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -58,7 +59,7 @@ def main() -> None:
     until = float(os.environ.get("NMF_XP_GPU_UNTIL", "inf"))
     given = plan.Task(*task)
     run = Run(given, Path(settings["out"]), small=settings["small"], workers=settings["workers"], until=until)
-    if given.backend.startswith("jax"):
+    if given.backend.startswith("jax") and importlib.util.find_spec("jax") is not None:
         importlib.import_module("jax").config.update("jax_enable_x64", True)
     importlib.import_module(f"ci.gpu.{MODULES[given.stage]}").main(run)
 
