@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import importlib.util
+import inspect
 import json
 import sys
 import time
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 CELLS = 100  # of the data in the output, along an axis
-_DEFAULTS: dict[str, Any] = nmf_xp.nmf.__kwdefaults__ or {}
+_DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(nmf_xp.nmf).parameters.items()}
 
 
 def add_parser(commands: Any) -> None:
