@@ -160,6 +160,124 @@ def test_the_stability_rule_takes_the_least_amari_distance() -> None:
     assert rival == (3, "stability", ("as stable, up to 0.01: rank 4",))
 
 
+def test_rank_one_is_no_evidence_of_agreement() -> None:
+    """All restarts find its one component, whatever V is."""
+    least = "it is the least rank that was compared, as agreement at rank 1 is no evidence"
+    assert rules.by_cophenetic([1, 2, 3, 4], np.asarray([1.0, 0.98, 0.99, 0.9])) == (3, "cophenetic", ())
+    assert rules.by_cophenetic([1, 2, 3], np.asarray([1.0, 0.99, 0.9])) == (2, "cophenetic", (least,))
+    assert rules.by_stability([1, 2, 3, 4], np.asarray([0.0, 0.1, 0.02, 0.2])) == (3, "stability", ())
+    assert rules.by_stability([1, 2, 3], np.asarray([0.0, 0.01, 0.2])) == (2, "stability", (least,))
+    edge = ("it is the largest rank that was tried", least)
+    assert rules.by_stability([1, 2], np.asarray([0.0, 0.3])) == (2, "stability", edge)
+    assert rules.by_cophenetic([1, 2], np.asarray([1.0, 0.9])) == (2, "cophenetic", edge)
+
+
+def test_a_fall_by_rounding_is_none() -> None:
+    falling = np.asarray([1.0, 1.0 - 1e-15, 0.99, 0.9])
+    assert rules.by_cophenetic(RANKS, falling).rank == 3
+
+
+@pytest.mark.parametrize("rule", ["cophenetic", "stability"])
+@pytest.mark.parametrize("rank", [2, 3, 4])
+def test_a_planted_rank_is_found_from_one_on(rule: str, rank: int) -> None:
+    V = np.random.default_rng(0).poisson(np.kron(np.eye(rank), np.ones((15, 10))) * 20 + 1)
+    found = select_rank(V, range(1, rank + 3), rule=rule, n_restarts=6, beta_loss=1, random_state=0)
+    assert found.rank == rank
+
+
+def test_what_is_rounding_is_shown_as_zero() -> None:
+    V = np.kron(np.eye(3), np.ones((12, 8))) * 5.0  # rank 3 fits exactly, and all restarts agree
+    found = select_rank(V, range(1, 5), n_restarts=4, n_folds=3, random_state=0, max_iter=3000, tol=1e-12)
+    assert found.table["amari"][2] == 0
+    assert found.table["matched"][2] == 1
+    assert found.table["relevance"][3] == 0
+    lines = [line.split() for line in str(found).splitlines()[:-1]]
+    shown = dict(zip(lines[0], lines[3], strict=True))
+    assert 0 < found.table["divergence"][2] < 1e-9 or found.table["divergence"][2] == 0
+    assert shown["divergence"] == shown["amari"] == "0"
+    page = found._repr_html_()
+    assert all(f">{cell}</td>" in page for line in lines[1:] for cell in line)
+    assert "Recommended: rank 3" in page
+
+
+@pytest.mark.parametrize("rule", ["held-out", "bi-cross-validation", "relevance", "cophenetic"])
+@pytest.mark.parametrize("kind", ["nan", "unstored"])
+def test_missing_entries_are_entries_of_weight_zero(rule: str, kind: str) -> None:
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed")
+    V = planted(2, m=24, n=18) + 1.0
+    seen = np.random.default_rng(1).random(V.shape) < 0.8
+    options: dict[str, Any] = {"rule": rule, "n_restarts": 3, "n_folds": 3, "beta_loss": 1, "random_state": 0}
+    options["max_iter"] = 30
+    expected = select_rank(np.where(seen, V, 1e9), [1, 2], weights=seen, **options)
+    if kind == "nan":
+        found = select_rank(np.where(seen, V, np.nan), [1, 2], missing="nan", **options)
+    else:
+        found = select_rank(sparse.csr_array(np.where(seen, V, 0)), [1, 2], absent="missing", **options)
+    assert found.rank == expected.rank
+    for name, column in expected.table.items():
+        np.testing.assert_allclose(found.table[name], column, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_consensus_factors_of_missing_entries() -> None:
+    V = planted(3)
+    seen = np.random.default_rng(1).random(V.shape) < 0.8
+    options: dict[str, Any] = {"n_restarts": 5, "beta_loss": 1, "random_state": 0}
+    expected = consensus_factors(np.where(seen, V, 7.0), 3, weights=seen, **options)
+    found = consensus_factors(np.where(seen, V, np.nan), 3, missing="nan", **options)
+    np.testing.assert_allclose(found.result.H, expected.result.H, rtol=1e-9)
+
+
+def test_a_group_without_anything_in_common_is_dropped_with_a_word() -> None:
+    """More programs than components: a restart that has one of them leaves out another."""
+    rng = np.random.default_rng(1)
+    V = np.zeros((60, 24))
+    for p in range(12):
+        V[5 * p : 5 * p + 5, 2 * p : 2 * p + 2] = rng.poisson(6, (5, 2))
+    found = consensus_factors(V, 8, n_restarts=10, beta_loss=1, random_state=0)
+    kept = found.result.H.shape[0]
+    assert kept < 8
+    assert found.doubts[0].startswith(f"{8 - kept} of 8 group")
+    assert "were dropped" in found.doubts[0] or "was dropped" in found.doubts[0]
+    H = np.asarray(found.result.H)
+    np.testing.assert_allclose(H.sum(axis=1), 1)
+    assert np.all(H.max(axis=1) > 0.3)  # of two columns of 24, where a flat one has 1/24
+    assert set(np.unique(found.labels)) == {-1, *range(kept)}
+    assert found.doubts[0] in str(found)
+    assert "groups" in found._repr_html_()
+    assert "array(" not in repr(found)
+
+
+def test_a_component_that_is_zero_is_no_member_of_a_group() -> None:
+    rng = np.random.default_rng(0)
+    H = np.stack([np.eye(3, 6) + 0.01 * rng.random((3, 6)) for _ in range(6)])
+    expected = merge(H, max_distance=0.5)
+    with_zero = np.concatenate([H, np.zeros((6, 1, 6))], axis=1)[:, [3, 0, 1, 2]]
+    with_zero[2, 0] = H[2, 0]  # enough groups for four
+    with_zero[3, 0] = np.eye(1, 6, 4)
+    found = merge(with_zero, max_distance=2.0)
+    assert np.all(found.labels[[0, 1, 4, 5], 0] == -1)
+    assert np.all(np.isfinite(found.components))
+    assert found.distances.max() <= 2**0.5
+    assert len(expected.components) == 3
+
+
+def test_a_progress_bar_counts_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    tqdm: Any = pytest.importorskip("tqdm.auto", reason="tqdm is not installed")
+    bars: list[Any] = []
+
+    class Bar(tqdm.tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    V = planted(2, m=20, n=14)
+    select_rank(V, [1, 2, 3], progress=True, random_state=0, **QUICK)
+    assert [(bar.n, bar.total, bar.unit) for bar in bars] == [(3, 3, "rank")]
+    consensus_factors(V, 2, n_restarts=3, max_iter=20, max_distance=2, progress=True, random_state=0)
+    assert [bar.total for bar in bars] == [3, 20]
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
 def test_relevance_determination_never_raises_its_objective(beta: float, monkeypatch: pytest.MonkeyPatch) -> None:
     V = planted(2, m=14, n=11) + 0.1

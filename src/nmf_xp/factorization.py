@@ -494,7 +494,7 @@ def _observer(
     if _compat.is_traced(posed.values):
         msg = "`callback` and `progress` must be left out in a compiled function, where nothing can be observed"
         raise ValueError(msg)
-    bar = _progress_bar(schedule.max_iter) if progress else None
+    bar = progress_bar(schedule.max_iter) if progress else None
 
     def observe(seen: Progress) -> bool:
         stacked = isinstance(seen.divergence, tuple)
@@ -515,10 +515,11 @@ def _observer(
             bar.close()
 
 
-def _progress_bar(total: int) -> Any:
+def progress_bar(total: int, *, unit: str = "it", what: str = "nmf") -> Any:
+    """A bar of tqdm's, which must be installed."""
     try:
         from tqdm.auto import tqdm
     except ImportError as error:
         msg = '`progress=True` needs tqdm: pip install "nmf_xp[progress]"'
         raise ImportError(msg) from error
-    return tqdm(total=total, unit="it", desc="nmf")
+    return tqdm(total=total, unit=unit, desc=what)

@@ -153,7 +153,7 @@ class Result:
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows; None, and with it the `repr`, where no number can be read."""
-        return showing.notebook(self) if _compat.is_readable(self._divergence) else None
+        return showing.notebook(showing.rows(self), self.history) if _compat.is_readable(self._divergence) else None
 
 
 DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual", "restarts")

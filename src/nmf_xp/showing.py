@@ -48,15 +48,14 @@ def text(said: dict[str, str]) -> str:
     return "\n".join(f"{name:<13} {value}" for name, value in said.items())
 
 
-def notebook(result: Result) -> str:
+def notebook(said: dict[str, str], history: Any = ()) -> str:
     """Names, values and the falling objective as HTML, in whatever colour the notebook writes text."""
     cell = "text-align:left;padding:0.1em 0.8em 0.1em 0"
     lines = "".join(
         f'<tr style="background:none"><th scope="row" style="{cell};font-weight:normal;opacity:0.75">'
         f'{html.escape(name)}</th><td style="{cell}">{html.escape(value)}</td></tr>'
-        for name, value in rows(result).items()
+        for name, value in said.items()
     )
-    history = result.history
     chart = ""
     if len(history) > 1 and isinstance(history[0], float):
         label = f"The objective at {len(history)} checks: from {history[0]:.6g} to {history[-1]:.6g}"
@@ -66,6 +65,19 @@ def notebook(result: Result) -> str:
         )
     table = f'<table style="border:none;margin:0;color:inherit"><tbody>{lines}</tbody></table>'
     return f'<div style="display:flex;flex-wrap:wrap;align-items:flex-end">{table}{chart}</div>'
+
+
+def columns(cells: dict[str, list[str]], words: str) -> str:
+    """A table by its columns, and a sentence below it, as HTML."""
+    style = "text-align:right;padding:0.1em 0.8em 0.1em 0"
+    heads = "".join(f'<th scope="col" style="{style}">{html.escape(name)}</th>' for name in cells)
+    lines = "".join(
+        '<tr style="background:none">' + "".join(f'<td style="{style}">{html.escape(x)}</td>' for x in row) + "</tr>"
+        for row in zip(*cells.values(), strict=True)
+    )
+    rows = f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>"
+    table = f'<table style="border:none;margin:0;color:inherit">{rows}</table>'
+    return f"<div>{table}<div>{html.escape(words)}</div></div>"
 
 
 def falls_far(values: Iterable[float]) -> bool:

@@ -9,13 +9,16 @@ components of the largest rank are needed. `rules` makes a recommendation of it,
 from __future__ import annotations
 
 import importlib.util
+import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat, _threads
 from nmf_xp.checkpoint import identity, storage
-from nmf_xp.data import as_data
+from nmf_xp.data import as_data, entry_weights
 from nmf_xp.data.kinds import settled
 from nmf_xp.data.sparse import Sparse
+from nmf_xp.factorization import progress_bar
 from nmf_xp.init import random_generator
 from nmf_xp.posing import pose
 from nmf_xp.selection import held_out, rules
@@ -49,11 +52,14 @@ def select_rank(
     beta_loss: float | str = "frobenius",
     solver: str = "auto",
     weights: Array | None = None,
+    missing: str | None = None,
+    absent: str = "zero",
     n_folds: int = 5,
     fold_restarts: int = 8,
     max_iter: int = 400,
     tol: float = 1e-4,
     random_state: Any = None,
+    progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> RankSelection:
     """Factorize V with several ranks, compare them, and recommend one.
@@ -73,13 +79,13 @@ def select_rank(
         - "bi-cross-validation": likewise for blocks of rows and columns (Owen & Perry 2009).
         - "relevance": as many components as automatic relevance determination keeps of the largest rank (Tan & Fevotte
           2013).
-        - "cophenetic": the first rank after which the cophenetic correlation of the consensus falls (Brunet et al.
-          2004).
-        - "stability": the rank whose components differ least between restarts (Wu et al. 2016).
+        - "cophenetic": the first rank, from 2 on, after which the cophenetic correlation of the consensus falls
+          (Brunet et al. 2004).
+        - "stability": the rank, from 2 on, whose components differ least between restarts (Wu et al. 2016).
         - "auto": "held-out".
     n_restarts : int, default 20
         Random starts of each rank, at least 2, from which consensus and stability are computed.
-    beta_loss, weights, max_iter, tol, random_state : optional
+    beta_loss, weights, missing, absent, max_iter, tol, random_state : optional
         As for `nmf`. The beta_loss should be that of the noise: the prediction is judged by it too.
     solver : str, default "auto"
         As for `nmf`. "auto" is "mu" in the folds: it is the fastest with weights, and what the rules were calibrated
@@ -88,6 +94,8 @@ def select_rank(
         Folds of the cross-validation, at least 2.
     fold_restarts : int, default 8
         Random starts in each fold; the one that is best in training after 60 iterations goes on to `max_iter`.
+    progress : bool, default False
+        Show a progress bar, of the ranks. Needs tqdm (``pip install "nmf_xp[progress]"``).
     checkpoint : path, optional
         A file, .npz, .safetensors or .zarr, in which each rank is kept when it is finished, and from which the same
         call goes on where it was interrupted. `ranks` may be others then; V and all other options must be the same.
@@ -103,7 +111,7 @@ def select_rank(
     TypeError, ValueError
         As for `nmf`; ValueError also where there are fewer than two ranks, or where a fold would be empty.
     ImportError
-        scipy is not installed.
+        scipy is not installed, or tqdm where `progress` is asked for.
     CheckpointError
         The checkpoint is damaged or of another run, or cannot be written.
 
@@ -134,7 +142,7 @@ def select_rank(
     n_folds = check_integer("n_folds", n_folds, minimum=2)
     fold_restarts = check_integer("fold_restarts", fold_restarts, minimum=1)
     path = None if checkpoint is None else storage.checked_path(checkpoint)
-    posed = pose(V, beta=beta, weights=weights, missing=None, absent="zero")
+    posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     if posed.stack:
         shape = posed.stack + posed.shape
         msg = f"`V` must be one matrix, got a stack of shape {shape}; select the rank of each member by itself"
@@ -145,15 +153,21 @@ def select_rank(
         raise ImportError(msg)
     options = {"beta_loss": beta, "solver": solver, "max_iter": max_iter, "tol": tol}
     described = {"rule": rule, "n_restarts": n_restarts, "n_folds": n_folds, "fold_restarts": fold_restarts}
-    described |= {**options, "solver": repr(solver), "random_state": identity.seed(random_state)}
+    described |= {
+        "missing": missing,
+        "absent": absent,
+        **options,
+        "solver": repr(solver),
+        "random_state": identity.seed(random_state),
+    }
     kept = Kept(path, posed, described, _seed(random_state))
     with _threads.held_for(posed.values):
         losses = None
         if rule in PREDICTIVE and not all(rank in kept for rank in candidates):
-            dense = _dense(V, xp=posed.xp)
+            dense, observed = _dense(V, weights, missing, absent, xp=posed.xp)
             losses = PREDICTIVE[rule](
                 dense,
-                weights=None if weights is None else _full_weights(weights, dense, xp=posed.xp),
+                weights=observed,
                 n_folds=n_folds,
                 starts=fold_restarts,
                 seed=kept.seed,
@@ -161,18 +175,23 @@ def select_rank(
                 xp=posed.xp,
             )
 
-        def finish(rank: int) -> None:
-            found = gather(
-                V, rank, weights=weights, n_restarts=n_restarts, options=options, losses=losses, seed=kept.seed
-            )
-            kept.keep(rank, found)
+        unfinished = [rank for rank in reversed(candidates) if rank not in kept]  # the longest first
+        lock = threading.Lock()
+        of_nmf = {**options, "weights": weights, "missing": missing, "absent": absent}
 
-        missing = [rank for rank in reversed(candidates) if rank not in kept]  # the longest first
-        if len(missing) < _threads.count():  # there are threads to spare within a rank
-            for rank in missing:
-                finish(rank)
-        else:
-            _threads.run(finish, missing)
+        def finish(rank: int) -> None:
+            found = gather(V, rank, n_restarts=n_restarts, options=of_nmf, losses=losses, seed=kept.seed)
+            kept.keep(rank, found)
+            if bar is not None:
+                with lock:
+                    bar.update()
+
+        with progress_bar(len(unfinished), unit="rank", what="select_rank") if progress else nullcontext() as bar:
+            if len(unfinished) < _threads.count():  # there are threads to spare within a rank
+                for rank in unfinished:
+                    finish(rank)
+            else:
+                _threads.run(finish, unfinished)
     return _selection(posed, candidates, kept, rule=rule)
 
 
@@ -223,15 +242,20 @@ def _check_ranks(ranks: Iterable[int], shape: tuple[int, ...], *, n_folds: int, 
     return candidates
 
 
-def _dense(V: Array, *, xp: Namespace) -> Array:
-    """V as a dense array of the dtype in which it is factorized."""
+def _dense(
+    V: Array, weights: Array | None, missing: str | None, absent: str, *, xp: Namespace
+) -> tuple[Array, Array | None]:
+    """V as a dense array of the dtype in which it is factorized, and the weights of its entries, of its shape."""
     data = as_data(V)
     data = data.with_values(as_working_dtype("V", data.values, xp=xp))
-    return data.dense(xp=xp) if isinstance(data, Sparse) else data.values
-
-
-def _full_weights(weights: Array, V: Array, *, xp: Namespace) -> Array:
-    return xp.broadcast_to(xp.astype(weights, V.dtype), V.shape)
+    weights = entry_weights(data, weights, missing, xp=xp)
+    if not isinstance(data, Sparse):
+        return data.values, None if weights is None else xp.broadcast_to(weights, data.shape)
+    dense = data.dense(xp=xp)
+    if absent == "missing":
+        stored = data.with_values(xp.ones_like(data.values)).dense(xp=xp)
+        weights = stored if weights is None else stored * weights
+    return dense, None if weights is None else xp.broadcast_to(weights, dense.shape)
 
 
 def _seed(random_state: Any) -> int:

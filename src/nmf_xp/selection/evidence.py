@@ -44,17 +44,16 @@ def gather(
     V: Array,
     rank: int,
     *,
-    weights: Array | None,
     n_restarts: int,
     options: dict[str, Any],
     losses: Losses | None,
     seed: int,
 ) -> Evidence:
-    """Factorize V from several starts, and parts of it where that is asked for."""
+    """Factorize V from several starts, and parts of it where that is asked for; `options` are those of `nmf`."""
     import numpy as np
 
     rng = np.random.default_rng([seed, 2, rank])
-    best = nmf(V, rank, weights=weights, n_restarts=n_restarts, keep_restarts=True, random_state=rng, **options)
+    best = nmf(V, rank, n_restarts=n_restarts, keep_restarts=True, random_state=rng, **options)
     assert best.restarts is not None
     W, H = best.restarts.W, best.restarts.H
     xp = _compat.array_namespace(W)

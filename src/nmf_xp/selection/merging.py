@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp import _compat, showing
 from nmf_xp.data.kinds import settled
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.validation import check_integer, check_non_negative
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 NEIGHBOURS = 0.3  # of the number of restarts, as in cNMF
 
 
-@dataclass(frozen=True)
+UNLIKE = "the medians of their components are 0 but for rounding; restarts do not agree on so many"
+NOTHING = 1e-3  # of a component's length: a median of no more is that of components with nothing in common
+
+
+@dataclass(frozen=True, repr=False)
 class ConsensusFactors:
     """Components that restarts agree on, and V's loadings on them.
 
@@ -33,10 +37,10 @@ class ConsensusFactors:
     ----------
     result : Result
         H holds the consensus components, each with sum 1, and W the loadings that `transform` finds on them. Those that
-        make up most of V's rows come first.
+        make up most of V's rows come first. They are fewer than were asked for where groups were dropped.
     labels : numpy.ndarray, shape (n_restarts, r)
         The consensus component, a row of ``result.H``, to which each component of each restart contributed; -1 where
-        it was dropped as an outlier.
+        it was dropped as an outlier, with its group, or as zero.
     distances : numpy.ndarray, shape (n_restarts, r)
         Mean Euclidean distance from each component, scaled to length 1, to its nearest neighbours, by which outliers
         are told: 0 where all restarts agree, at most the root of 2.
@@ -44,12 +48,40 @@ class ConsensusFactors:
         How well the groups of components are apart: the mean silhouette of those that were not dropped (Rousseeuw
         1987), at most 1. With ``max_distance=2``, which drops none, it is the stability by which cNMF's users choose a
         rank.
+    doubts : tuple of str
+        What is wrong with the components: that groups were dropped whose members have nothing in common, so that their
+        median is zero but for rounding. Empty where nothing is.
+
+    Notes
+    -----
+    ``print(found)`` and a notebook show what came out.
     """
 
     result: Result
     labels: Matrix
     distances: Matrix
     silhouette: float
+    doubts: tuple[str, ...] = ()
+
+    def _rows(self) -> dict[str, str]:
+        dropped = int((self.labels < 0).sum())
+        said = {
+            **showing.rows(self.result),
+            "restarts": str(len(self.labels)),
+            "dropped": f"{dropped} of {self.labels.size} components",
+            "silhouette": f"{self.silhouette:.6g}",
+        }
+        return said | ({"doubts": "; ".join(self.doubts)} if self.doubts else {})
+
+    def __repr__(self) -> str:
+        return f"ConsensusFactors({self.result!r}, silhouette={self.silhouette:.6g})"
+
+    def __str__(self) -> str:
+        return showing.text(self._rows())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return showing.notebook(self._rows(), self.result.history)
 
 
 @_compat.on_data
@@ -63,9 +95,12 @@ def consensus_factors(
     beta_loss: float | str = "frobenius",
     solver: str = "auto",
     weights: Array | None = None,
+    missing: str | None = None,
+    absent: str = "zero",
     max_iter: int = 1000,
     tol: float = 1e-4,
     random_state: Any = None,
+    progress: bool = False,
 ) -> ConsensusFactors:
     """Factorize V many times, drop the components that few restarts found, and take the medians of the others.
 
@@ -80,18 +115,19 @@ def consensus_factors(
     max_distance : float, default 0.5
         A component is dropped where its mean distance to the 0.3 `n_restarts` components next to it is not below this.
         The distances are those of rows of H of length 1, so 2 keeps all.
-    beta_loss, solver, weights, max_iter, tol, random_state : optional
-        As for `nmf`.
+    beta_loss, solver, weights, missing, absent, max_iter, tol, random_state, progress : optional
+        As for `nmf`; the progress is that of the restarts.
 
     Returns
     -------
     ConsensusFactors
-        The factors, and what became of each component.
+        The factors, and what became of each component; with `doubts` where groups were dropped.
 
     Raises
     ------
     TypeError, ValueError
-        As for `nmf`; ValueError also where fewer than `n_components` components are left.
+        As for `nmf`; ValueError also where fewer than `n_components` components are left, or no group has
+        anything in common.
     ImportError
         scipy is not installed.
 
@@ -116,8 +152,9 @@ def consensus_factors(
     n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
     max_distance = check_non_negative("max_distance", max_distance)
     options: dict[str, Any] = {"beta_loss": beta_loss, "solver": solver, "max_iter": max_iter, "tol": tol}
-    options["weights"] = weights
-    best: Any = nmf(V, n_components, n_restarts=n_restarts, keep_restarts=True, random_state=random_state, **options)
+    options |= {"weights": weights, "missing": missing, "absent": absent}
+    restarts = {"n_restarts": n_restarts, "keep_restarts": True, "random_state": random_state, "progress": progress}
+    best: Any = nmf(V, n_components, **restarts, **options)
     H = best.restarts.H
     merged = merge(_compat.to_host(H), max_distance=max_distance)
     xp = _compat.array_namespace(H)
@@ -127,7 +164,13 @@ def consensus_factors(
     indices = _compat.from_host(order, xp=xp, dtype=xp.int64, device=_compat.device(H))
     W, H = xp.take(result.W, indices, axis=1), xp.take(result.H, indices, axis=0)
     labels = np.where(merged.labels < 0, -1, np.argsort(order)[merged.labels])
-    return ConsensusFactors(replace(result, W=W, H=H), labels, merged.distances, merged.silhouette)
+    dropped = n_components - len(order)
+    doubts = (
+        (f"{dropped} of {n_components} groups {'was' if dropped == 1 else 'were'} dropped: {UNLIKE}",)
+        if dropped
+        else ()
+    )
+    return ConsensusFactors(replace(result, W=W, H=H), labels, merged.distances, merged.silhouette, doubts)
 
 
 def _by_share(W: Matrix) -> Matrix:
@@ -139,7 +182,7 @@ def _by_share(W: Matrix) -> Matrix:
 
 
 class Merged(NamedTuple):
-    """Consensus components (r, n), and labels and distances (restarts, r) of those of all restarts."""
+    """Consensus components (r or fewer, n), and labels and distances (restarts, r) of those of all restarts."""
 
     components: Matrix
     labels: Matrix
@@ -159,11 +202,14 @@ def merge(H: Matrix, *, max_distance: float) -> Merged:
         raise ImportError(msg) from error
     restarts, r, n = H.shape
     flat = H.reshape(-1, n).astype(float)
-    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    largest = flat.max(axis=1, keepdims=True)
+    alive = largest[:, 0] > 0
+    flat = flat / np.where(largest > 0, largest, 1.0)  # whose squares do not underflow
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1.0)
     apart = squareform(pdist(flat))
     nearest = np.sort(apart, axis=1)[:, 1 : 1 + max(1, int(NEIGHBOURS * restarts))]
-    distances = nearest.mean(axis=1)
-    kept = distances < max_distance
+    distances = np.where(alive, nearest.mean(axis=1), 2**0.5)  # a component that is zero is like none
+    kept = alive & (distances < max_distance)
     if np.count_nonzero(kept) < max(r, 2):
         msg = f"`max_distance` must keep at least {max(r, 2)} components, got {max_distance}, which keeps {kept.sum()}"
         raise ValueError(msg)
@@ -173,9 +219,14 @@ def merge(H: Matrix, *, max_distance: float) -> Merged:
         raise ValueError(msg)
     labels = np.full(len(flat), -1)
     labels[kept] = groups
-    components = np.stack([np.median(flat[labels == k], axis=0) for k in range(r)])
-    components /= components.sum(axis=1, keepdims=True)
     silhouette = mean_silhouette(apart[np.ix_(kept, kept)], groups)
+    components = np.stack([np.median(flat[labels == k], axis=0) for k in range(r)])
+    held = np.linalg.norm(components, axis=1) > NOTHING
+    if not held.any():
+        msg = f"`n_components` must be a rank at which restarts agree on something, got {r}: {UNLIKE}"
+        raise ValueError(msg)
+    labels = np.where((labels >= 0) & held[labels], (np.cumsum(held) - 1)[labels], -1)
+    components = components[held] / components[held].sum(axis=1, keepdims=True)
     return Merged(components, labels.reshape(restarts, r), distances.reshape(restarts, r), silhouette)
 
 

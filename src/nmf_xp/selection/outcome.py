@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nmf_xp import showing
+
 if TYPE_CHECKING:
     import numpy as np
 
     from nmf_xp.result import Result
+
+ROUNDING = 1e-14  # of the largest number of a column, below which one is shown as 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,8 +40,8 @@ class RankSelection:
 
     Notes
     -----
-    ``print(selection)`` shows the table and the recommendation; `nmf_xp.plot.ranks` and `nmf_xp.plot.consensus` draw
-    them.
+    ``print(selection)`` and a notebook show the table and the recommendation, with 0 for what is rounding;
+    `nmf_xp.plot.ranks` and `nmf_xp.plot.consensus` draw them.
     """
 
     rank: int
@@ -56,9 +60,27 @@ class RankSelection:
         return f"RankSelection(rank={self.rank}, rule={self.rule!r}, weak={self.weak})"
 
     def __str__(self) -> str:
-        lines = ["".join(f"{name:>13}" for name in self.table)]
-        lines += ["".join(f"{x:>13.6g}" for x in row) for row in zip(*self.table.values(), strict=True)]
+        columns = self._columns()
+        lines = ["".join(f"{name:>13}" for name in columns)]
+        lines += ["".join(f"{cell:>13}" for cell in row) for row in zip(*columns.values(), strict=True)]
+        return "\n".join([*lines, self._verdict()])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return showing.columns(self._columns(), self._verdict())
+
+    def _columns(self) -> dict[str, list[str]]:
+        """The table as text, in which rounding is 0."""
+        import numpy as np
+
+        shown = {}
+        for name, column in self.table.items():
+            least = ROUNDING * np.abs(column).max()
+            shown[name] = [f"{0.0 if abs(x) <= least else x:.6g}" for x in column]
+        return shown
+
+    def _verdict(self) -> str:
         verdict = f"Recommended: rank {self.rank}, by the rule {self.rule!r}."
         if self.doubts:
             verdict += f" The evidence is weak: {'; '.join(self.doubts)}."
-        return "\n".join([*lines, verdict])
+        return verdict

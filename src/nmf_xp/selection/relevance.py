@@ -36,6 +36,7 @@ STARTS = 4
 MAX_ITER = 1000
 TOL = 1e-5  # relative change of any lambda in one iteration
 CHECK_EVERY = 10
+NONE = 1e-4  # a relevance on its way to 0, ten times the change at which the iteration ends
 
 
 class _Prior(NamedTuple):
@@ -80,7 +81,8 @@ def relevances(posed: Posed, best: tuple[Array, Array], *, seed: int) -> Vector:
     starts = [start(data, r, init="random", random_state=rng, members=None, xp=xp) for _ in range(STARTS)]
     with _threads.held_for(data.values):
         found = _threads.run(lambda given: _minimise(posed, prior, given), starts)
-    return np.sort(min(found, key=lambda end: end[0])[1])[::-1]
+    ordered = np.sort(min(found, key=lambda end: end[0])[1])[::-1]
+    return np.where(ordered > NONE, ordered, 0.0)
 
 
 def _dispersion(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> float:

@@ -15,6 +15,7 @@ ERRORS_TO_WIN = 1.0  # standard errors by which a larger rank must predict bette
 ERRORS_TO_BE_SURE = 2.0  # and for which that is no weak evidence
 RELEVANT = 0.1  # the relevance of a component that is needed; that of others tends to 0
 SLIGHT = 0.5  # of the first component's relevance, below which one may be there for the noise
+ROUNDING = 1e-9  # a fall of the cophenetic correlation that is none
 FALL = 0.01  # of the cophenetic correlation or rise of the Amari distance that is clear
 
 
@@ -59,20 +60,22 @@ def by_relevance(ranks: Sequence[int], relevance: Column) -> Recommendation:
 
 
 def by_cophenetic(ranks: Sequence[int], correlation: Column) -> Recommendation:
-    """The first rank after which the cophenetic correlation falls (Brunet et al. 2004)."""
+    """The first rank after which the cophenetic correlation falls (Brunet et al. 2004), from 2 on."""
+    first = _first_compared(ranks)
     falls = correlation[:-1] - correlation[1:]
-    chosen = next((i for i, fall in enumerate(falls) if fall > 0), len(ranks) - 1)
-    doubts = _edges(ranks, chosen)
+    chosen = next((i for i, fall in enumerate(falls) if i >= first and fall > ROUNDING), len(ranks) - 1)
+    doubts = _edges(ranks, chosen, first)
     if chosen < len(falls) and falls[chosen] < FALL:
         doubts.append(f"the cophenetic correlation falls by {falls[chosen]:.2g} only")
     return Recommendation(ranks[chosen], "cophenetic", tuple(doubts))
 
 
 def by_stability(ranks: Sequence[int], amari: Column) -> Recommendation:
-    """The rank whose components differ least between restarts (Wu et al. 2016)."""
-    chosen = int(amari.argmin())
-    doubts = _edges(ranks, chosen)
-    rivals = [str(rank) for i, rank in enumerate(ranks) if i != chosen and amari[i] < amari[chosen] + FALL]
+    """The rank, from 2 on, whose components differ least between restarts (Wu et al. 2016)."""
+    first = _first_compared(ranks)
+    chosen = first + int(amari[first:].argmin())
+    doubts = _edges(ranks, chosen, first)
+    rivals = [str(rank) for i, rank in enumerate(ranks) if first <= i != chosen and amari[i] < amari[chosen] + FALL]
     if rivals:
         doubts.append(f"as stable, up to {FALL}: rank {', '.join(rivals)}")
     return Recommendation(ranks[chosen], "stability", tuple(doubts))
@@ -84,10 +87,17 @@ def _above(loss: Column, reference: Column, errors: float) -> bool:
     return bool(difference.mean() > errors * error)
 
 
-def _edges(ranks: Sequence[int], chosen: int) -> list[str]:
+def _first_compared(ranks: Sequence[int]) -> int:
+    """Where the ranks begin of which agreement says something: all restarts find the one component of rank 1."""
+    return 1 if ranks[0] == 1 else 0
+
+
+def _edges(ranks: Sequence[int], chosen: int, first: int = 0) -> list[str]:
     doubts = []
     if chosen == len(ranks) - 1:
         doubts.append("it is the largest rank that was tried")
     if chosen == 0 and ranks[0] > 1:
         doubts.append("it is the least rank that was tried")
+    if chosen == first == 1:
+        doubts.append("it is the least rank that was compared, as agreement at rank 1 is no evidence")
     return doubts

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     Matrix = np.ndarray[Any, Any]
 
 
+ROUNDING = 64  # times the dtype's precision, up to which a mean of cosines is 1
+
+
 class Stability(NamedTuple):
     """Means over all pairs of restarts."""
 
@@ -39,7 +42,9 @@ def stability(W: Array, H: Array, *, xp: Namespace) -> Stability:
         rows, columns = scipy.optimize.linear_sum_assignment(block, maximize=True)
         matched.append(block[rows, columns].mean())
         amari.append(amari_distance(block))
-    return Stability(sum(matched) / len(matched), sum(amari) / len(amari))
+    rounding = ROUNDING * float(xp.finfo(W.dtype).eps)
+    match, distance = sum(matched) / len(matched), sum(amari) / len(amari)
+    return Stability(1.0 if abs(1 - match) <= rounding else match, 0.0 if distance <= rounding else distance)
 
 
 def amari_distance(similarity: Matrix) -> float:
