@@ -1,0 +1,145 @@
+"""The corpus is what it should be, and each invariant fails where it is violated."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.calls import Call
+from tests.conftest import CI
+from tests.corpus.matrices import CORPUS
+from tests.corpus.runs import Run, dense, runs
+from tests.invariants import (
+    balanced,
+    finite,
+    never_rises,
+    reported,
+    same_in_other_memory_order,
+    same_in_other_units,
+    same_when_sparse,
+    same_with_rows_permuted,
+    same_with_weights_of_one,
+    status_honest,
+    zeros_exact,
+)
+
+if TYPE_CHECKING:
+    from tests.calls import Answer
+    from tests.reference import Question
+
+
+def matrix(name: str) -> Any:
+    try:
+        return dense(name)
+    except ModuleNotFoundError as error:
+        if CI:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_matrices_are_what_they_should_be(name: str) -> None:
+    V = matrix(name)
+    m, n = V.shape
+    assert 16 <= m <= 600
+    assert 3 <= n <= 500
+    assert np.nanmin(V) >= 0
+    assert not np.isinf(V).any()
+    assert np.isnan(V).mean() < 0.1
+    assert CORPUS[name].rank <= min(m, n)
+    assert np.linalg.matrix_rank(np.nan_to_num(V)) >= 2
+
+
+def test_the_corpus_is_varied() -> None:
+    assert len(CORPUS) >= 25
+    assert len({m.package for m in CORPUS.values()}) >= 8
+    assert len(list(runs())) >= 5000
+
+
+# Each invariant fails where it is violated ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def right() -> tuple[Question, Answer]:
+    V = np.random.default_rng(0).gamma(1.0, 1.0, (30, 20))
+    call = Call(V, 3, {"beta_loss": 1.0, "solver": "mm", "random_state": 0, "tol": 1e-9, "max_iter": 3000})
+    [(question, answer)] = call.answers(call.run())
+    for check in (finite, balanced, reported, never_rises, status_honest):
+        check(question, answer)
+    return question, answer
+
+
+def first(x: Any, value: float) -> Any:
+    """An array with another first entry."""
+    changed = x.copy()
+    changed[0, 0] = value
+    return changed
+
+
+WRONG: list[tuple[Any, Any, str]] = [
+    (finite, lambda a: {"W": first(a.W, np.nan)}, "NaN"),
+    (finite, lambda a: {"H": first(a.H, -1e-9)}, "negative"),
+    (finite, lambda _: {"divergence": -1e-12}, "divergence"),
+    (balanced, lambda a: {"W": a.W * 1e4, "H": a.H / 1e4}, "norm"),
+    (balanced, lambda a: {"W": a.W * [1.0, 0.0, 1.0]}, "zero in one factor"),
+    (zeros_exact, lambda a: {"W": first(a.W, 1e-131)}, "below"),
+    (zeros_exact, lambda a: {"W": np.where(a.W < np.median(a.W, axis=0), 1e-9, a.W)}, "a floor"),
+    (reported, lambda a: {"divergence": a.divergence * (1 + 1e-9)}, "divergence"),
+    (reported, lambda a: {"objective": a.objective * (1 - 1e-9)}, "objective"),
+    (reported, lambda a: {"residual": a.residual + 1e-3}, "residual"),
+    (reported, lambda a: {"H": np.where(np.arange(20) == 3, 0.0, a.H)}, "inf"),
+    (never_rises, lambda _: {"history": (2.0, 1.0, 1.0 + 1e-6)}, "rose"),
+    (never_rises, lambda _: {"status": "INCREASED"}, "rise"),
+]
+
+
+@pytest.mark.parametrize(("check", "change", "sentence"), WRONG)
+def test_a_wrong_answer_is_seen(right: tuple[Question, Answer], check: Any, change: Any, sentence: str) -> None:
+    question, answer = right
+    with pytest.raises(AssertionError, match=sentence):
+        check(question, answer._replace(**change(answer)))
+
+
+def test_a_run_that_has_not_converged_is_seen(right: tuple[Question, Answer]) -> None:
+    question, answer = right
+    W = answer.W * np.random.default_rng(0).uniform(0.5, 1.5, answer.W.shape)
+    with pytest.raises(AssertionError, match="a long run"):
+        status_honest(question, answer._replace(W=W))
+
+
+@dataclasses.dataclass(frozen=True)
+class Askew(Call):
+    """A call whose answers depend on what they must not depend on."""
+
+    def run(self) -> Any:
+        result = super().run()
+        factor = 1.0 + 0.1 * float(self.storage != "dense") + 0.1 * float("weights" in self.options)
+        factor += 0.1 * float(self.V.max() > 100) + 0.1 * float(self.V[0, 0] > self.V[1, 0])
+        return dataclasses.replace(result, W=result.W * factor)
+
+
+@pytest.mark.parametrize(
+    "compare",
+    [
+        same_in_other_memory_order,
+        same_in_other_units,
+        same_when_sparse,
+        same_with_rows_permuted,
+        same_with_weights_of_one,
+    ],
+)
+def test_a_difference_is_seen(compare: Any) -> None:
+    rng = np.random.default_rng(0)
+    V = rng.poisson(2.0, (12, 9)).astype(float)
+    V[0, 0], V[1:, 0] = 50.0, 0.0
+    options = {"beta_loss": 1.0, "solver": "mu", "max_iter": 5, "init": (rng.random((12, 3)), rng.random((3, 9)))}
+    compare(Call(V, 3, options))
+    with pytest.raises(AssertionError, match="differs"):
+        compare(Askew(V, 3, options))
+
+
+def test_a_run_has_a_name() -> None:
+    assert str(Run("wine", 1.0, "mu", "float32", "random")) == "wine, beta 1, mu, float32, random"
