@@ -262,3 +262,11 @@ def test_torch_copies_blocks_to_a_gpu_from_pinned_memory() -> None:
     device = SimpleNamespace(type="cuda")
     _compat.from_host(np.ones(3), xp=xp, dtype=np.dtype("float32"), device=device, staged=True)
     assert done == ["pinned", ("cuda", True)]
+
+
+def test_tensors_of_any_dimension_are_taken_beside_cupy(cupy: Any) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    V = torch.ones((3, 6, 5)) + torch.arange(5)
+    stack = nmf_xp.nmf(V, 2, random_state=0, max_iter=3, tol=0)
+    assert stack.W.shape == (3, 6, 2)
+    assert nmf_xp.beta_divergence(V, stack.W, stack.H).shape == (3,)

@@ -227,8 +227,10 @@ def on_their_device(*args: Any) -> contextlib.AbstractContextManager[Any]:
     """
     if "cupy" in sys.modules:
         for x in args:
-            # A sparse matrix holds its entries, row blocks an array of where they go, the state of a stream its H.
-            for array in (x, *(getattr(x, name, None) for name in ("data", "like", "H"))):
+            # A sparse matrix holds its entries, row blocks an array of where they go, the state of a stream its H. What
+            # is an array itself is not asked for them: torch's `H` is an error but for matrices.
+            parts = () if hasattr(x, "__dlpack__") else ("data", "like", "H")
+            for array in (x, *(getattr(x, name, None) for name in parts)):
                 if is_cupy(array):
                     return array.device
     return contextlib.nullcontext()
