@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp import _compat
 from nmf_xp._threads import held_for
 from nmf_xp.init import constant_start
-from nmf_xp.posing import checked_data
-from nmf_xp.problem import Constraints, Problem
-from nmf_xp.solvers.online import OnlineState, OnlineUpdate, batches, relative_change
+from nmf_xp.posing import pose_array
+from nmf_xp.solvers.online import OnlineState, OnlineUpdate, batches, left, relative_change
+from nmf_xp.units import number_times_power, times_power
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
     check_beta,
@@ -20,7 +20,6 @@ from nmf_xp.validation import (
     check_non_negative,
     check_option,
     check_penalties,
-    check_shape,
     check_values,
 )
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.posing import Posed
+    from nmf_xp.problem import Problem
 
 
 RULES = ("majorizer", "scikit-learn")
@@ -171,14 +172,12 @@ def online_step(
     (3, 10)
     """
     settings, xp = _settings(state, beta_loss, memory, rule)
-    problem = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
-    m, r = problem.data.shape[0], state.H.shape[0]
+    posed = _posed(state, V, W, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     if W is not None:
-        check_factor("W", W, problem.data.values)
-        check_shape("W", W, (m, r))
-        W = _compat.at_least(W, settings.floor, xp=xp)
+        W = _compat.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
     with held_for(state.H):
-        return _step(settings, state, problem, W, (fresh_max_iter, fresh_tol), xp=xp)
+        before = settings.entered(state, posed.units, xp=xp)
+        return _step(settings, before, posed, posed.problem, W, (fresh_max_iter, fresh_tol), xp=xp)
 
 
 @_compat.on_data
@@ -239,14 +238,14 @@ def online_nmf(
     check_callable("callback", callback)
     forget = check_non_negative("forget_factor", forget_factor)
     settings, xp = _settings(state, beta_loss, forget, rule)
-    whole = _problem(state, V, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
-    m = whole.data.shape[0]
+    posed = _posed(state, V, W, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
+    m = posed.shape[0]
     batch_size = min(batch_size, m)
     settings = settings._replace(memory=forget ** (batch_size / m))
-    starts, stops, problems = zip(*batches(whole, batch_size), strict=True)
+    starts, stops, problems = zip(*batches(posed.problem, batch_size), strict=True)
     parts: list[Any] = [None] * len(problems)
     if W is not None:
-        W = _compat.at_least(W, settings.floor, xp=xp)
+        W = _compat.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
         parts = [W[start:stop, :] for start, stop in zip(starts, stops, strict=True)]
     fresh = W is None
     watched = tol > 0 or max_no_improvement is not None or callback is not None
@@ -255,8 +254,9 @@ def online_nmf(
     with held_for(state.H):
         for step in range(max_iter * len(problems)):
             i = step % len(problems)
-            done = _step(settings, state, problems[i], None if fresh else parts[i], (fresh_max_iter, tol), xp=xp)
-            state, parts[i] = done.state, done.W
+            before, old = settings.entered(state, posed.units, xp=xp), None if fresh else parts[i]
+            done = _step(settings, before, posed, problems[i], old, (fresh_max_iter, tol), xp=xp)
+            state, parts[i] = done.state, times_power(done.W, -posed.units.w)
             if not watched:
                 continue
             costs.append(_compat.scalar(done.cost))
@@ -267,28 +267,32 @@ def online_nmf(
                 ended = ended or (max_no_improvement is not None and smoothed.stale >= max_no_improvement)
             if ended:
                 break
-    return OnlineResult(xp.concat(parts, axis=0), state, step + 1, ended, tuple(costs))
+    W = times_power(xp.concat(parts, axis=0), posed.units.w)
+    return OnlineResult(W, state, step + 1, ended, tuple(costs))
 
 
 def _step(
     settings: OnlineUpdate,
     state: OnlineState,
+    posed: Posed,
     problem: Problem,
     W: Array | None,
     fresh: tuple[int, float],
     *,
     xp: Namespace,
 ) -> OnlineStep:
-    update_w = W is not None
+    """A step from a state and a W in the units of the problem, to those of the user."""
+    update_w, units = W is not None, posed.units
     if W is None:
-        W = _fresh(settings, problem, state.H, fresh, xp=xp)
+        W = times_power(constant_start(problem.data, state.H.shape[0], xp=xp), (units.h - units.w) // 2)
+        W = _compat.at_least(W, settings.floor, xp=xp)
+        W = settings.loadings(problem, W, state.H, max_iter=fresh[0], tol=fresh[1], xp=xp)
     after, W, cost = settings.step(state, problem, W, update_w=update_w, xp=xp)
-    return OnlineStep(after, W, cost / problem.data.shape[0], relative_change(after.H, state.H, xp=xp))
-
-
-def _fresh(settings: OnlineUpdate, problem: Problem, H: Array, fresh: tuple[int, float], *, xp: Namespace) -> Array:
-    W = _compat.at_least(constant_start(problem.data, H.shape[0], xp=xp), settings.floor, xp=xp)
-    return settings.loadings(problem, W, H, max_iter=fresh[0], tol=fresh[1], xp=xp)
+    cost = cost / problem.data.shape[0]
+    if any(units):
+        restored = number_times_power(_compat.scalar(cost), units.divergence(posed.beta))
+        cost = xp.full((), restored, dtype=cost.dtype, device=_compat.device(cost))
+    return OnlineStep(left(after, units), times_power(W, units.w), cost, relative_change(after.H, state.H, xp=xp))
 
 
 def _settings(state: OnlineState, beta_loss: float | str, memory: float, rule: str) -> tuple[OnlineUpdate, Namespace]:
@@ -302,22 +306,22 @@ def _settings(state: OnlineState, beta_loss: float | str, memory: float, rule: s
     return OnlineUpdate(beta, floor, memory, rule == "scikit-learn"), xp
 
 
-def _problem(
+def _posed(
     state: OnlineState,
     V: Any,
+    W: Array | None,
     weights: Any,
     absent: str,
     beta: float,
     penalties: tuple[float, float | str, float],
-) -> Problem:
-    """A block with its weights and penalties, checked."""
-    data = checked_data(V, beta=beta, weights=weights, missing=None, absent=absent).data
-    check_factor("H", state.H, data.values)
-    check_columns(data.shape, state.H)
-    alpha_W, alpha_H = check_penalties(*penalties)
-    return Problem(data, _penalty(alpha_W, penalties[2], data.shape[1]), _penalty(alpha_H, penalties[2], data.shape[0]))
-
-
-def _penalty(alpha: float, l1_ratio: float, length: int) -> Constraints:
-    """scikit-learn's scaling: by the features for W, by the rows for H."""
-    return Constraints(l1=length * alpha * l1_ratio or None, l2=length * alpha * (1.0 - l1_ratio) or None)
+) -> Posed:
+    """A block with its weights and penalties, checked, in the units of the state, or in its own where it has none."""
+    posed = pose_array(V, beta=beta, weights=weights, absent=absent, units=state.units)
+    check_factor("H", state.H, posed.values)
+    check_columns((*posed.stack, *posed.shape), state.H)
+    posed = posed.suited(W, state.H) if state.units is None else posed
+    (m, n), r = posed.shape, state.H.shape[0]
+    alphas, l1_ratio = check_penalties(*penalties), penalties[2]
+    w = posed.constraints("W", (m, r), alpha=n * alphas[0], l1_ratio=l1_ratio, fixed=None, upper=None)
+    h = posed.constraints("H", (r, n), alpha=m * alphas[1], l1_ratio=l1_ratio, fixed=None, upper=None)
+    return posed._replace(problem=posed.problem._replace(w=w, h=h))

@@ -12,6 +12,7 @@ from nmf_xp.data.grid import Grid, GridRows
 from nmf_xp.data.kinds import Kind, kind_of, settled, unmapped
 from nmf_xp.data.sources import RowBlocks, Rows, source_of
 from nmf_xp.data.streamed import Streamed
+from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Constraints, Problem
 from nmf_xp.units import Units, in_weight_units, number_times_power, power, times_power, units_of
 from nmf_xp.updates import factor_floor
@@ -112,6 +113,12 @@ class Posed(NamedTuple):
             x = xp.reshape(xp.broadcast_to(x, stacked), (-1, *shape))
         return x
 
+    def divergence(self, W: Array, H: Array) -> Any:
+        """D(V | WH) in V's own units, for factors in theirs."""
+        posed, r = self.suited(W, H), W.shape[-1]
+        W, H = posed.factor("W", W, "W", r), posed.factor("H", H, "H", r)
+        return posed.restore_divergence(data_divergence(self.problem.data, W, H, beta=self.beta, xp=self.xp))
+
     def constraints(
         self, which: str, shape: tuple[int, int], *, alpha: float, l1_ratio: float, fixed: Any, upper: Any
     ) -> Constraints:
@@ -175,32 +182,27 @@ def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str)
     if kind is not Kind.WHOLE:
         look = _on_grid if kind is Kind.GRID else _streamed
         return _pose_blocks(look(V, weights, beta=beta, missing=missing, absent=absent), beta=beta)
+    return pose_array(V, beta=beta, weights=weights, missing=missing, absent=absent)
+
+
+def pose_array(
+    V: Any, *, beta: float, weights: Any, missing: str | None = None, absent: str, units: Units | None = None
+) -> Posed:
+    """The same for V in memory, in given units or in those that suit it."""
     home = _layout.layout(V)
-    checked = checked_data(V, beta=beta, weights=weights, missing=missing, absent=absent, scaled=True)
-    data, xp = checked.data, checked.xp
+    data, chosen, xp = _checked(V, beta=beta, weights=weights, missing=missing, absent=absent, units=units)
     stack = data.shape[:-2]
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
-    dtype = data.values.dtype
-    floor = factor_floor(dtype, beta=beta, xp=xp)
-    units = units_of(checked.largest, checked.heaviest, dtype, beta=beta, floor=floor, xp=xp)
-    data = in_units(data, units.v, beta=beta, xp=xp)
-    return Posed(Problem(data), xp, beta, floor, units, stack, home)
+    data = in_units(data, chosen.v, beta=beta, xp=xp)
+    floor = factor_floor(data.values.dtype, beta=beta, xp=xp)
+    return Posed(Problem(data), xp, beta, floor, chosen, stack, home)
 
 
-class Checked(NamedTuple):
-    """Validated data, and what their units follow from; 0 and 1 where it cannot be read."""
-
-    data: Data
-    largest: float
-    heaviest: float
-    xp: Namespace
-
-
-def checked_data(
-    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, scaled: bool = False
-) -> Checked:
-    """The validated data of V and its weights, which are `scaled` to their units or not."""
+def _checked(
+    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, units: Units | None
+) -> tuple[Data, Units, Namespace]:
+    """The validated data of V, whose weights are in their units already, and the units, one where they are not read."""
     heaviest = 1.0
     data = as_data(V)
     xp = _compat.array_namespace(data.values)
@@ -213,17 +215,19 @@ def checked_data(
     if weights is not None and _compat.is_readable(weights):
         _, heaviest = check_values("weights", weights, xp=xp)
         check_observed(weights, xp=xp)
-        if scaled:
-            units = units_of(0.0, heaviest, weights.dtype, beta=beta, floor=0.0, xp=xp)
-            weights = in_weight_units(weights, units.weights, xp=xp)
+        of_weights = units_of(0.0, heaviest, weights.dtype, beta=beta, floor=0.0, xp=xp) if units is None else units
+        weights = in_weight_units(weights, of_weights.weights, xp=xp)
     data = seen(with_weights(data, weights, absent=absent, beta=beta, xp=xp), V, xp=xp)
     if isinstance(data, Weighted) and data.values.ndim < 2 and _compat.is_readable(data.weights):
         check_observed(data.weights, xp=xp)  # of what is stored
     if not _compat.is_readable(data.values):
-        return Checked(data, 0.0, heaviest, xp)
+        return data, units or Units(), xp
     low, high = check_values("V", data.values, xp=xp)
     check_zeros(0.0 if data.has_absent else low, beta)
-    return Checked(quickest(data, xp=xp), largest_observed(data, high, beta=beta, xp=xp), heaviest, xp)
+    if units is None:
+        dtype, high = data.values.dtype, largest_observed(data, high, beta=beta, xp=xp)
+        units = units_of(high, heaviest, dtype, beta=beta, floor=factor_floor(dtype, beta=beta, xp=xp), xp=xp)
+    return quickest(data, xp=xp), units, xp
 
 
 def _streamed(V: Any, weights: Any, **options: Any) -> Streamed:

@@ -11,9 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
 from nmf_xp import _compat
-from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import transform
 from nmf_xp.online import online_nmf, online_start, online_step
+from nmf_xp.posing import pose_array
 from nmf_xp.sklearn.base import BaseNMF
 from nmf_xp.sklearn.inputs import check_data, check_positive, check_same_library
 from nmf_xp.sklearn.starts import loadings_start
@@ -190,8 +190,8 @@ class MiniBatchNMF(BaseNMF):
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
             warnings.warn(msg, ConvergenceWarning, stacklevel=3)
         W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, weights, start=done.W)
-        divergence = beta_divergence(X, W, self.components_, beta_loss=self._beta, weights=weights)
-        self.reconstruction_err_ = reconstruction_error(_compat.scalar(divergence))
+        posed = pose_array(X, beta=self._beta, weights=weights, absent="zero")
+        self.reconstruction_err_ = reconstruction_error(float(posed.divergence(W, self.components_)))
         return W
 
     @_compat.on_data

@@ -12,8 +12,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import randomized_svd
 
 from nmf_xp import _compat
-from nmf_xp.data import as_data, with_weights
+from nmf_xp.data import as_data, in_units, largest_observed, with_weights
 from nmf_xp.init import constant_start, nndsvd_factors, nndsvd_start, normal_start
+from nmf_xp.units import times_power, units_of
 
 ORDERS = 1024  # iterations after which the orders of `shuffle=True` repeat
 
@@ -29,6 +30,9 @@ def start(
     if init not in (None, "random") and r > min(m, n):
         msg = f"init = '{init}' can only be used when n_components <= min(n_samples, n_features)"
         raise ValueError(msg)
+    largest = largest_observed(data, _compat.scalar(xp.max(data.values)), beta=beta, xp=xp)
+    units = units_of(largest, 1.0, data.values.dtype, beta=2.0, floor=0.0, xp=xp)
+    data = in_units(data, units.v, beta=beta, xp=xp)
     if init is None:
         init = "nndsvda" if r <= min(m, n) and n_restarts == 1 else "random"
     if init == "random":
@@ -40,10 +44,10 @@ def start(
     elif _compat.is_foreign(X) or weights is not None:
         W, H = nndsvd_start(data, r, fill=init, rng=check_random_state(random_state), xp=xp)
     else:
-        svd = randomized_svd(X, r, random_state=random_state)
+        svd = randomized_svd(times_power(X, -units.v), r, random_state=random_state)
         rng = check_random_state(random_state)
         W, H = nndsvd_factors(data, *svd, fill=init, relative_cut=False, rng=rng, xp=xp)
-    return W, H
+    return times_power(W, units.w), times_power(H, units.h)
 
 
 def loadings_start(X: Any, H: Any, solver: str) -> Any:

@@ -20,6 +20,7 @@ solver for the loop. No step need lower the objective of all rows.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
@@ -28,6 +29,7 @@ from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
 from nmf_xp.problem import Problem
 from nmf_xp.solvers.solver import Solver
+from nmf_xp.units import Units, times_power
 from nmf_xp.updates import mm_exponent, mm_step, ridge_minimum, slopes
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class OnlineState(NamedTuple):
     numerator: Array
     denominator: Array  # 0 where nothing has been seen
     ridge: Array
+    units: Units | None = None  # those of all but H, where they are not one
 
 
 class OnlineUpdate(NamedTuple):
@@ -56,8 +59,7 @@ class OnlineUpdate(NamedTuple):
     scikit_learn: bool = False  # its rule
 
     def init(self, H: Array, *, xp: Namespace) -> OnlineState:
-        """The state before the first block, which weighs little beside it."""
-        H = _compat.at_least(H, self.floor, xp=xp)
+        """The state before the first block, which weighs little beside it; H may be below the floor until then."""
         ridge = xp.zeros((*H.shape[:-2], 1, 1), dtype=H.dtype, device=_compat.device(H))
         if self.scikit_learn:
             return OnlineState(H, H, xp.ones_like(H), ridge)
@@ -120,6 +122,21 @@ class OnlineUpdate(NamedTuple):
         new = xp.where(denominator > 0, _compat.at_least(new, self.floor, xp=xp), H)
         return OnlineState(h.enforce(new, H, xp=xp), numerator, denominator, ridge)
 
+    def entered(self, state: OnlineState, units: Units, *, xp: Namespace) -> OnlineState:
+        """The state in the units of a problem, of which its sums are or which they have not entered yet.
+
+        Factors that could overflow with the dtype are bounded: what is so large is all that counts.
+        """
+        H, *sums, ridge = state[:4]
+        if state.units is None and any(units):
+            most = 5 / 16 * math.log2(float(xp.finfo(H.dtype).max))
+            slope, root = (
+                -max(-most, min(most, x)) for x in (units.penalty("H", 1, self.beta), units.h / mm_exponent(self.beta))
+            )
+            sums = [times_power(times_power(sums[0], root), slope), times_power(sums[1], slope)]
+            ridge = times_power(ridge, -units.penalty("H", 2, self.beta))
+        return OnlineState(_compat.at_least(times_power(H, -units.h), self.floor, xp=xp), sums[0], sums[1], ridge)
+
     def loadings(self, problem: Problem, W: Array, H: Array, *, max_iter: int, tol: float, xp: Namespace) -> Array:
         """W after updates for a fixed H, until one changes it by no more than `tol` of its norm."""
         data, w, _ = problem
@@ -162,7 +179,7 @@ class OnlinePasses(Solver):
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> PassesState:
         """The state at the start."""
-        return PassesState(W, *OnlineUpdate(self.beta, self.floor, 1.0).init(H, xp=xp))
+        return PassesState(W, *OnlineUpdate(self.beta, self.floor, 1.0).init(H, xp=xp)[:4])
 
     def step(self, state: PassesState, problem: Problem, *, xp: Namespace) -> PassesState:
         """One pass; each batch lets the past fade by its share of the rows."""
@@ -174,7 +191,7 @@ class OnlinePasses(Solver):
             W = state.W[..., start:stop, :]
             online, W, _ = update.step(online, batch, W, update_w=True, measured=False, xp=xp)
             parts.append(W)
-        return PassesState(xp.concat(parts, axis=-2), *online)
+        return PassesState(xp.concat(parts, axis=-2), *online[:4])
 
 
 def batches(problem: Problem, size: int) -> Iterator[tuple[int, int, Problem]]:
@@ -188,6 +205,11 @@ def batches(problem: Problem, size: int) -> Iterator[tuple[int, int, Problem]]:
             h = problem.h._replace(l1=problem.h.l1 and problem.h.l1 * share, l2=problem.h.l2 and problem.h.l2 * share)
             data = block if b - a == height else block.rows(a, b)
             yield first + a, first + b, Problem(data, problem.w.rows(first + a, first + b), h)
+
+
+def left(state: OnlineState, units: Units) -> OnlineState:
+    """The state with H in the units of the user."""
+    return state._replace(H=times_power(state.H, units.h), units=units if any(units) else None)
 
 
 def relative_change(new: Array, old: Array, *, xp: Namespace) -> Array:
