@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 
 # A module imports only from those above its own, or from its own group. Imports for the type checker do not count.
 LAYERS = [
-    ["_typing", "_compat", "_devices", "_layout", "_memory", "_threads", "_kernels"],
+    ["_typing", "_compat", "_devices", "_faults", "_layout", "_memory", "_threads", "_kernels"],
     ["units", "validation", "problem", "result", "showing"],
     ["data"],
     ["stores", "files"],
@@ -36,6 +36,7 @@ BACKEND_AWARE = (
     "_compat",
     "_control",
     "_devices",
+    "_faults",
     "_kernels",
     "_layout",
     "_threads",

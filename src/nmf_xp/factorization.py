@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, _control
+from nmf_xp import _compat, _control, _faults
 from nmf_xp.checkpoint import Checkpoint
 from nmf_xp.data.grid import Grid
 from nmf_xp.data.kinds import Kind, kind_of, settled
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Callback = Callable[[Progress], bool | None]
 
 
+@_faults.explained
 @_compat.on_data
 def nmf(
     V: Array | RowBlocks,
@@ -241,6 +242,7 @@ def nmf(
     return _best(result, keep_factors=keep_restarts) if restarted else result
 
 
+@_faults.explained
 @_compat.on_data
 def transform(
     V: Array | RowBlocks,

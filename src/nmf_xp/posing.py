@@ -66,10 +66,15 @@ class Posed(NamedTuple):
         """The same problem in units in which these W and H are of one size; None for a W that is to be found."""
         dtype, xp = self.values.dtype, self.xp
         for x in (W, H):
-            if not (x is None or (_compat.is_array(x) and x.dtype == dtype and x.size and _compat.is_readable(x))):
+            known = x is None or (_compat.is_array(x) and x.dtype == dtype and x.size and _compat.is_readable(x))
+            if not known or not self._is_beside(x):
                 return self  # what is wrong with them is said where they are taken
         largest_w = None if W is None else _compat.scalar(xp.max(W))
         return self._replace(units=self.units.suited(largest_w, _compat.scalar(xp.max(H)), dtype, xp=xp))
+
+    def _is_beside(self, x: Any) -> bool:
+        """Whether a factor is where V is."""
+        return x is None or _compat.on_mesh(x) or _compat.device(x) == _compat.device(self.values)
 
     def restore_factor(self, which: str, x: Array) -> Array:
         """W or H in the user's units, on V's devices; one that is in blocks on a cluster as a dask array."""

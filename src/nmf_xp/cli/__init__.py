@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
+from nmf_xp._faults import DeviceError
 from nmf_xp.cli import demo, fit, report
 from nmf_xp.cli.terminal import complain, plain_warnings
 from nmf_xp.files import FileError
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read the output, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (FileError, ImportError, TypeError, ValueError, MemoryError) as error:
+    except (FileError, DeviceError, ImportError, TypeError, ValueError, MemoryError) as error:
         complain(f"nmf-xp: error: {' '.join(str(error).split()) or 'out of memory'}")
         return 2
 

@@ -6,7 +6,7 @@ import importlib
 from typing import Any, NamedTuple
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp import _compat, _faults
 from nmf_xp.cli.terminal import say
 
 BACKENDS = ("numpy", "jax", "torch", "cupy", "array_api_strict")
@@ -50,7 +50,9 @@ class Place(NamedTuple):
             return _SPARSE[self.backend](values, self.device) if sparse else _dense_array(values, self)
         except Exception as error:  # every library has its own for a device that is not there, or not large enough
             device = "" if self.device is None else f" --device {self.device}"
-            msg = f"--backend {self.backend}{device}: {' '.join(str(error).split()) or type(error).__name__}"
+            said = " ".join(str(error).split()) or type(error).__name__
+            advice = _faults.remedy(said)
+            msg = f"--backend {self.backend}{device}: {said}{'' if advice is None else f'; {advice}'}"
             raise ValueError(msg) from error
 
 

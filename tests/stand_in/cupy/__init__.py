@@ -106,7 +106,7 @@ cuda = _module(
     Event=_devices.Event,
     Stream=_devices.Stream,
     get_current_stream=_devices.get_current_stream,
-    is_available=lambda: _devices.COUNT > 0,
+    is_available=lambda: len(_devices.failing) < _devices.COUNT,
     runtime=_module(
         "cuda.runtime",
         CUDARuntimeError=_devices.CUDARuntimeError,

@@ -58,8 +58,8 @@ class Counts:
 
 
 counts = Counts()
-lost: set[int] = set()
-"""Devices that have vanished: whatever is launched on them is an error."""
+failing: dict[int, str] = {}
+"""What the driver says of a device that has failed, to whatever is asked of it."""
 
 
 class _Current(threading.local):
@@ -92,9 +92,8 @@ def check_device(number: int) -> None:
     if not 0 <= number < COUNT:
         msg = "cudaErrorInvalidDevice: invalid device ordinal"
         raise CUDARuntimeError(msg)
-    if number in lost:
-        msg = "cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable"
-        raise CUDARuntimeError(msg)
+    if number in failing:
+        raise CUDARuntimeError(failing[number])
 
 
 def launch() -> Key:
@@ -338,7 +337,7 @@ class MemoryPool:
 def restore() -> None:
     """Count from zero, with every device there, all of its memory, and nothing chosen by the calling thread."""
     counts.reset()
-    lost.clear()
+    failing.clear()
     limits.clear()
     left.clear()
     current.__init__()  # type: ignore[misc]
