@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ci.gpu.task import Run
 
-REHEARSED = 8  # of so many checks a rehearsal runs one
+REHEARSED = 12  # of so many checks a rehearsal runs one
 
 
 def main(run: Run) -> None:

@@ -232,7 +232,7 @@ def profile(found: Found) -> list[str]:
     """Calls of CUDA."""
     body = []
     for backend in found.backends:
-        for case in plan.PROFILED:
+        for case in plan.profiled_cases(small=found.small):
             name = plan.profiled_name(case)
             row = found("profile", backend, name)
             body.append([backend, name, *(number(row, field) for field in ("launches", "waits", "copies"))])

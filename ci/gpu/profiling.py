@@ -39,7 +39,7 @@ def main(run: Run) -> None:
     if importlib.util.find_spec("torch") is None:
         run.emit(what="all", not_run="torch, whose profiler counts the calls, is not installed")
         return
-    for case in plan.PROFILED:
+    for case in plan.profiled_cases(small=run.small):
         run.attempt(plan.profiled_name(case), lambda case=case: counted(run, clock, V, *case))  # type: ignore[misc]
     if run.task.backend == "jax:gpu" and shutil.which("ncu") is not None:
         run.attempt("ncu", lambda: seen_by_ncu(run))
