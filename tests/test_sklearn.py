@@ -408,3 +408,43 @@ def test_without_scikit_learn_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['sklearn'] = None; import nmf_xp.sklearn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'nmf_xp.sklearn needs scikit-learn: pip install "nmf_xp[sklearn]"' in done.stderr
+
+
+@pytest.mark.parametrize("behind", [np.nan, np.inf, -1.0, 1e20])
+@pytest.mark.parametrize("kind", ["numpy", "torch", "csr"])
+def test_what_stands_behind_a_weight_of_zero_is_not_read(kind: str, behind: float) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.gamma(1, 1, (20, 3)) @ rng.gamma(1, 1, (3, 12))
+    seen = rng.random(X.shape) < 0.8
+    spoiled = np.where(seen, X, behind)
+    to: Any = np.asarray
+    if kind == "torch":
+        to = pytest.importorskip("torch", reason="torch is not installed").asarray
+    weights = to(seen.astype(float))
+    given, clean = (to(x) if kind != "csr" else sp.csr_array(x) for x in (spoiled, X))
+    options: dict[str, Any] = {"random_state": 0, "tol": 1e-2, "max_iter": 3000}
+    for model in (
+        NMF(3, **options),
+        NMF(3, solver="mu", beta_loss=1, init="random", **options),
+        NMF(3, solver="mu", beta_loss=0, init="random", **options),
+        MiniBatchNMF(3, **options),
+    ):
+        expected = model.fit_transform(clean, weights=weights)
+        loadings = model.transform(clean, weights=weights)
+        np.testing.assert_array_equal(model.fit_transform(given, weights=weights), expected)
+        np.testing.assert_array_equal(model.transform(given, weights=weights), loadings)
+        if not np.isfinite(behind):
+            with pytest.raises(ValueError, match=r"NaN|infinity|Negative"):
+                model.fit(given)
+            with pytest.raises(ValueError, match=r"NaN|infinity|finite|Negative"):
+                model.fit(given, weights=weights * 0 + 1)
+
+
+def test_a_masked_array_is_refused_by_the_estimators_with_what_to_pass() -> None:
+    X = np.random.default_rng(0).random((8, 5))
+    masked = np.ma.masked_greater(X, 0.8)
+    model = NMF(2, random_state=0, tol=1e-2, max_iter=3000)
+    with pytest.raises(TypeError, match=r"`X` must .* `\.data`, with `weights=~numpy.ma.getmaskarray\(X\)`"):
+        model.fit(masked)
+    model.fit(masked.data, weights=~np.ma.getmaskarray(masked))
+    model.fit(np.ma.MaskedArray(X))  # without a masked entry it is scikit-learn's array

@@ -355,12 +355,22 @@ def either(condition: Array, yes: Callable[[], Any], no: Callable[[], Any], *, x
     """
     if is_traced(condition):
         return sys.modules["jax"].lax.cond(condition, yes, no)
-    if is_numpy(condition) or is_jax(condition) or (is_torch(condition) and str(condition.device) == "cpu"):
+    if not is_slow_to_ask(condition):
         return yes() if condition else no()
     chosen, other = yes(), no()
     if isinstance(chosen, tuple):
         return tuple(xp.where(condition, a, b) for a, b in zip(chosen, other, strict=True))
     return xp.where(condition, chosen, other)
+
+
+def is_slow_to_ask(x: Array) -> bool:
+    """Whether to read a value of `x` is to wait for a device, or impossible."""
+    return is_traced(x) or not (is_numpy(x) or is_jax(x) or (is_torch(x) and str(x.device) == "cpu"))
+
+
+def cancelled(difference: Array, size: Array, dtype: Any, *, xp: Namespace) -> Array:
+    """Whether a difference of numbers of this size, computed in `dtype`, may have lost half of its digits."""
+    return xp.logical_not(difference > float(xp.finfo(dtype).eps) ** 0.5 * size)
 
 
 def divide_into(V: Array, Y: Array) -> Array:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Problem
     from nmf_xp.solvers.solver import Solver
 
+ROUNDING = 16  # units in the last place by which rounding may move a model
 SMALL = 2**17  # entries of a matrix that leaves room for others in the cache
 
 
@@ -220,6 +221,8 @@ def _run_in_parts(
     Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
     """
     verdict = _judge(solver, schedule.tol, problem, xp)
+    whole = problem.data  # of all members, with those that will have left the stack
+    sizes = functools.cache(lambda: _read(_size(solver, whole, xp)))
     lag = -(-solver.pace // schedule.check_every)  # checks between which there must be progress
     # The history begins with the start that was given, whatever the solver makes of it first.
     history = [[x] for x in _read(programs.objective(solver, Factors(*start), problem, xp))]
@@ -242,6 +245,9 @@ def _run_in_parts(
             if ends[member] is None:
                 past = history[member]
                 status = _status(past, n_iter, schedule, verdict, checked=checks and checked, stop=stop, lag=lag)
+                if status is Status.INCREASED:  # only now is it asked for what rounding may explain
+                    sized = functools.partial(verdict, size=sizes()[member % len(sizes())])
+                    status = _status(past, n_iter, schedule, sized, checked=True, stop=stop, lag=lag)
                 if ended[row]:
                     status = Status.CONVERGED
                 if status is not Status.RUNNING:
@@ -345,7 +351,7 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
     if tol == 0:
         state = lax.fori_loop(0, max_iter, lambda _, s: solver.step(s, problem, xp=xp), state)
     else:
-        verdict = _judge(solver, tol, problem, xp)
+        verdict = functools.partial(_judge(solver, tol, problem, xp), size=_size(solver, problem.data, xp))
         lag = -(-solver.pace // check_every)
         start = _objective(solver, factors, problem, xp)
         history = jnp.full(1 + -(-max_iter // check_every), jnp.nan, dtype=start.dtype).at[0].set(start)
@@ -377,15 +383,28 @@ def _judge(solver: Solver, tol: float, problem: Problem, xp: Namespace) -> Calla
     return functools.partial(_verdict, tol=tol, eps=eps, may_rise=solver.may_rise)
 
 
-def _verdict(start: Any, previous: Any, earlier: Any, current: Any, *, tol: float, eps: float, may_rise: bool) -> Any:
+def _size(solver: Solver, data: Any, xp: Namespace) -> Array:
+    """The sum of V^beta, (...,), beside which rounding in the model shows; 0 where V is read in blocks."""
+    dtype = _compat.accumulator_dtype(xp, _compat.device(data.values))
+    if isinstance(data, Blockwise | Grid):
+        return xp.zeros((), dtype=dtype, device=_compat.device(data.values))
+    return data.sum(data.values**solver.beta, dtype=dtype, xp=xp)
+
+
+def _verdict(
+    start: Any, previous: Any, earlier: Any, current: Any, *, size: Any = 0.0, tol: float, eps: float, may_rise: bool
+) -> Any:
     """Code of the Status after a check, for Python floats and for traced arrays.
 
     The decrease since `earlier` is measured against the objective itself, which makes the test independent of the scale
-    of V and of the start. A rise counts as one when rounding does not explain it; where the objective `may_rise`, it is
-    no end, and a small one is as good as a small decrease.
+    of V and of the start. A rise counts as one when rounding does not explain it: near an exact fit the objective is a
+    sum of squares, whose root moves by some `eps` of the root of `size`. Where the objective `may_rise`, it is no end,
+    and a small one is as good as a small decrease.
     """
     finite = (current - current) == 0
-    rose = (current - previous > eps**0.5 * current) & (current - previous > eps * start) & (not may_rise)
+    rise, noise = current - previous, (ROUNDING * eps) ** 2 * size
+    rose = (rise > eps**0.5 * current) & (rise > eps * start) & (rise > noise + 2 * abs(previous * noise) ** 0.5)
+    rose = rose & (not may_rise)
     change = abs(earlier - current) if may_rise else earlier - current
     converged = (tol > 0) & (change <= tol * current)
     running_or_ended = rose * Status.INCREASED.value + (1 - rose) * converged * Status.CONVERGED.value

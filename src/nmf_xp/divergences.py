@@ -118,7 +118,7 @@ def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, x
         if quick is None:
             quick = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
         divergence = quick
-    absent = data.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
+    absent = data.absent(W, H, Y, divergence, beta=beta, dtype=dtype, xp=xp)
     return divergence if absent is None else divergence + absent
 
 

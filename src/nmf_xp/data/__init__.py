@@ -106,8 +106,10 @@ class Data(Protocol):
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         """Sum of WH over the whole domain: (...,)."""
 
-    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> Array | None:
-        """Divergence of the zeros that are not stored, (...,); None where every entry of the domain is stored."""
+    def absent(
+        self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> Array | None:
+        """Divergence of the zeros that are not stored, (...,), beside that of the `stored` ones; None without any."""
 
 
 def as_data(V: Any) -> Data:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.data.dense import full_domain_slope, full_domain_total
-from nmf_xp.data.sparse_products import CHUNK, View, product, sampled_product
+from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, product, sampled_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,19 +137,40 @@ class Sparse(NamedTuple):
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return full_domain_total(W, H, dtype=dtype, xp=xp)
 
-    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> Array | None:
-        """(sum of y^beta over the domain - the sum over the stored entries) / beta."""
+    def absent(
+        self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> Array | None:
+        """(sum of y^beta over the domain - the sum over the stored entries) / beta.
+
+        Where the model is nearly zero but at the stored entries the two sums are almost equal, and their difference is
+        rounding. It is taken again in the wider dtype, where there is one, else by a sum over what is absent alone.
+        """
         if not self.has_absent:
             return None
         if beta <= 0:
             return xp.full((), float("inf"), dtype=dtype, device=_compat.device(W))
+        everywhere, absent = self._absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
+
+        def again() -> Array:
+            if W.dtype != dtype:
+                wide = xp.astype(W, dtype), xp.astype(H, dtype)
+                return self._absent(*wide, self.predict(*wide, xp=xp), beta=beta, dtype=dtype, xp=xp)[1]
+            if _compat.is_slow_to_ask(W):
+                return absent
+            return absent_powers(self.i, self.j, W, H, beta=beta, dtype=dtype, xp=xp) / beta
+
+        rough = _compat.cancelled(absent + stored, everywhere, W.dtype, xp=xp)
+        return _compat.at_least(_compat.either(rough, again, lambda: absent, xp=xp), 0.0, xp=xp)
+
+    def _absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> tuple[Array, Array]:
+        """The sum over the domain, and its difference from that over the stored entries, divided by beta."""
         if beta == 1:
             everywhere = self.total(W, H, dtype=dtype, xp=xp)
         elif beta == 2:
             everywhere = xp.sum((_compat.transposed(W) @ W) * (H @ _compat.transposed(H)), dtype=dtype)
         else:
             everywhere = sum(xp.sum(Y**beta, dtype=dtype) for Y in _model_blocks(W, H))
-        return (everywhere - xp.sum(Y if beta == 1 else Y**beta, dtype=dtype)) / beta
+        return everywhere / beta, (everywhere - xp.sum(Y if beta == 1 else Y**beta, dtype=dtype)) / beta
 
 
 def _model_blocks(W: Array, H: Array) -> Iterator[Array]:

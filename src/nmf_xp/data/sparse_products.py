@@ -94,3 +94,35 @@ def _product_jax(starts: Array, others: Array, Z: Array, B: Array) -> Array:
         return result.at[i, :].add(z[:, None] * B[j, :]), None
 
     return jax.lax.scan(add, jnp.zeros((m, B.shape[1]), dtype=Z.dtype), chunks)[0]
+
+
+def absent_powers(i: Array, j: Array, W: Array, H: Array, *, beta: float, dtype: Any, xp: Namespace) -> Array:
+    """The sum of (WH)^beta over the entries that are not among the (i, j), some rows of WH at a time.
+
+    It visits the whole matrix, in blocks of about as many entries as are stored.
+    """
+    (m, _), n = W.shape, H.shape[-1]
+    height = min(m, max(1, max(CHUNK, i.shape[0]) // n))
+    if _compat.is_jax(W):
+        return _absent_powers_jax(i, j, W, H, height, beta=beta, dtype=dtype)
+    total: Any = xp.zeros((), dtype=dtype, device=_compat.device(W))
+    for start in range(0, m, height):
+        Y: Any = W[start : start + height, :] @ H
+        here = xp.nonzero(xp.logical_and(i >= start, i < start + height))[0]
+        Y[xp.take(i, here) - start, xp.take(j, here)] = 0  # lint: made here
+        total = total + xp.sum(Y**beta, dtype=dtype)
+    return total
+
+
+def _absent_powers_jax(i: Array, j: Array, W: Array, H: Array, height: int, *, beta: float, dtype: Any) -> Array:
+    jax = importlib.import_module("jax")
+    jnp = jax.numpy
+
+    def add(block: Any, total: Any) -> Any:
+        start = block * height
+        rows = jnp.take(W, start + jnp.arange(height), axis=0, mode="fill", fill_value=0)
+        here = jnp.logical_and(i >= start, i < start + height)
+        Y = (rows @ H).at[jnp.where(here, i - start, height), j].set(0, mode="drop")
+        return total + jnp.sum(Y**beta, dtype=dtype)
+
+    return jax.lax.fori_loop(0, -(-W.shape[0] // height), add, jnp.zeros((), dtype=dtype))

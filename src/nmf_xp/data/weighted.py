@@ -126,7 +126,7 @@ class Weighted(NamedTuple):
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.sum(self.predict(W, H, xp=xp), dtype=dtype, xp=xp)
 
-    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> None:
+    def absent(self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace) -> None:
         return None
 
 
@@ -211,11 +211,13 @@ class LineWeighted(NamedTuple):
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.base.total(self.rows_weights * W, H * self.columns_weights, dtype=dtype, xp=xp)
 
-    def absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> Array | None:
+    def absent(
+        self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> Array | None:
         if beta <= 0:
-            return self.base.absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
-        a, b, stored = (x ** (1.0 / beta) for x in (self.rows_weights, self.columns_weights, self.stored))
-        return self.base.absent(a * W, H * b, stored * Y, beta=beta, dtype=dtype, xp=xp)
+            return self.base.absent(W, H, Y, stored, beta=beta, dtype=dtype, xp=xp)
+        a, b, c = (x ** (1.0 / beta) for x in (self.rows_weights, self.columns_weights, self.stored))
+        return self.base.absent(a * W, H * b, c * Y, stored, beta=beta, dtype=dtype, xp=xp)
 
 
 def with_bound(data: Data, *, least: float, xp: Namespace) -> Data:

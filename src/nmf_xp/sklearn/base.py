@@ -70,7 +70,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             The start of H, likewise.
         weights : array, optional
             Non-negative weights of the entries of X, of its shape or broadcasting to it; an entry of weight 0 is
-            unobserved.
+            unobserved, and what stands there, NaN included, is not read.
 
         Returns
         -------
@@ -97,7 +97,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             W.
         """
         check_is_fitted(self)
-        X = check_data(self, X, reset=False, whom=self._input)
+        X = check_data(self, X, weights=weights, reset=False, whom=self._input)
         check_same_library(self, X, "transform")
         return self._loadings(X, weights)
 

@@ -8,25 +8,57 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_array, check_non_negative, validate_data
 
 from nmf_xp import _compat
 from nmf_xp.data import as_data
-from nmf_xp.validation import as_working_dtype
+from nmf_xp.validation import as_working_dtype, check_weights
 
 
-def check_data(estimator: Any, X: Any, *, reset: bool, whom: str) -> Any:
-    """X in a floating dtype, without negative entries; what the estimator knows of its features is set or checked."""
+def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom: str) -> Any:
+    """X in a floating dtype, without negative entries; what the estimator knows of its features is set or checked.
+
+    What stands behind a weight of 0 is not looked at, and comes back as a number at which every divergence is finite.
+    """
+    kind = _compat.unsupported_kind("X", X) if _compat.is_masked(X) and np.ma.is_masked(X) else None
+    if kind is not None:
+        msg = f"`X` must be a plain array, got {kind}"
+        raise TypeError(msg)
     if not _compat.is_foreign(X):
-        X = validate_data(estimator, X, accept_sparse=("csr", "csc"), dtype=[np.float64, np.float32], reset=reset)
+        finite: Any = weights is None
+        options = {"accept_sparse": ("csr", "csc"), "dtype": [np.float64, np.float32], "reset": reset}
+        X = validate_data(estimator, X, ensure_all_finite=finite, **options)
+        if weights is not None:
+            X = _observed(X, weights, xp=np)
+            assert_all_finite(X, input_name="X")
         check_non_negative(X, whom)
         return X
     data = as_data(X)
     xp = _compat.array_namespace(data.values)
     validate_data(estimator, X, skip_check_array=True, reset=reset)
+    if weights is not None and data.values.ndim > 1:
+        X = _observed(as_working_dtype("X", X, xp=xp), weights, xp=xp)
+        data = as_data(X)
+    if not xp.isdtype(data.values.dtype, ("bool", "integral")) and not _compat.scalar(xp.all(xp.isfinite(data.values))):
+        _refuse("Input X contains NaN or infinity.")
     if _compat.scalar(xp.min(data.values)) < 0:
         _refuse(f"Negative values in data passed to {whom}.")
     return X if data.values.ndim < 2 else as_working_dtype("X", X, xp=xp)
+
+
+def _observed(X: Any, weights: Any, *, xp: Any) -> Any:
+    """X with ones where the weight is 0; X itself where none is."""
+    check_weights(weights, X if _compat.sparse_library(X) is None else X.data, tuple(X.shape))
+    unseen = xp.broadcast_to(weights == 0, X.shape)
+    if not _compat.scalar(xp.any(unseen)):
+        return X
+    if _compat.sparse_library(X) is None:
+        return xp.where(unseen, xp.ones_like(X), X)
+    entries = X.tocoo()
+    X = X.copy()
+    X.data = np.where(unseen[entries.row, entries.col], X.dtype.type(1), X.data)
+    return X
 
 
 def check_same_library(estimator: Any, X: Any, method: str) -> None:

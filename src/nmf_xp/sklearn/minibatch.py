@@ -240,7 +240,7 @@ class MiniBatchNMF(BaseNMF):
         return self._load(X, weights)
 
     def _checked(self, X: Any, weights: Any, *, reset: bool) -> Any:
-        X = check_data(self, X, reset=reset, whom=self._input)
+        X = check_data(self, X, weights=weights, reset=reset, whom=self._input)
         if weights is None:
             check_positive(X, self._beta)
         return X

@@ -157,7 +157,7 @@ class NMF(BaseNMF):
             W, of X's library and on its device.
         """
         self._validate_params()
-        X = check_data(self, X, reset=True, whom="NMF initialization")
+        X = check_data(self, X, weights=weights, reset=True, whom="NMF initialization")
         result = self._factorize(X, W, H, weights)
         self.components_ = result.H
         self.n_components_ = int(result.H.shape[0])
@@ -325,7 +325,7 @@ def non_negative_factorization(
     if not isinstance(update_H, bool):
         msg = f"The 'update_H' parameter of non_negative_factorization must be a bool. Got {update_H!r} instead."
         raise ValueError(msg)
-    X = check_data(model, X, reset=True, whom="NMF initialization")
+    X = check_data(model, X, weights=weights, reset=True, whom="NMF initialization")
     if update_H:
         result = model._factorize(X, W, H, weights)
         return result.W, result.H, result.n_iter

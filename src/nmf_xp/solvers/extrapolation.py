@@ -115,11 +115,21 @@ class Extrapolated(Solver):
     def _objective(
         self, state: State, problem: Problem, W: Array, H: Array, found: Array | None, *, xp: Namespace
     ) -> Array:
-        """The objective at W and H, from what was `found` with H where that is enough."""
+        """The objective at W and H, from what was `found` with H where that is enough.
+
+        For the Frobenius loss that is a difference of sums as large as V's squares. Where it is so small beside them
+        that rounding would decide what is accepted, the residual is summed.
+        """
         if found is None:
             return objective(problem, W, H, beta=self.beta, xp=xp)
         if not self._has_gram(problem.data):
             return found + penalties(problem, W, H, xp=xp)
         gram_w, gram_h = _compat.transposed(W) @ W, H @ _compat.transposed(H)
         square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=state.objective.dtype)
-        return state.constant - found + 0.5 * square + penalties(problem, W, H, xp=xp)
+        quick = state.constant - found + 0.5 * square
+        rough = _compat.cancelled(quick, state.constant, W.dtype, xp=xp)
+
+        def exact() -> Array:
+            return xp.where(rough, data_divergence(problem.data, W, H, beta=2.0, xp=xp), quick)
+
+        return _compat.either(xp.any(rough), exact, lambda: quick, xp=xp) + penalties(problem, W, H, xp=xp)
