@@ -45,8 +45,8 @@ def rows(heading: str | None = None) -> list[tuple[str, str, str]]:
 
 
 EXTREME = rows("Extreme input")
-COMMANDS = [row for row in rows() if row[1].startswith("`nmf-xp ")]
 DEVICES = rows("Devices")
+COMMANDS = [row for row in rows() if row[1].startswith("`nmf-xp ") and row not in DEVICES]
 BAD = [row for row in rows() if row not in EXTREME + COMMANDS + DEVICES]
 
 
