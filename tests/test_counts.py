@@ -10,7 +10,8 @@ import pytest
 
 import nmf_xp
 from nmf_xp import _compat
-from nmf_xp.solvers import LOSSES, SOLVERS
+from nmf_xp.solvers import LOSSES, SOLVERS, automatic
+from tests import stand_in
 
 if TYPE_CHECKING:
     from nmf_xp.testing import Target
@@ -73,6 +74,60 @@ def test_the_kullback_leibler_divergence_makes_few_passes(dtype: str) -> None:
     V, W, H = (x.to(getattr(torch, dtype)) for x in (V, W, H))
     divergence = functools.partial(nmf_xp.beta_divergence, V, W, H, beta_loss=1)
     assert counted(divergence, size=M * N, width=V.element_size()).passes <= 12
+
+
+@pytest.mark.parametrize(("solver", "beta", "most"), [("cd", 2.0, 500), ("cd-plain", 2.0, 150), ("newton", 1.0, 600)])
+def test_sweeps_over_the_components_launch_little(solver: str, beta: float, most: int) -> None:
+    """A component that is visited costs a product and a bound, and up to four sweeps visit each of 2 x 20."""
+    assert iteration(solver, beta, rank=20).operators <= most
+
+
+def test_passes_of_an_iteration() -> None:
+    """What `automatic` rests on; an iteration of `mm` is three updates with two divergences."""
+    most = {("mu", 1.0): 10, ("mu", 2.0): 2, ("cd", 2.0): 2, ("mm", 1.0): 40, ("newton", 1.0): 151}
+    counted = {case: iteration(*case).passes for case in most}
+    assert all(counted[case] <= most[case] for case in most), counted
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_a_gpu_gets_the_solver_with_the_fewest_passes(beta: float) -> None:
+    """To the divergence of 200 multiplicative updates, on digits: iterations on a CPU times passes of an iteration."""
+    V = pytest.importorskip("sklearn.datasets").load_digits().data[::3]
+    rng = np.random.default_rng(0)
+    start = rng.uniform(0.5, 1.5, size=(V.shape[0], 10)), rng.uniform(0.5, 1.5, size=(10, V.shape[1]))
+    options: dict[str, Any] = {"init": start, "beta_loss": beta, "tol": 0, "check_every": 1}
+    target = nmf_xp.nmf(V, 10, solver="mu", max_iter=200, **options).divergence
+
+    def reached(seen: nmf_xp.Progress) -> bool:
+        return bool(seen.divergence <= target)
+
+    passes = {"mu": 200 * iteration("mu", beta).passes}
+    for solver in {1.0: ["newton", "mm", "cd"], 2.0: ["cd", "mm"]}[beta]:
+        result = nmf_xp.nmf(V, 10, solver=solver, max_iter=150, callback=reached, **options)
+        assert result.divergence <= target
+        passes[solver] = result.n_iter * iteration(solver, beta).passes
+    assert min(passes, key=passes.__getitem__) == automatic(beta, on_gpu=True), passes
+
+
+def test_a_gpu_is_known_by_its_arrays() -> None:
+    """torch's fake arrays have the device that they are asked for; a JAX array, sparse or not, and NumPy's lie here."""
+    fakes = pytest.importorskip("torch._subclasses.fake_tensor").FakeTensorMode()
+    with fakes:
+        assert _compat.on_gpu(torch.empty((3, 2), device="cuda:1"))
+    assert not any(_compat.on_gpu(torch.ones((3, 2), device=device)) for device in ("cpu", "meta"))
+    assert not _compat.on_gpu(np.ones((3, 2)))
+    jax, sparse = (pytest.importorskip(name) for name in ("jax", "jax.experimental.sparse"))
+    on_cpu = jax.device_put(jax.numpy.ones((3, 2)), jax.devices("cpu")[0])
+    assert not _compat.on_gpu(on_cpu)
+    assert not _compat.on_gpu(sparse.BCOO.fromdense(on_cpu))
+    with stand_in.installed():
+        import cupy
+        import cupyx.scipy.sparse
+
+        V = cupy.ones((6, 5))
+        assert _compat.on_gpu(V)
+        assert _compat.on_gpu(cupyx.scipy.sparse.csr_matrix(V))
+        assert nmf_xp.nmf(V, 2, beta_loss=1, random_state=0, max_iter=3).solver == "mm"
 
 
 def test_what_is_counted() -> None:

@@ -76,6 +76,25 @@ def _copies(x: Any) -> Any:
     return sharding.NamedSharding(x.sharding.mesh, sharding.PartitionSpec())
 
 
+def on_gpu(V: Any) -> bool:
+    """Whether V, an array or a sparse array of any library, is on a device that is no CPU, as far as its type tells.
+
+    What JAX traces is where its default device is; torch's "meta" is nowhere.
+    """
+    library = sparse_library(V)
+    if library == "cupyx" or (library is None and array_api_compat.is_cupy_array(V)):
+        return True
+    if is_torch(V):
+        return V.device.type not in ("cpu", "meta")
+    if library != "jax" and not is_jax(V):
+        return False
+    jax = sys.modules["jax"]
+    V = V.data if library == "jax" else V
+    if is_traced(V):
+        return bool(jax.default_backend() != "cpu")
+    return any(device.platform != "cpu" for device in V.devices())
+
+
 def is_traced(x: Any) -> bool:
     """Whether `x` stands for an array inside a user's `jax.jit`, `jax.vmap` or `jax.grad`."""
     jax = sys.modules.get("jax")
@@ -296,6 +315,43 @@ def replace_columns(
         return lax.dynamic_update_slice_in_dim(x, new, k, axis=x.ndim - 1), carry
 
     return lax.fori_loop(0, x.shape[-1], body, (x, carry))
+
+
+def sweep_columns(
+    function: Callable[[Any, Array], Array], least: Array, most: Array | None, *, sweeps: int, xp: Namespace
+) -> Array:
+    """Zeros, after sweeps that set one column after the other to ``function(k, x)``, within `least` and `most`.
+
+    Written into memory of its own, where the library can: what is launched for a column is then the function and a
+    bound.
+    """
+
+    def within(new: Array, k: Any, **into: Any) -> Array:
+        new = new if most is None else xp.minimum(new, column(most, k))
+        return xp.maximum(new, column(least, k), **into)
+
+    x = xp.zeros_like(least)
+    if is_jax(least):
+        lax = sys.modules["jax"].lax
+
+        def body(k: Any, x: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(x, within(function(k, x), k), k, axis=x.ndim - 1)
+
+        for _ in range(sweeps):
+            x = lax.fori_loop(0, x.shape[-1], body, x)
+        return x
+    for k in [*range(x.shape[-1])] * sweeps:
+        new = function(k, x)
+        if runs_one_by_one(new, least):
+            within(new, k, out=column(x, k))
+        else:
+            x = xp.concat([x[..., :k], within(new, k), x[..., k + 1 :]], axis=-1)
+    return x
+
+
+def less_product(x: Array, A: Array, B: Array) -> Array:
+    """x - A B, in one operator where the library has it."""
+    return sys.modules["torch"].addmm(x, A, B, alpha=-1) if is_torch(x) and x.ndim == 2 else x - A @ B
 
 
 def choose(condition: Array, yes: Array, no: Array, *, xp: Namespace) -> Array:

@@ -105,7 +105,8 @@ def nmf(
           that are read block by block; `forget_factor` from 0 to 1, by default 0.7, what is left of the past after a
           pass.
         - "auto": "newton" for Kullback-Leibler, "cd" for Frobenius, "mm" for all else and for data that are read block
-          by block, "mu" for dask arrays; `result.solver` says which.
+          by block, "mu" for dask arrays; on a GPU "mm" for Kullback-Leibler, by count of passes over V, as no time was
+          measured on one. `result.solver` says which.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (W, H), default "random"
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
         (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by the mean of V, or by small random numbers;
@@ -355,7 +356,7 @@ def _settings(
         check_integer("check_every", check_every, minimum=1),
     )
     kind = kind_of(V)
-    method = automatic(beta, kind) if method == "auto" else method
+    method = automatic(beta, kind, on_gpu=_compat.on_gpu(V)) if method == "auto" else method
     if method not in BY_KIND.get(kind, SOLVERS):
         msg = (
             f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "

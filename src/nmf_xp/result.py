@@ -60,7 +60,8 @@ class Result:
         updated, |min(w / max of its component, 1 - numerator / denominator)|, where numerator and denominator
         are the two parts of the gradient. 0 at a stationary point; independent of the scales of V, W and H.
     solver : str
-        The solver that ran.
+        The solver that ran: where "auto" was asked for, the one that was taken for the loss, the kind of data and the
+        device. On a GPU that choice follows from counts of passes over V and of launches, not from times.
     beta : float
         The beta of the divergence.
     restarts : Result or None

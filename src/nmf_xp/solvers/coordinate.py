@@ -63,21 +63,29 @@ def least_squares_sweeps(
     """
     if kernel is not None:
         return kernel(W, slope, gram, scale, floor=floor, sweeps=sweeps)
+    s: Any = 1.0 if scale is None else scale
     tiny = float(xp.finfo(W.dtype).smallest_normal)
-    slope = slope if scale is None else slope / scale
+    diagonal = gram * xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
+    curvature = xp.sum(diagonal, axis=-2, keepdims=True)
+    if ridge is not None:
+        curvature = curvature + xp.sum(ridge, axis=-2, keepdims=True) / s / s
+    inverse = 1.0 / _compat.at_least(curvature, tiny, xp=xp)
+    alone = slope / -s * inverse  # the change of S W were no other column to change
+    others = gram - diagonal if ridge is not None else (gram - diagonal) * inverse
+    least, most = (floor - W) * s, None if constraints.upper is None else (constraints.upper - W) * s
 
-    def move(k: Any, old: Array, slope: Array) -> tuple[Array, Array]:
-        s = 1.0 if scale is None else _compat.column(scale, k)
-        row = s * _compat.transposed(_compat.column(gram, k))
-        if ridge is not None:
-            row = row + _compat.transposed(_compat.column(ridge, k)) / s
-        new = old - _compat.column(slope, k) / _compat.at_least(_compat.column(row, k), tiny, xp=xp)
-        new = constraints.column(k).enforce(_compat.at_least(new, floor, xp=xp), old, xp=xp)
-        return new, slope + (new - old) * row
+    def move(k: Any, change: Array) -> Array:
+        first, rest = _compat.column(alone, k), _compat.column(others, k)
+        if ridge is None:
+            return _compat.less_product(first, change, rest)
+        return first - change @ rest * _compat.column(inverse, k)
 
-    for _ in range(sweeps):
-        W, slope = _compat.replace_columns(move, W, slope, xp=xp)
-    return W
+    if constraints.fixed is not None:
+        least = xp.where(constraints.fixed, 0.0, least)
+        most = xp.where(constraints.fixed, 0.0, float("inf") if most is None else most)
+    change = _compat.sweep_columns(move, least, most, sweeps=sweeps, xp=xp)
+    new = xp.where(change > least, W + change / s, floor)
+    return constraints.enforce(_compat.at_least(new, floor, xp=xp), W, xp=xp)
 
 
 def sweeps_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
