@@ -311,7 +311,7 @@ def transform(
     (5, 3)
     """
     V = settled(V)
-    beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every)
+    beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every, convex=True)
     if settings.method == "online":
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
         raise ValueError(msg)
@@ -343,9 +343,16 @@ def transform(
 
 
 def _settings(
-    V: Any, beta_loss: float | str, solver: Any, max_iter: int, tol: float, check_every: int
+    V: Any,
+    beta_loss: float | str,
+    solver: Any,
+    max_iter: int,
+    tol: float,
+    check_every: int,
+    *,
+    convex: bool = False,
 ) -> tuple[float, _Settings, _control.Schedule]:
-    """Validate what depends on V's type at most."""
+    """Validate what depends on V's type at most; a `convex` problem, W alone, has one solver on all devices."""
     beta = check_beta(beta_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
     solver, options = solver if pair else (solver, {})
@@ -356,7 +363,7 @@ def _settings(
         check_integer("check_every", check_every, minimum=1),
     )
     kind = kind_of(V)
-    method = automatic(beta, kind, on_gpu=_compat.on_gpu(V)) if method == "auto" else method
+    method = automatic(beta, kind, on_gpu=not convex and _compat.on_gpu(V)) if method == "auto" else method
     if method not in BY_KIND.get(kind, SOLVERS):
         msg = (
             f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "

@@ -185,12 +185,17 @@ class _Rows(NamedTuple):
         """The upper triangles of H diag(w_i) H^T, (..., m, r (r + 1) / 2), and where in them each entry of it is."""
         xp, H, device = self.xp, self.H, _compat.device(self.H)
         r = H.shape[-2]
-        pairs = [(k, other) for k in range(r) for other in range(k, r)]
-        places = {pair: place for place, pair in enumerate(pairs)}
-        table = [[places[min(k, other), max(k, other)] for other in range(r)] for k in range(r)]
-        first, second = (xp.asarray([pair[side] for pair in pairs], device=device) for side in (0, 1))
+        numbers, places = (xp.arange(n, dtype=xp.int32, device=device) for n in (r, r * (r + 1) // 2))
+
+        def place(low: Any, high: Any) -> Any:  # made on the device: a table of Python's would be a copy to it
+            return low * r - xp.floor_divide(low * (low - 1), 2) + high - low
+
+        starts = place(numbers, numbers)
+        first = xp.sum(xp.astype(starts <= places[:, None], xp.int32), axis=-1, dtype=xp.int32) - 1
+        second = places - xp.take(starts, first) + first
         products = xp.take(H, first, axis=-2) * xp.take(H, second, axis=-2)
-        return self.data.model_slope(W, products, None, beta=1.0, xp=xp), xp.asarray(table, device=device)
+        table = place(xp.minimum(numbers, numbers[:, None]), xp.maximum(numbers, numbers[:, None]))
+        return self.data.model_slope(W, products, None, beta=1.0, xp=xp), table
 
     def moved_on(
         self, W: Array, slope: Array, diagonal: Array, last: Array, left: Array, triangles: Callable[[], Any]
