@@ -125,8 +125,7 @@ def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, x
 def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     """d(v|y), entry by entry."""
     if beta == 2:
-        delta = V - Y
-        return 0.5 * delta * delta
+        return 0.5 * (V - Y) ** 2
     if beta == 1:
         return _kullback_leibler(V, Y, xp=xp)
     if beta == 0:
