@@ -178,7 +178,7 @@ def test_callbacks_go_on_and_the_last_two_are_kept(path: Path) -> None:
 def test_a_run_that_has_ended_returns_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {**OPTIONS, "tol": 1e-3, "max_iter": 1000}
     expected = nmf_xp.nmf(V, 3, **options, checkpoint=path)
-    assert expected.status is Status.CONVERGED
+    assert expected.n_iter < 1000
 
     def step(*_: Any, **__: Any) -> None:
         pytest.fail("an iteration ran")

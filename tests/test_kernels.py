@@ -13,9 +13,8 @@ from nmf_xp import Progress, _kernels, _threads, nmf
 from nmf_xp._compat import to_host
 from nmf_xp.data import Dense
 from nmf_xp.divergences import data_divergence
-from nmf_xp.problem import Problem
+from nmf_xp.problem import Factors, Problem
 from nmf_xp.solvers import MultiplicativeUpdate
-from nmf_xp.solvers.solver import Factors
 from nmf_xp.updates import factor_floor
 from tests.problems import DTYPES
 

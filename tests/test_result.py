@@ -58,7 +58,7 @@ def test_printed_it_says_what_came_out(target: Target) -> None:
     lines = dict(re.split("  +", line, maxsplit=1) for line in str(result).splitlines())
     assert lines["matrix"] == "7 x 5"
     assert lines["loss"] == "frobenius (beta 2)"
-    assert lines["ended"] == Status.MAX_ITER.message
+    assert lines["ended"] == result.message
     assert lines["divergence"] == f"{result.divergence:.6g}"
     assert "objective" not in lines  # it is the divergence where there is no penalty
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat, _control
 from nmf_xp.data import as_data
-from nmf_xp.problem import Problem
+from nmf_xp.problem import Factors, Problem
 from nmf_xp.solvers import SOLVERS
-from nmf_xp.solvers.solver import Factors
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:

@@ -281,9 +281,12 @@ def as_data_only(x: Any) -> Any:
 
 @contextlib.contextmanager
 def overflow_allowed() -> Iterator[None]:
-    """No warning where a curvature overflows, which bounds a step; an objective that does is reported by its status."""
+    """No warning of NumPy's where a curvature overflows, which bounds a step: an objective that does has a status.
+
+    Nor of an invalid value: BLAS raises that flag for numbers beside the matrix that its vectors happen to hold.
+    """
     numpy = sys.modules.get("numpy")
-    with numpy.errstate(over="ignore") if numpy is not None else contextlib.nullcontext():
+    with numpy.errstate(over="ignore", invalid="ignore") if numpy is not None else contextlib.nullcontext():
         yield
 
 

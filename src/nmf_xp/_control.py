@@ -15,21 +15,23 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nmf_xp import _compat, _threads, result
+from nmf_xp._ending import Asked, ended
 from nmf_xp._lookahead import Lookahead
+from nmf_xp._verdict import is_settled, judge, last_falls, noise_of, size_of, status_after
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
 from nmf_xp.optimality import objective
+from nmf_xp.problem import Factors
 from nmf_xp.result import Status
-from nmf_xp.solvers.solver import Factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.optimality import Report
     from nmf_xp.problem import Problem
     from nmf_xp.solvers.solver import Solver
 
-ROUNDING = 16  # units in the last place by which rounding may move a model
 SMALL = 2**17  # entries of a matrix that leaves room for others in the cache
 
 
@@ -105,19 +107,21 @@ def run(
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
     recorder: Recorder | None = None,
+    asked: Asked | None = None,
     xp: Namespace,
 ) -> Outcome:
     """Iterate from W and H in `start` to the end of the schedule; `observe` sees each check and returns True to stop.
 
-    With a `recorder` the run goes on from where an earlier one was when it last recorded its position. `start` is
-    emptied, so that nothing holds on to these factors once they are out of use.
+    What is returned answers what was `asked`, where that is another problem. With a `recorder` the run goes on from
+    where an earlier one was when it last recorded its position. `start` is emptied, so that nothing holds on to these
+    factors once they are out of use.
     """
     W = start[0]
     traced = any(_compat.is_traced(x) for x in (problem.data.values, *start))
     if _compat.is_jax(W):
         _register_result()
         if not traced and _is_small_stack_on_cpu(problem, W):
-            return _run_on_host(solver, problem, start, schedule=schedule, observe=observe, recorder=recorder, xp=xp)
+            return _run_on_host(solver, problem, start, schedule, observe, recorder, asked, xp=xp)
     problem = solver.prepare(problem, xp=xp)
     if not solver.compiles:
         programs = _python_programs
@@ -127,7 +131,7 @@ def run(
     else:
         programs = _compiled_programs() if _compat.is_jax(W) else _python_programs
     if traced:
-        return _run_traced_stack(solver, problem, *start, schedule=schedule, xp=xp)
+        return _run_traced_stack(solver, problem, asked, *start, schedule=schedule, xp=xp)
     # On a CPU a few members fit the cache and a stack does not; sparse data know no stack.
     if W.ndim > 2 and (_compat.is_numpy(W) or problem.data.values.ndim < 2):
         large = problem.data.values.ndim < 2 or len(problem.data.member(0).block_starts(W.shape[-1])) > 2
@@ -143,14 +147,60 @@ def run(
             state = _first_state(solver, problem, start, programs, xp)
             state = programs.steps(solver, state, problem, schedule.max_iter, xp)
             ends = [End((), schedule.max_iter, Status.MAX_ITER, _row(state, i)) for i in range(members or 1)]
-        if members is None:
-            (end,) = ends
-            report = programs.report(solver, end.state, problem, xp)
-            return Outcome(end.state.W, end.state.H, *report, end.history, end.n_iter, end.status.value)
-        state = type(ends[0].state)(*(xp.stack(parts) for parts in zip(*(end.state for end in ends), strict=True)))
-        report = programs.report(solver, state, problem, xp)
-        rest = zip(*((end.history, end.n_iter, end.status.value) for end in ends), strict=True)
-        return Outcome(state.W, state.H, *report, *rest)
+        state = ends[0].state
+        if members is not None:
+            state = type(state)(*(xp.stack(parts) for parts in zip(*(end.state for end in ends), strict=True)))
+        *found, gap = _ended(solver, state, problem, asked, programs, reading=checks, xp=xp)
+        statuses = [end.status for end in ends]
+        if Status.CONVERGED in statuses:
+            statuses = _statuses(solver, ends, problem, _read(found[3]), _read(gap), xp)
+        rest = [(end.history, end.n_iter, status.value) for end, status in zip(ends, statuses, strict=True)]
+        return Outcome(*found, *(rest[0] if members is None else zip(*rest, strict=True)))
+
+
+def _statuses(
+    solver: Solver, ends: list[End], problem: Problem, objectives: list[float], gaps: list[float], xp: Namespace
+) -> list[Status]:
+    """Why each member ended, with a second look at those that fell by no more than `tol`."""
+
+    @functools.cache
+    def noises() -> list[float]:
+        sizes = _read(size_of(problem.data, solver.beta, xp=xp))
+        return [noise_of(size, problem.data.values.dtype, xp=xp) for size in sizes]
+
+    def looked_into(i: int, end: End) -> Status:
+        if end.status is not Status.CONVERGED or solver.has_rule:
+            return end.status
+        settled = functools.partial(is_settled, *last_falls(end.history), gaps[i], objectives[i], convex=solver.convex)
+        if settled(0.0) or settled(noises()[i % len(noises())]):
+            return Status.CONVERGED
+        return Status.SLOW
+
+    return [looked_into(i, end) for i, end in enumerate(ends)]
+
+
+def _ended(
+    solver: Solver,
+    state: Any,
+    problem: Problem,
+    asked: Asked | None,
+    programs: _Programs,
+    *,
+    reading: bool,
+    xp: Namespace,
+) -> tuple[Any, ...]:
+    """The factors that are returned, with their divergence, objective and residual."""
+    factors = solver.factors(state, problem, xp=xp)
+    if asked is not None:
+        problem, factors = asked.problem, asked.restored(factors, fixed_h=solver.fixed_h, xp=xp)
+
+    def look(factors: Factors) -> Report:
+        return programs.report(solver, factors, problem, xp)
+
+    reading = reading or _compat.is_numpy(factors.W)
+    settings: Any = {"floor": solver.floor, "fixed_h": solver.fixed_h, "polish": solver.polish, "tilt": solver.tilt}
+    W, *rest = ended(look, factors, problem, **settings, reading=reading, xp=xp)
+    return solver.handed_over(W, problem, xp=xp), *rest
 
 
 def _is_small_stack_on_cpu(problem: Problem, W: Any) -> bool:
@@ -165,10 +215,11 @@ def _run_on_host(
     solver: Solver,
     problem: Problem,
     start: list[Array],
-    *,
     schedule: Schedule,
     observe: Callable[[Progress], bool] | None,
     recorder: Recorder | None,
+    asked: Asked | None,
+    *,
     xp: Namespace,
 ) -> Outcome:
     """A stack of JAX arrays by NumPy, which takes small matrices one by one, in kernels and threads."""
@@ -188,11 +239,12 @@ def _run_on_host(
         W, H = (back(x, x.dtype) for x in (progress.W, progress.H))
         return observe(progress._replace(W=W, H=H))
 
-    problem = jax.tree_util.tree_map(host, problem)
+    problem, asked = jax.tree_util.tree_map(host, (problem, asked))
     start[:] = map(host, start)  # lint: a list
     numpy = _compat.array_namespace(*start)
     observed = seen if observe else None
-    end = run(solver, problem, start, schedule=schedule, observe=observed, recorder=recorder, xp=numpy)
+    options: Any = {"schedule": schedule, "observe": observed, "recorder": recorder, "asked": asked}
+    end = run(solver, problem, start, **options, xp=numpy)
     factors = {name: back(getattr(end, name), problem.data.values.dtype) for name in ("W", "H")}
     numbers = {name: back(getattr(end, name), wide) for name in ("divergence", "objective", "kkt_residual")}
     return end._replace(**factors, **numbers)
@@ -220,9 +272,9 @@ def _run_in_parts(
 
     Each member of a stack ends for itself. It leaves the stack when the next compaction comes, and stays as it was.
     """
-    verdict = _judge(solver, schedule.tol, problem, xp)
+    verdict = judge(solver, schedule.tol, problem.data.values.dtype, xp=xp)
     whole = problem.data  # of all members, with those that will have left the stack
-    sizes = functools.cache(lambda: _read(_size(solver, whole, xp)))
+    sizes = functools.cache(lambda: _read(size_of(whole, solver.beta, xp=xp)))
     lag = -(-solver.pace // schedule.check_every)  # checks between which there must be progress
     # The history begins with the start that was given, whatever the solver makes of it first.
     history = [[x] for x in _read(programs.objective(solver, Factors(*start), problem, xp))]
@@ -244,10 +296,11 @@ def _run_in_parts(
         for row, member in enumerate(rows):
             if ends[member] is None:
                 past = history[member]
-                status = _status(past, n_iter, schedule, verdict, checked=checks and checked, stop=stop, lag=lag)
+                last = n_iter == schedule.max_iter
+                status = status_after(past, verdict, checked=checks and checked, stop=stop, last=last, lag=lag)
                 if status is Status.INCREASED:  # only now is it asked for what rounding may explain
                     sized = functools.partial(verdict, size=sizes()[member % len(sizes())])
-                    status = _status(past, n_iter, schedule, sized, checked=True, stop=stop, lag=lag)
+                    status = status_after(past, sized, checked=True, stop=stop, last=last, lag=lag)
                 if ended[row]:
                     status = Status.CONVERGED
                 if status is not Status.RUNNING:
@@ -274,26 +327,6 @@ def _run_in_parts(
             kept = solver.kept(state, problem, xp=xp)
             recorder.record(Position(n_iter, rows, history, ends, kept, checked))
             del kept
-
-
-def _status(
-    past: list[float],
-    n_iter: int,
-    schedule: Schedule,
-    verdict: Callable[..., Any],
-    *,
-    checked: bool,
-    stop: bool,
-    lag: int,
-) -> Status:
-    """Whether a member with this history runs on, and if not, why."""
-    status = Status.RUNNING
-    if checked:
-        earlier = past[-1 - lag] if len(past) > lag else float("inf")
-        status = Status.of(verdict(past[0], past[-2], earlier, past[-1]))
-    if status is Status.RUNNING:
-        status = Status.STOPPED if stop else Status.MAX_ITER if n_iter == schedule.max_iter else status
-    return status
 
 
 def _read(objective: Array) -> list[float]:
@@ -327,19 +360,21 @@ def _progress(n_iter: int, history: list[list[float]], state: Any, running: list
 
 
 def _run_traced_stack(
-    solver: Solver, problem: Problem, W: Array, H: Array, *, schedule: Schedule, xp: Namespace
+    solver: Solver, problem: Problem, asked: Asked | None, W: Array, H: Array, *, schedule: Schedule, xp: Namespace
 ) -> Outcome:
     """One matrix, or under `jax.vmap` the members of a stack."""
     import jax
 
     run_one = functools.partial(_run_traced, solver, schedule=schedule, xp=xp)
     if W.ndim == 2:
-        return run_one(problem, W, H)
-    axes = jax.tree_util.tree_map(lambda x: 0 if getattr(x, "ndim", 0) > 2 else None, problem)
-    return jax.vmap(run_one, in_axes=(axes, 0, 0))(problem, W, H)
+        return run_one(problem, asked, W, H)
+    axes = jax.tree_util.tree_map(lambda x: 0 if getattr(x, "ndim", 0) > 2 else None, (problem, asked))
+    return jax.vmap(run_one, in_axes=(*axes, 0, 0))(problem, asked, W, H)
 
 
-def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedule: Schedule, xp: Namespace) -> Outcome:
+def _run_traced(
+    solver: Solver, problem: Problem, asked: Asked | None, W: Array, H: Array, *, schedule: Schedule, xp: Namespace
+) -> Outcome:
     """The same loop inside a user's compiled function; the history is padded with NaN."""
     from jax import lax
     from jax import numpy as jnp
@@ -351,7 +386,8 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
     if tol == 0:
         state = lax.fori_loop(0, max_iter, lambda _, s: solver.step(s, problem, xp=xp), state)
     else:
-        verdict = functools.partial(_judge(solver, tol, problem, xp), size=_size(solver, problem.data, xp))
+        size = size_of(problem.data, solver.beta, xp=xp)
+        verdict = functools.partial(judge(solver, tol, problem.data.values.dtype, xp=xp), size=size)
         lag = -(-solver.pace // check_every)
         start = _objective(solver, factors, problem, xp)
         history = jnp.full(1 + -(-max_iter // check_every), jnp.nan, dtype=start.dtype).at[0].set(start)
@@ -360,6 +396,7 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
             state, n_iter, _, check, history = carry
             n = jnp.minimum(check_every, max_iter - n_iter)
             state = lax.fori_loop(0, n, lambda _, s: solver.step(s, problem, xp=xp), state)
+            state = solver.balanced(state, problem, xp=xp)
             current = _objective(solver, state, problem, xp)
             earlier = jnp.where(check + 1 >= lag, history[jnp.maximum(check + 1 - lag, 0)], jnp.inf)
             status = verdict(start, history[check], earlier, current)
@@ -369,46 +406,20 @@ def _run_traced(solver: Solver, problem: Problem, W: Array, H: Array, *, schedul
             return (carry[2] == Status.RUNNING.value) & (carry[1] < max_iter)
 
         zero = jnp.asarray(0)
-        state, n_iter, status, _, history = lax.while_loop(running, body, (state, zero, status, zero, history))
+        state, n_iter, status, checks, history = lax.while_loop(running, body, (state, zero, status, zero, history))
     status = jnp.where(status == Status.RUNNING.value, Status.MAX_ITER.value, status)
+    *found, gap = _ended(solver, state, problem, asked, _python_programs, reading=False, xp=xp)
     if solver.has_rule:
         status = jnp.where(state.ended > 0, Status.CONVERGED.value, status)
         n_iter = jnp.where(state.ended > 0, state.ended.astype(n_iter.dtype), n_iter)
-    return Outcome(state.W, state.H, *_report(solver, state, problem, xp), history, n_iter, status)
-
-
-def _judge(solver: Solver, tol: float, problem: Problem, xp: Namespace) -> Callable[..., Any]:
-    """The `_verdict` on a solver's checks."""
-    eps = float(xp.finfo(problem.data.values.dtype).eps)
-    return functools.partial(_verdict, tol=tol, eps=eps, may_rise=solver.may_rise)
-
-
-def _size(solver: Solver, data: Any, xp: Namespace) -> Array:
-    """The sum of V^beta, (...,), beside which rounding in the model shows; 0 where V is read in blocks."""
-    dtype = _compat.accumulator_dtype(xp, _compat.device(data.values))
-    if isinstance(data, Blockwise | Grid):
-        return xp.zeros((), dtype=dtype, device=_compat.device(data.values))
-    return data.sum(data.values**solver.beta, dtype=dtype, xp=xp)
-
-
-def _verdict(
-    start: Any, previous: Any, earlier: Any, current: Any, *, size: Any = 0.0, tol: float, eps: float, may_rise: bool
-) -> Any:
-    """Code of the Status after a check, for Python floats and for traced arrays.
-
-    The decrease since `earlier` is measured against the objective itself, which makes the test independent of the scale
-    of V and of the start. A rise counts as one when rounding does not explain it: near an exact fit the objective is a
-    sum of squares, whose root moves by some `eps` of the root of `size`. Where the objective `may_rise`, it is no end,
-    and a small one is as good as a small decrease.
-    """
-    finite = (current - current) == 0
-    rise, noise = current - previous, (ROUNDING * eps) ** 2 * size
-    rose = (rise > eps**0.5 * current) & (rise > eps * start) & (rise > noise + 2 * abs(previous * noise) ** 0.5)
-    rose = rose & (not may_rise)
-    change = abs(earlier - current) if may_rise else earlier - current
-    converged = (tol > 0) & (change <= tol * current)
-    running_or_ended = rose * Status.INCREASED.value + (1 - rose) * converged * Status.CONVERGED.value
-    return (1 - finite) * Status.NOT_FINITE.value + finite * running_or_ended
+    elif tol > 0:
+        width = jnp.maximum(1, checks // 3)
+        a, b, c = (history[jnp.maximum(checks - i * width, 0)] for i in (2, 1, 0))
+        noise = noise_of(size, problem.data.values.dtype, xp=xp)
+        slow = jnp.logical_not(is_settled(a, b, c, gap, found[3], noise, convex=solver.convex))
+        status = jnp.where((status == Status.CONVERGED.value) & slow, Status.SLOW.value, status)
+    rest: Any = history, n_iter, status
+    return Outcome(*found, *rest)
 
 
 class _Programs(NamedTuple):
@@ -417,7 +428,7 @@ class _Programs(NamedTuple):
     init: Callable[[Solver, Any, Problem, Namespace], Any]
     steps: Callable[[Solver, Any, Problem, int, Namespace], Any]
     objective: Callable[[Solver, Any, Problem, Namespace], Array]
-    report: Callable[[Solver, Any, Problem, Namespace], tuple[Array, Array, Array]]
+    report: Callable[[Solver, Any, Problem, Namespace], Report]
     compact_below: float  # the share of a stack that must still run for it to be compacted
 
     def map(self, wrap: Callable[..., Any]) -> _Programs:
@@ -430,15 +441,15 @@ def _init(solver: Solver, start: Factors, problem: Problem, xp: Namespace) -> An
 
 
 def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
-    return solver.steps(state, problem, n, xp=xp)
+    return solver.balanced(solver.steps(state, problem, n, xp=xp), problem, xp=xp)
 
 
 def _objective(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Array:
     return objective(problem, state.W, state.H, beta=solver.beta, xp=xp)
 
 
-def _report(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> tuple[Array, Array, Array]:
-    return solver.report(state, problem, xp=xp)
+def _report(solver: Solver, factors: Factors, problem: Problem, xp: Namespace) -> Report:
+    return solver.report(factors, problem, xp=xp)
 
 
 _python_programs = _Programs(_init, _steps, _objective, _report, compact_below=1.0)
@@ -494,7 +505,8 @@ def _compiled_programs() -> _Programs:
     import jax
 
     def steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
-        return jax.lax.fori_loop(0, n, lambda _, s: solver.step(s, problem, xp=xp), state)
+        state = jax.lax.fori_loop(0, n, lambda _, s: solver.step(s, problem, xp=xp), state)
+        return solver.balanced(state, problem, xp=xp)
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(function, static_argnames=("solver", "xp"))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat, _control, _faults
+from nmf_xp._ending import Asked
 from nmf_xp.checkpoint import Checkpoint
 from nmf_xp.data.grid import Grid
+from nmf_xp.data.hidden import missed_columns, supports, without_unreachable
 from nmf_xp.data.kinds import Kind, kind_of, settled
 from nmf_xp.init import INITS, proportional_start, start
 from nmf_xp.posing import Posed, pose
+from nmf_xp.problem import Factors
 from nmf_xp.result import Result
 from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from nmf_xp._control import Progress
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data.sources import RowBlocks
+    from nmf_xp.problem import Problem
+    from nmf_xp.solvers import Solver
 
     Callback = Callable[[Progress], bool | None]
 
@@ -328,7 +334,7 @@ def transform(
     if init is not None:
         W = posed.factor("init", init, "W", r)
     elif fixed_w is None:
-        W = proportional_start(posed.problem.data, _compat.at_least(components, posed.floor, xp=posed.xp), xp=posed.xp)
+        W = proportional_start(posed.problem.data, components, xp=posed.xp)
     else:
         msg = "`fixed_w` needs the values to keep: give `init=W`, got init=None"
         raise ValueError(msg)
@@ -423,25 +429,30 @@ def _solve(
 ) -> Result:
     """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
     xp, problem = posed.xp, posed.problem
-    options = {"beta": posed.beta, "floor": posed.floor, "fixed_h": settings.fixed_h, **dict(settings.options)}
+    settings_of_solver = {
+        "beta": posed.beta,
+        "floor": posed.floor,
+        "fixed_h": settings.fixed_h,
+        **dict(settings.options),
+    }
     make = GridUpdate if isinstance(problem.data, Grid) else SOLVERS[settings.method]
-    solver = make(**options)
-    constraints = (problem.w, problem.h)
+    solver = make(**settings_of_solver)
     start[:] = _same_stack(*start, xp=xp)
     if record is not None:
         function = "transform" if settings.fixed_h else "nmf"
         named = " ".join((settings.method, *(f"{name}={value}" for name, value in settings.options)))
         record.identify(posed, start, schedule, function=function, solver=named, init=settings.init)
-    given = [None if c.fixed is None else x for x, c in zip(start, constraints, strict=True)]
-    start[:] = [_compat.at_least(x, solver.floor, xp=xp) for x in start]
-    start[:] = [c.enforce(x, x, xp=xp) for x, c in zip(start, constraints, strict=True)]
+    asked, problem = _begin(problem, start, solver, xp=xp)
+    options: Any = {"schedule": schedule, "recorder": record, "asked": asked}
     with _observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
-        outcome = _control.run(solver, problem, start, schedule=schedule, observe=observe, recorder=record, xp=xp)
-    W, H = (
-        # What is fixed comes back as it was given, zeros included.
-        posed.restore_factor(which, x if before is None else xp.where(c.fixed, before, x))
-        for which, x, before, c in zip("WH", (outcome.W, outcome.H), given, constraints, strict=True)
-    )
+        outcome = _control.run(solver, problem, start, observe=observe, **options, xp=xp)
+    if asked is not None and asked.missed and float("inf") in _compat.to_host(outcome.divergence).ravel():
+        msg = (
+            f"no component is positive in column {asked.missed} of V, so nothing explains what stands there and the "
+            "divergence is infinite; the other columns are fitted as if these were missing"
+        )
+        warnings.warn(msg, stacklevel=3)
+    W, H = (posed.restore_factor(which, x) for which, x in zip("WH", (outcome.W, outcome.H), strict=True))
     if len(posed.stack) > 1:
         W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
     history = outcome.history
@@ -460,6 +471,38 @@ def _solve(
         _status=outcome.status,
         _kkt_residual=outcome.kkt_residual,
     )
+
+
+def _begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespace) -> tuple[Asked | None, Problem]:
+    """Raise the factors in `start` to the solver's floor, where their entries are not given.
+
+    Entries that are fixed and the H of `transform` stay as they are. What their zeros leave without a model is not in
+    the problem that is solved; then the one that was asked for comes back beside it.
+    """
+    given = Factors(*start)
+    fixed = problem.w.fixed, None if solver.fixed_h else problem.h.fixed
+    raised = [_compat.at_least(x, solver.floor, xp=xp) for x in given]
+    start[:] = [c.enforce(new, x, xp=xp) for new, x, c in zip(raised, given, (problem.w, problem.h), strict=True)]
+    if solver.beta == 2:  # nothing is divided by the model
+        start[1] = given.H if solver.fixed_h else start[1]
+        return None, problem
+    if not (solver.fixed_h or any(x is not None for x in fixed)):
+        return None, problem
+    if not _compat.is_readable(given.H):  # in a compiled function the floor has to stand for zeros
+        start[:] = raised
+        return Asked(problem, given), problem
+    W, H = start[0], given.H if solver.fixed_h else start[1]
+    least = float(xp.finfo(H.dtype).smallest_normal) / solver.floor
+    found = supports(None if fixed[0] is None else W, H, least=least, xp=xp)
+    start[1] = H
+    if found is None:
+        return None, problem
+    reached = found[0] @ found[1]
+    rows, columns = (xp.min(reached, axis=axis, keepdims=True) == 0 for axis in (-1, -2))
+    start[0] = xp.where(xp.logical_and(rows, W <= least), raised[0], W)
+    start[1] = xp.where(xp.logical_and(columns, H <= least), raised[1], H)
+    data = without_unreachable(problem.data, *found, beta=solver.beta, xp=xp)
+    return Asked(problem, given, missed_columns(*found, xp=xp)), problem._replace(data=data)
 
 
 def _same_stack(W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array]:
@@ -486,10 +529,15 @@ def _normalized(result: Result, which: str, *, xp: Namespace) -> Result:
     """The same product with the columns of W, or the rows of H, summing to 1."""
     W, H = result.W, result.H
     if which == "W":
-        sums = _compat.computed(xp.sum(W, axis=-2, keepdims=True))
+        sums = _or_one(_compat.computed(xp.sum(W, axis=-2, keepdims=True)), xp=xp)
         return dataclasses.replace(result, W=W / sums, H=H * _compat.transposed(sums))
-    sums = xp.sum(H, axis=-1, keepdims=True)
+    sums = _or_one(xp.sum(H, axis=-1, keepdims=True), xp=xp)
     return dataclasses.replace(result, W=W * _compat.transposed(sums), H=H / sums)
+
+
+def _or_one(sums: Array, *, xp: Namespace) -> Array:
+    """The sums, and 1 for a component that is zero."""
+    return xp.where(sums > 0, sums, 1.0)
 
 
 @contextlib.contextmanager

@@ -66,7 +66,8 @@ class Posed(NamedTuple):
         """The same problem in units in which these W and H are of one size; None for a W that is to be found."""
         dtype, xp = self.values.dtype, self.xp
         for x in (W, H):
-            known = x is None or (_compat.is_array(x) and x.dtype == dtype and x.size and _compat.is_readable(x))
+            known = x is None or (_compat.is_array(x) and _compat.array_namespace(x) is xp)
+            known = known and (x is None or (x.dtype == dtype and x.size and _compat.is_readable(x)))
             if not known or not self._is_beside(x):
                 return self  # what is wrong with them is said where they are taken
         largest_w = None if W is None else _compat.scalar(xp.max(W))

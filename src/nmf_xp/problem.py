@@ -1,4 +1,4 @@
-"""What a solver is given: the data, and what is asked of each factor besides the fit."""
+"""What a solver is given: the data, what is asked of each factor besides the fit, and the factors."""
 
 from __future__ import annotations
 
@@ -89,6 +89,13 @@ class Constraints(NamedTuple):
 
 
 FREE = Constraints()
+
+
+class Factors(NamedTuple):
+    """W and H: all that a solver carries which does not look back, and the first two fields of every state."""
+
+    W: Array
+    H: Array
 
 
 class Problem(NamedTuple):

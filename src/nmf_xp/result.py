@@ -27,11 +27,12 @@ class Status(enum.Enum):
         return next(status for status in cls if status.value == int(code))
 
     RUNNING = 0, "the iteration has not ended"
-    CONVERGED = 1, "between two checks the objective fell by no more than tol times itself"
+    CONVERGED = 1, "the objective fell by no more than tol times itself, and little more is to come"
     MAX_ITER = 2, "max_iter iterations ran; raise max_iter if that is too few"
     STOPPED = 3, "the callback stopped the run"
     INCREASED = 4, "the objective rose by more than rounding explains: the dtype's precision is spent; use a wider one"
     NOT_FINITE = 5, "the objective is not finite; scale V to order one, or use another beta_loss or start"
+    SLOW = 6, "the objective fell by no more than tol times itself, but it is far from a minimum; lower tol"
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,6 +119,14 @@ class Result:
         return Status.of(codes) if isinstance(codes, int) else tuple(Status.of(code) for code in codes.ravel())
 
     @property
+    def message(self) -> Any:
+        """Why the iteration ended, in a sentence with numbers; a tuple of them for a stack."""
+        status, history = self.status, self.history
+        if isinstance(status, tuple):
+            return tuple(_message(one, past) for one, past in zip(status, history, strict=True))
+        return status if _compat.is_traced(status) else _message(status, history)
+
+    @property
     def history(self) -> Any:
         """The objective at the start and at each check."""
         history = self._history
@@ -171,6 +180,24 @@ def _number(x: Any) -> Any:
 
     host = np.asarray(x) if isinstance(x, tuple) else _compat.to_host(x)
     return host if host.ndim else host.item()
+
+
+def _message(status: Status, history: tuple[float, ...]) -> str:
+    """The sentence of a status, with the last fall of the objective."""
+    if len(history) < 2 or not history[-1]:
+        return status.message
+    fell = (history[-2] - history[-1]) / abs(history[-1])
+    moved = f"{fell:.2g} of itself" if fell < 1e-6 else f"{100 * fell:.2g} %"
+    said = {
+        Status.CONVERGED: f"the objective fell {moved} between the last two checks, and little more is to come",
+        Status.SLOW: f"the objective fell {moved} between the last two checks, which is slow but far from a minimum: "
+        "lower tol, or take another solver or start",
+        Status.MAX_ITER: f"max_iter iterations ran, and the objective fell {moved} between the last two checks; "
+        "raise max_iter if that is too much",
+        Status.INCREASED: f"the objective rose by {-fell:.2g} of itself between the last two checks, which rounding "
+        "does not explain: the dtype's precision is spent; use a wider one",
+    }
+    return said.get(status, status.message)
 
 
 def _reached(history: Any) -> tuple[float, ...]:

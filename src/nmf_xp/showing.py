@@ -31,7 +31,7 @@ def rows(result: Result) -> dict[str, str]:
         "loss": loss_name(result.beta),
         "solver": result.solver,
         "iterations": _range(result.n_iter, "d"),
-        "ended": _ended(result.status),
+        "ended": _ended(result),
         "divergence": _range(result.divergence, ".6g"),
         "objective": _range(result.objective, ".6g"),
         "KKT residual": _range(result.kkt_residual, ".2g"),
@@ -133,9 +133,10 @@ def _range(values: Any, how: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _ended(status: Any) -> str:
-    """The sentence of one status, or how often each occurs in a stack."""
+def _ended(result: Result) -> str:
+    """The sentence of one run, or how often each status occurs in a stack."""
+    status = result.status
     if not isinstance(status, tuple):
-        return str(status.message)
+        return str(result.message)
     found = {one.name: status.count(one) for one in status}
     return ", ".join(f"{count} {name}" for name, count in found.items())

@@ -27,16 +27,6 @@ def contract_quotient(data: Data, W: Array, H: Array) -> Array:
     return unfused(data, W, H) if kernel is None else kernel(unfused, data, W, H)
 
 
-def contract_quotients(data: Data, W: Array, H: Array, Y: Array) -> tuple[Array, Array]:
-    """(V / WH) H^T, and (V / WH)^T W, from one Y = WH, which is used up."""
-    Wt, Ht = _compat.transposed(W), _compat.transposed(H)
-    if _kernel(data, W, H) is not None:
-        return contract_quotient(data, W, H), contract_quotient(data.T, Ht, Wt)
-    xp = _compat.array_namespace(W)
-    quotient = _compat.divide_into(data.values, Y)
-    return data.contract(quotient, H, xp=xp), data.T.contract(quotient, Wt, xp=xp)
-
-
 def unfused(data: Data, W: Array, H: Array) -> Array:
     """(V / WH) H^T with V / WH in memory."""
     xp = _compat.array_namespace(W)

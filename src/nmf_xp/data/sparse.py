@@ -126,7 +126,9 @@ class Sparse(NamedTuple):
         """(WH)^(beta-1) G^T over the whole domain."""
         if beta in (1, 2):
             return full_domain_slope(W, H, G, beta=beta, xp=xp)
-        return xp.concat([Y ** (beta - 1.0) @ _compat.transposed(G) for Y in _model_blocks(W, H)], axis=0)
+        least = float(xp.finfo(W.dtype).smallest_normal)  # its power is finite: a model may be zero
+        powers = (_compat.at_least(Y, least, xp=xp) ** (beta - 1.0) for Y in _model_blocks(W, H))
+        return xp.concat([power @ _compat.transposed(G) for power in powers], axis=0)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return xp.take(t[:, 0], self.i)

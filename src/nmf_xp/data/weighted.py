@@ -121,7 +121,9 @@ class Weighted(NamedTuple):
         return self.base.spread(t, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
-        return self.base.sum(self.weights * Z, dtype=dtype, numbers=numbers, xp=xp)
+        # What is not observed may be infinitely far from its model.
+        Z = self.weights * xp.where(self.weights > 0, Z, 0.0)
+        return self.base.sum(Z, dtype=dtype, numbers=numbers, xp=xp)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.sum(self.predict(W, H, xp=xp), dtype=dtype, xp=xp)
@@ -206,7 +208,9 @@ class LineWeighted(NamedTuple):
         return self.base.spread(t, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
-        return self.base.sum(self.stored * Z, dtype=dtype, numbers=numbers, xp=xp)
+        # What is not observed may be infinitely far from its model.
+        Z = self.stored * xp.where(self.stored > 0, Z, 0.0)
+        return self.base.sum(Z, dtype=dtype, numbers=numbers, xp=xp)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return self.base.total(self.rows_weights * W, H * self.columns_weights, dtype=dtype, xp=xp)

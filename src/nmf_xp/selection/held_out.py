@@ -122,7 +122,11 @@ def _best_of(
 
 
 def _mixed(model: tuple[Array, Array], simple: tuple[Array, Array], *, xp: Namespace) -> tuple[Array, Array]:
-    """The factors of the weighted mean of two models."""
+    """The factors of the weighted mean of two models.
+
+    A row or column of which all that was seen is zero says nothing of what was held out: it is taken as a small one.
+    """
+    simple = tuple(xp.where(x == 0, RANK_ONE_SHARE * xp.mean(x), x) for x in simple)
     W = xp.concat([(1 - RANK_ONE_SHARE) * model[0], RANK_ONE_SHARE * simple[0]], axis=-1)
     return W, xp.concat([model[1], simple[1]], axis=-2)
 

@@ -6,6 +6,7 @@ only.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -159,7 +160,9 @@ def consensus_factors(
     merged = merge(_compat.to_host(H), max_distance=max_distance)
     xp = _compat.array_namespace(H)
     components = _compat.from_host(merged.components, xp=xp, dtype=H.dtype, device=_compat.device(H))
-    result = transform(V, components, **options)
+    with warnings.catch_warnings():  # a part of V that belongs to no group is what the divergence says
+        warnings.filterwarnings("ignore", message="no component is positive in column")
+        result = transform(V, components, **options)
     order = _by_share(_compat.to_host(result.W))
     indices = _compat.from_host(order, xp=xp, dtype=xp.int64, device=_compat.device(H))
     W, H = xp.take(result.W, indices, axis=1), xp.take(result.H, indices, axis=0)

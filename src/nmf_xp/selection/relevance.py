@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp import _compat, _threads
 from nmf_xp.divergences import data_divergence
 from nmf_xp.init import start
-from nmf_xp.problem import Constraints, Problem
+from nmf_xp.problem import Constraints, Factors, Problem
 from nmf_xp.solvers.mu import MultiplicativeUpdate
-from nmf_xp.solvers.solver import Factors
 
 if TYPE_CHECKING:
     import numpy as np

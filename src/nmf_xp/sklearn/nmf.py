@@ -225,7 +225,9 @@ class NMF(BaseNMF):
             order: tuple[tuple[int, ...], ...] = ()
             if self.shuffle:
                 order = orders(n_components, max_iter=self.max_iter, random_state=self.random_state, both=both)
-            solver = (solver, {"violation_tol": self.tol or None, "orders": order})
+            solver = (solver, {"violation_tol": self.tol or None, "orders": order, "polish": False})
+        elif self.solver == "mu":
+            solver = (solver, {"polish": False})  # scikit-learn's factors keep the scale of their start
         their_rule = self.solver == "mu" and start[1].ndim == 2  # restarts end one by one, by the rule of `nmf`
         callback = self.callback if both else None
         watch = None

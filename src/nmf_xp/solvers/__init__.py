@@ -42,7 +42,11 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
 LOSSES = {"newton": (1.0,), "cd": (1.0, 2.0), "cd-plain": (2.0,)}
 """The betas of the solvers that do not take all."""
 
-OPTIONS = {"cd-plain": ("violation_tol", "orders"), "online": ("batch_size", "forget_factor")}
+OPTIONS = {
+    "mu": ("polish",),
+    "cd-plain": ("violation_tol", "orders", "polish"),
+    "online": ("batch_size", "forget_factor"),
+}
 """The settings that a user may give."""
 
 

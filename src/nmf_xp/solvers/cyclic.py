@@ -13,6 +13,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
+from nmf_xp._ending import component_scale
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, sweeps_kernel
 from nmf_xp.solvers.solver import Solver
@@ -91,6 +92,13 @@ class CyclicDescent(Solver):
         running = running[..., None, None]
         W, H = xp.where(running, W, state.W), xp.where(running, H, state.H)
         return State(W, H, orders, first, count, ended)
+
+    def balanced(self, state: State, problem: Problem, *, xp: Namespace) -> State:
+        """The state with balanced components: a column of W that is nearly zero makes a row of H as large."""
+        scale = None
+        if self.polish and not self.fixed_h:
+            scale = component_scale(state.W, state.H, problem, tilt=self.tilt, xp=xp)
+        return state if scale is None else state._replace(W=state.W * scale, H=state.H / _compat.transposed(scale))
 
     def _half(
         self, data: Data, W: Array, H: Array, constraints: Constraints, orders: Array, *, xp: Namespace

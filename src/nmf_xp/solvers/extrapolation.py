@@ -12,9 +12,11 @@ import abc
 from typing import TYPE_CHECKING, NamedTuple
 
 from nmf_xp import _compat
+from nmf_xp._ending import component_scale
 from nmf_xp.divergences import data_divergence
 from nmf_xp.optimality import objective, penalties
-from nmf_xp.solvers.solver import Factors, Solver
+from nmf_xp.problem import Factors
+from nmf_xp.solvers.solver import Solver
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
@@ -102,6 +104,21 @@ class Extrapolated(Solver):
             choose(0.0 * state.limit, 0.0 * state.limit + 1.0),
             choose(current, state.objective),
             state.constant,
+        )
+
+    def balanced(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
+        """The state with balanced components: where a column of W reaches the floor, H takes all that it held."""
+        scale = (
+            None if isinstance(state, Factors) else component_scale(state.W, state.H, problem, tilt=self.tilt, xp=xp)
+        )
+        if isinstance(state, Factors) or scale is None:
+            return state
+        turned = _compat.transposed(scale)
+        return state._replace(
+            W=state.W * scale,
+            W_new=state.W_new * scale,
+            H=state.H / turned,
+            H_ahead=state.H_ahead / turned,
         )
 
     def _ahead(self, new: Array, old: Array, share: Array, *, xp: Namespace) -> Array:

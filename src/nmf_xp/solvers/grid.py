@@ -9,15 +9,15 @@ solver.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp.data.grid import Grid, GridRows, Terms, add
 from nmf_xp.divergences import block_divergence
-from nmf_xp.optimality import divergence_and_slopes, entry_violation
+from nmf_xp.optimality import Report, divergence_and_slopes, penalties, relative_slope, rows_gap
+from nmf_xp.problem import Factors
 from nmf_xp.solvers.mu import MultiplicativeUpdate
-from nmf_xp.solvers.solver import Factors, Solver
+from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, slopes
 
 if TYPE_CHECKING:
@@ -85,9 +85,42 @@ class GridUpdate(Solver):
         """The state that these factors are."""
         return self.init(problem, *kept, xp=xp)
 
-    def report(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[Array, Array, Array]:
-        """Divergence, objective and optimality residual at the end."""
-        return self._lasting(self._report, state, problem, xp=xp)
+    def factors(self, state: State, problem: Problem, *, xp: Namespace) -> Factors:
+        """W and H as arrays of the client."""
+        return self.kept(state, problem, xp=xp)
+
+    def report(self, factors: Factors, problem: Problem, *, xp: Namespace) -> Report:
+        """What a look at V says of the factors."""
+        grid, w, h = _grid(problem), problem.w, problem.h
+        W, H = factors
+        dtype = _compat.accumulator_dtype(xp, _compat.device(H))
+        measure = {"convex": self.convex, "dtype": dtype, "xp": xp}
+
+        def slopes_everywhere() -> tuple[list[Array], dict[Any, tuple[Any, ...]]]:
+            rows, columns = grid.send_rows(grid.rows_of(W)), grid.send_columns(H)
+            seen = grid.tasks(_all_slopes, rows, columns, self.beta, self.floor, self.fixed_h, xp)
+            of_rows = grid.on_rows(_slopes_and_gap, rows, w, measure, along=seen)
+            return grid.finish(of_rows, grid.summed((seen, lambda j: {"divergence": 0, j: 2})))
+
+        of_rows, sums = grid.lasting(slopes_everywhere)
+        found = grid.runner.finish([], of_rows)[1]
+        w_slopes, gap = xp.concat([slopes for slopes, _ in found]), sum(gap for _, gap in found)
+        (divergence,) = sums["divergence"]
+        value = divergence + penalties(problem, W, H, xp=xp)
+        if self.fixed_h:
+            return Report(divergence, value, gap, w_slopes, H[:, :0])
+        turned, Ht = h.transposed(xp=xp), _compat.transposed(H)
+        found = [
+            _slopes_and_gap(Ht[a:b, :], turned.rows(a, b), measure, ((), sums[j]))
+            for j, (a, b) in enumerate(grid.column_spans)
+        ]
+        ht_slopes, gap = xp.concat([slopes for slopes, _ in found]), gap + sum(gap for _, gap in found)
+        return Report(divergence, value, gap, w_slopes, _compat.transposed(ht_slopes))
+
+    def handed_over(self, W: Array, problem: Problem, *, xp: Namespace) -> GridRows:
+        """W where V is."""
+        grid = _grid(problem)
+        return grid.lasting(lambda: GridRows(grid, grid.send_rows(grid.rows_of(W)), W.shape[-1]))
 
     def _begun(self, grid: Grid, kept: Kept) -> State:
         rows = grid.send_rows(kept.W)
@@ -142,26 +175,6 @@ class GridUpdate(Solver):
         ]
         return _compat.transposed(xp.concat(blocks))
 
-    def _report(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[Array, Array, Array]:
-        grid, w, h = _grid(problem), problem.w, problem.h
-        H, dtype = state.H, _compat.accumulator_dtype(xp, _compat.device(state.H))
-        rows, columns = state.W.unpack(), grid.send_columns(H)
-        on_rows = grid.runner.finish([], grid.on_rows(_size_and_penalty, rows, w, xp))[1]
-        size = functools.reduce(xp.maximum, (largest for largest, _ in on_rows))
-        penalty = sum(x for _, x in on_rows) + h.penalty(H, dtype=dtype, xp=xp)
-        seen = grid.tasks(_all_slopes, rows, columns, self.beta, self.fixed_h, xp)
-        violations = grid.on_rows(_violation, rows, w, size, self.floor, xp, along=seen)
-        violations, sums = grid.finish(violations, grid.summed((seen, lambda j: {"divergence": 0, j: 2})))
-        residual = max(grid.runner.finish([], violations)[1])
-        if not self.fixed_h:
-            turned, Ht = h.transposed(xp=xp), _compat.transposed(H)
-            size = xp.max(Ht, axis=-2, keepdims=True)
-            for j, (a, b) in enumerate(grid.column_spans):
-                rest = entry_violation(Ht[a:b, :], sums[j], turned.rows(a, b), size=size, floor=self.floor, xp=xp)
-                residual = max(residual, xp.max(rest))
-        divergence = sums["divergence"][0]
-        return divergence, divergence + penalty, residual
-
 
 def _grid(problem: Problem) -> Grid:
     data: Any = problem.data
@@ -196,9 +209,12 @@ def _down(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> tuple[A
     return slopes(data.T, _compat.transposed(H), _compat.transposed(W), beta=beta, xp=xp)
 
 
-def _all_slopes(data: Data, W: Array, H: Array, beta: float, fixed_h: bool, xp: Namespace) -> tuple[Any, ...]:
+def _all_slopes(
+    data: Data, W: Array, H: Array, beta: float, floor: float, fixed_h: bool, xp: Namespace
+) -> tuple[Any, ...]:
     """The divergence, the slopes of W, and the slopes of H."""
-    divergence, along, down = divergence_and_slopes(data, W, H, beta=beta, fixed_h=fixed_h, xp=xp)
+    settings: Any = {"beta": beta, "floor": floor, "fixed_h": fixed_h, "xp": xp}
+    divergence, along, down = divergence_and_slopes(data, W, H, **settings)
     return (divergence,), along, down
 
 
@@ -206,15 +222,10 @@ def _divergence(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> t
     return (block_divergence(data, W, H, data.predict(W, H, xp=xp), beta=beta, xp=xp),)
 
 
-def _violation(W: Array, w: Constraints, size: Array, floor: float, xp: Namespace, *seen: tuple[Any, ...]) -> Array:
-    """The largest violation in some rows of W."""
-    parts = add(*(part[1] for part in seen))
-    return xp.max(entry_violation(W, parts, _for_all(w, W, xp=xp), size=size, floor=floor, xp=xp))
-
-
-def _size_and_penalty(W: Array, w: Constraints, xp: Namespace) -> tuple[Array, Array | float]:
-    """The largest entries of the components, and the penalty."""
-    return xp.max(W, axis=-2, keepdims=True), _penalty(W, w, xp)[0]
+def _slopes_and_gap(W: Array, w: Constraints, measure: dict[str, Any], *seen: tuple[Any, ...]) -> tuple[Array, Array]:
+    """The relative slopes of some rows of W, and their gap."""
+    parts, w = add(*(part[1] for part in seen)), _for_all(w, W, xp=measure["xp"])
+    return relative_slope(W, parts, w, xp=measure["xp"]), rows_gap(W, parts, w, **measure)
 
 
 def _penalty(W: Array, w: Constraints, xp: Namespace) -> tuple[Array | float]:

@@ -30,8 +30,9 @@ from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
+from nmf_xp.problem import Factors
 from nmf_xp.solvers.mu import MultiplicativeUpdate
-from nmf_xp.solvers.solver import Factors, Solver
+from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, power_quotient
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class AcceleratedMajorizer(Solver):
             P = power_quotient(block.values, Y, Q, beta=beta, xp=xp)
             parts = block.contract(P, H, xp=xp), block.contract(Q, H, xp=xp)
         new = mm_step(W, parts, constraints, beta=beta, floor=self.floor, xp=xp)
-        ratio = new / W
+        least = float(xp.finfo(W.dtype).smallest_normal)
+        ratio = new / _compat.at_least(W, least, xp=xp)  # an entry may be fixed at 0
         # The reference W' times a power of the change, so that no power of W alone can overflow.
         chi1 = W if beta == 1 else W * ratio ** (beta - 1.0)
         chi2 = new if beta <= 1 else W * ratio**beta

@@ -9,7 +9,8 @@ from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.optimality import penalties
-from nmf_xp.solvers.solver import Factors, Solver
+from nmf_xp.problem import Factors
+from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
 if TYPE_CHECKING:

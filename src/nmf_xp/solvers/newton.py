@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp import _compat
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
+from nmf_xp.problem import Factors
 from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel, sweeps_kernel
 from nmf_xp.solvers.extrapolation import Extrapolated
 from nmf_xp.solvers.mu import MultiplicativeUpdate
-from nmf_xp.solvers.solver import Factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

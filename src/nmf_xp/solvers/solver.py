@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmf_xp.optimality import divergence_and_residual, penalties
+from nmf_xp.optimality import report
+from nmf_xp.problem import Factors
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
+    from nmf_xp.optimality import Report
     from nmf_xp.problem import Problem
-
-
-class Factors(NamedTuple):
-    """The factors: all that a solver carries which does not look back, and the first two fields of every state."""
-
-    W: Array
-    H: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +28,10 @@ class Solver(abc.ABC):
     """The least value of a factor's entry."""
     fixed_h: bool = False
     """Whether only W is updated."""
+    polish: bool = True
+    """Whether what is returned is balanced and has exact zeros; else it is what the last iteration left."""
+    tilt: int = 0
+    """The power of two by which the unit of H exceeds that of W: what the user sees is to be balanced."""
 
     pace: ClassVar[int] = 1
     """Iterations of which at least one makes progress."""
@@ -42,6 +41,11 @@ class Solver(abc.ABC):
     """Whether a rise of the objective is no end of the run."""
     compiles: ClassVar[bool] = True
     """Whether an iteration can be part of a compiled program, and its objective come with the next one."""
+
+    @property
+    def convex(self) -> bool:
+        """Whether the problem is: only W is to be found, and the divergence is convex in the model."""
+        return self.fixed_h and 1 <= self.beta <= 2
 
     @property
     def has_rule(self) -> bool:
@@ -66,11 +70,21 @@ class Solver(abc.ABC):
             state = self.step(state, problem, xp=xp)
         return state
 
-    def report(self, state: Any, problem: Problem, *, xp: Namespace) -> tuple[Array, Array, Array]:
-        """Divergence, objective and optimality residual at the end."""
-        settings: Any = {"beta": self.beta, "floor": self.floor, "fixed_h": self.fixed_h, "xp": xp}
-        divergence, residual = divergence_and_residual(problem, state.W, state.H, **settings)
-        return divergence, divergence + penalties(problem, state.W, state.H, xp=xp), residual
+    def balanced(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
+        """The state with balanced components, for a solver whose steps may throw the scale of one out of range."""
+        return state
+
+    def factors(self, state: Any, problem: Problem, *, xp: Namespace) -> Factors:
+        """W and H as arrays."""
+        return Factors(state.W, state.H)
+
+    def report(self, factors: Factors, problem: Problem, *, xp: Namespace) -> Report:
+        """What a look at V says of the factors."""
+        return report(problem, *factors, beta=self.beta, floor=self.floor, fixed_h=self.fixed_h, xp=xp)
+
+    def handed_over(self, W: Array, problem: Problem, *, xp: Namespace) -> Any:
+        """W as it is returned."""
+        return W
 
     def kept(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """The state as arrays that a recorder can keep."""

@@ -1,0 +1,194 @@
+"""What is returned of the factors with which an iteration ended: balanced components, exact zeros, and their numbers.
+
+The algorithms keep every entry above a small floor, since a zero could not leave zero under a multiplicative update.
+And the scale of a component wanders between its two factors. Neither is meant. So at the end
+
+* each component is balanced: column k of W and row k of H have norms within a factor of two of each other. The factor
+  between them is a power of two, so that no product changes;
+* entries become 0 that the data do not ask for: those of a slope which, at zero, does not fall;
+* the divergence, the objective and the residual are those of these very factors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nmf_xp import _compat
+from nmf_xp.optimality import kkt_residual
+from nmf_xp.problem import Factors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.optimality import Report
+    from nmf_xp.problem import Constraints, Problem
+
+NEGLIGIBLE = 1e-12
+"""An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
+
+
+class Asked(NamedTuple):
+    """What was asked for, where the iteration solved another problem."""
+
+    problem: Problem
+    given: Factors  # entries that are fixed, and the H of `transform`
+    missed: str | None = None  # columns in which these leave an entry without a model
+
+    def restored(self, factors: Factors, *, fixed_h: bool, xp: Namespace) -> Factors:
+        """The factors with what was given."""
+        W = self.problem.w.enforce(factors.W, self.given.W, xp=xp)
+        return Factors(W, self.given.H if fixed_h else self.problem.h.enforce(factors.H, self.given.H, xp=xp))
+
+
+class Held(NamedTuple):
+    """What the entries of a factor hold."""
+
+    share: Array  # of the model in the row of W, or the column of H; 0 at the floor
+    speck: Array  # whether that is no more than rounding, whatever the slope
+
+
+def ended(
+    look: Callable[[Factors], Report],
+    factors: Factors,
+    problem: Problem,
+    *,
+    floor: float,
+    fixed_h: bool,
+    polish: bool,
+    tilt: int,
+    reading: bool,
+    xp: Namespace,
+) -> tuple[Array, ...]:
+    """W, H, divergence, objective and residual of what is returned, and the gap that was found.
+
+    `look` makes the report on a pair of factors. Without `reading` no value is read: then it looks once more than might
+    be needed, and an entry that should not have become 0 keeps all of the matrix from it. Without `polish` the factors
+    stay as they are.
+    """
+    eps = float(xp.finfo(factors.W.dtype).eps)
+    if polish:
+        held = _held(factors, floor=floor, xp=xp)
+        factors = balanced(factors, problem, fixed_h=fixed_h, tilt=tilt, xp=xp)
+    first = look(factors)
+    residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
+    best, seen, violation = factors, first, residual
+    for share in (max(NEGLIGIBLE, 10.0 * eps), eps) if polish else ():
+        zeroed = with_zeros(factors, first, held, problem, share=share, fixed_h=fixed_h, xp=xp)
+        if reading and not _differ(zeroed, factors, xp=xp):
+            break
+        then = look(zeroed)
+        if reading:
+            restored = _restored(zeroed, factors, then, held, xp=xp)
+            if _differ(restored, zeroed, xp=xp):
+                zeroed, then = restored, look(restored)
+        found = kkt_residual(problem, *zeroed, then, floor=floor, xp=xp)
+        better = xp.logical_and(
+            then.objective <= first.objective + 4.0 * eps * xp.abs(first.objective), found <= 1.5 * residual + 1e-6
+        )
+
+        def choose(yes: Array, no: Array, better: Array = better) -> Array:
+            return _compat.choose(better, yes, no, xp=xp)
+
+        best = Factors(*map(choose, zeroed, factors))
+        seen, violation = type(first)(*map(choose, then, first)), choose(found, residual)
+        if not reading or _compat.to_host(better).all():
+            break
+    return (*best, seen.divergence, seen.objective, violation, first.gap)
+
+
+def balanced(factors: Factors, problem: Problem, *, fixed_h: bool, tilt: int, xp: Namespace) -> Factors:
+    """The same product with balanced components, where nothing but the product matters."""
+    scale = None if fixed_h else component_scale(*factors, problem, tilt=tilt, xp=xp)
+    return factors if scale is None else Factors(factors.W * scale, factors.H / _compat.transposed(scale))
+
+
+def component_scale(W: Array, H: Array, problem: Problem, *, tilt: int, xp: Namespace) -> Array | None:
+    """The powers of two (..., 1, r) by which columns of W are to be multiplied and rows of H divided.
+
+    Then W and 2^tilt H are balanced. None where penalties or bounds decide the scale. A component with fixed entries
+    keeps its own.
+    """
+    if any(c.l1 is not None or c.l2 is not None or c.upper is not None for c in (problem.w, problem.h)):
+        return None
+    sizes = xp.max(W, axis=-2, keepdims=True), _compat.transposed(xp.max(H, axis=-1, keepdims=True))
+    alive = xp.minimum(*sizes) > 0
+    left, right = (xp.where(alive, size, 1.0) for size in sizes)
+    ratio = xp.log2(right) - xp.log2(left) + float(tilt)
+    squares = _squares(_compat.transposed(H), right, alive, xp=xp) / _squares(W, left, alive, xp=xp)
+    scale = xp.where(alive, 2.0 ** xp.round(0.5 * ratio + 0.25 * xp.log2(squares)), 1.0)
+    for constraints, axis in ((problem.w, -2), (problem.h, -1)):
+        if constraints.fixed is not None:
+            scale = xp.where(xp.any(constraints.fixed, axis=axis)[..., None, :], 1.0, scale)
+    return scale
+
+
+def _squares(W: Array, largest: Array, alive: Array, *, xp: Namespace) -> Array:
+    """The sum of the squares of each column, relative to its largest entry; 1 for one that is zero."""
+    return xp.where(alive, xp.sum((W / largest) ** 2, axis=-2, keepdims=True), 1.0)
+
+
+def with_zeros(
+    factors: Factors,
+    seen: Report,
+    held: tuple[Held, Held],
+    problem: Problem,
+    *,
+    share: float,
+    fixed_h: bool,
+    xp: Namespace,
+) -> Factors:
+    """The factors with 0 where the slope does not fall and the entry holds no more than a `share`.
+
+    A speck is 0, and so is an entry that nothing asks for, whatever it holds, and a component of which one factor is.
+    """
+    W = _zeroed(factors.W, seen.w_slopes, held[0], problem.w, share, xp=xp)
+    if fixed_h:
+        return Factors(W, factors.H)
+    H = _zeroed(factors.H, seen.h_slopes, held[1], problem.h, share, xp=xp)
+    alive = xp.logical_and(
+        xp.max(W, axis=-2, keepdims=True) > 0, _compat.transposed(xp.max(H, axis=-1, keepdims=True)) > 0
+    )
+    return Factors(
+        problem.w.enforce(xp.where(alive, W, 0.0), W, xp=xp),
+        problem.h.enforce(xp.where(_compat.transposed(alive), H, 0.0), H, xp=xp),
+    )
+
+
+def _zeroed(x: Array, slope: Array, held: Held, constraints: Constraints, share: float, *, xp: Namespace) -> Array:
+    """A factor with its zeros."""
+    unwanted = xp.logical_or(slope >= 1.0, xp.logical_and(slope >= 0.0, held.share <= share))
+    return constraints.enforce(xp.where(xp.logical_or(unwanted, held.speck), 0.0, x), x, xp=xp)
+
+
+def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]:
+    """What the entries of both factors hold."""
+    eps = float(xp.finfo(factors.W.dtype).eps)
+    sums = xp.sum(factors.H, axis=-1)[..., None, :], xp.sum(factors.W, axis=-2)[..., :, None]
+    found = []
+    for x, weight, axis in zip(factors, sums, (-1, -2), strict=True):
+        product = x * weight
+        tiny = float(xp.finfo(x.dtype).smallest_normal)
+        total = _compat.at_least(xp.sum(product, axis=axis, keepdims=True), tiny, xp=xp)
+        share = product / total
+        at_floor = x <= 2.0**8 * floor
+        speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
+        found.append(Held(xp.where(at_floor, 0.0, share), speck))
+    return found[0], found[1]
+
+
+def _restored(zeroed: Factors, before: Factors, seen: Report, held: tuple[Held, Held], *, xp: Namespace) -> Factors:
+    """The factors as they were before where, at zero, the objective would fall again; specks where it is infinite."""
+    eps = float(xp.finfo(before.W.dtype).eps)
+    back = []
+    for new, old, slope, of in zip(zeroed, before, (seen.w_slopes, seen.h_slopes), held, strict=True):
+        if slope.shape != new.shape:  # H is fixed
+            back.append(new)
+            continue
+        wanted = xp.logical_or(slope < -1.0 / eps, xp.logical_and(slope < 0, xp.logical_not(of.speck)))
+        back.append(xp.where(xp.logical_and(new == 0, wanted), old, new))
+    return Factors(*back)
+
+
+def _differ(a: Factors, b: Factors, *, xp: Namespace) -> bool:
+    return any(bool(xp.any(x != y)) for x, y in zip(a, b, strict=True) if x is not y)

@@ -1,0 +1,100 @@
+"""What a check says of a run: whether it goes on, and if not, why; and whether an end by `tol` is one at a minimum.
+
+The same arithmetic serves Python floats and traced arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp import _compat
+from nmf_xp.data.blocks import Blockwise
+from nmf_xp.data.grid import Grid
+from nmf_xp.result import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.solvers.solver import Solver
+
+ROUNDING = 16  # units in the last place by which rounding may move a model
+REMAINS = 2e-3
+"""How much of the objective may still be to fall, by the pace of the last checks, for a run that has converged."""
+GAP = 1e-3
+"""The same where the problem is convex, and the slopes bound it."""
+LOCKED = 0.02
+"""The same for entries that hold next to nothing and would grow; their bound is far from tight."""
+
+
+def judge(solver: Solver, tol: float, dtype: Any, *, xp: Namespace) -> Callable[..., Any]:
+    """The `verdict` on a solver's checks."""
+    return functools.partial(verdict, tol=tol, eps=float(xp.finfo(dtype).eps), may_rise=solver.may_rise)
+
+
+def size_of(data: Any, beta: float, *, xp: Namespace) -> Array:
+    """The sum of V^beta, (...,), beside which rounding in the model shows; 0 where V is read in blocks."""
+    dtype = _compat.accumulator_dtype(xp, _compat.device(data.values))
+    if isinstance(data, Blockwise | Grid):
+        return xp.zeros((), dtype=dtype, device=_compat.device(data.values))
+    return data.sum(data.values**beta, dtype=dtype, xp=xp)
+
+
+def noise_of(size: Any, dtype: Any, *, xp: Namespace) -> Any:
+    """The objective that rounding makes of an exact fit, where it is a sum of squares."""
+    return (ROUNDING * float(xp.finfo(dtype).eps)) ** 2 * size
+
+
+def verdict(
+    start: Any, previous: Any, earlier: Any, current: Any, *, size: Any = 0.0, tol: float, eps: float, may_rise: bool
+) -> Any:
+    """Code of the Status after a check.
+
+    The decrease since `earlier` is measured against the objective itself, which makes the test independent of the scale
+    of V and of the start. A rise counts as one when rounding does not explain it: near an exact fit the objective is a
+    sum of squares, whose root moves by some `eps` of the root of `size`. Where the objective `may_rise`, it is no end,
+    and a small one is as good as a small decrease.
+    """
+    finite = (current - current) == 0
+    rise, noise = current - previous, (ROUNDING * eps) ** 2 * size
+    rose = (rise > eps**0.5 * current) & (rise > eps * start) & (rise > noise + 2 * abs(previous * noise) ** 0.5)
+    rose = rose & (not may_rise)
+    change = abs(earlier - current) if may_rise else earlier - current
+    converged = (tol > 0) & (change <= tol * current)
+    running_or_ended = rose * Status.INCREASED.value + (1 - rose) * converged * Status.CONVERGED.value
+    return (1 - finite) * Status.NOT_FINITE.value + finite * running_or_ended
+
+
+def status_after(
+    past: list[float], verdict: Callable[..., Any], *, checked: bool, stop: bool, last: bool, lag: int
+) -> Status:
+    """Whether a run with this history goes on, and if not, why."""
+    status = Status.RUNNING
+    if checked:
+        earlier = past[-1 - lag] if len(past) > lag else float("inf")
+        status = Status.of(verdict(past[0], past[-2], earlier, past[-1]))
+    if status is Status.RUNNING:
+        status = Status.STOPPED if stop else Status.MAX_ITER if last else status
+    return status
+
+
+def last_falls(history: tuple[float, ...]) -> tuple[float, float, float]:
+    """The objective two thirds of the checks ago, one third ago, and now."""
+    last = len(history) - 1
+    width = max(1, last // 3)
+    return history[max(last - 2 * width, 0)], history[max(last - width, 0)], history[last]
+
+
+def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, noise: Any, *, convex: bool) -> Any:
+    """Whether little of the objective is still to fall.
+
+    Where the problem is convex, the `gap` bounds it. Elsewhere nothing does: the fall from a to b and from b to c is
+    taken on as a geometric series (Aitken's delta-squared), and the gap is that of entries which are next to nothing,
+    since a multiplicative update hardly lets them grow.
+    """
+    if convex:
+        return (gap <= GAP * abs(objective)) | (objective <= noise)
+    before, after = a - b, b - c
+    ends = (after <= 0) | (after * after <= REMAINS * abs(c) * (before - after))
+    return (ends & (gap <= LOCKED * abs(objective))) | (objective <= noise)
