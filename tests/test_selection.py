@@ -147,11 +147,30 @@ def test_a_rank_at_the_edge_is_weak_evidence() -> None:
 
 
 def test_the_cophenetic_rule_takes_the_rank_before_the_first_fall() -> None:
-    assert rules.by_cophenetic(RANKS, np.asarray([0.98, 0.99, 0.9, 0.95])) == (3, "cophenetic", ())
-    slight = rules.by_cophenetic(RANKS, np.asarray([0.98, 0.99, 0.989, 0.9]))
+    level = np.ones(4)
+    assert rules.by_cophenetic(RANKS, np.asarray([0.98, 0.99, 0.9, 0.95]), level) == (3, "cophenetic", ())
+    slight = rules.by_cophenetic(RANKS, np.asarray([0.98, 0.99, 0.989, 0.9]), level)
     assert slight.rank == 3
     assert slight.doubts == ("the cophenetic correlation falls by 0.001 only",)
-    assert rules.by_cophenetic(RANKS, np.ones(4)) == (5, "cophenetic", ("it is the largest rank that was tried",))
+    edge = ("it is the largest rank that was tried",)
+    assert rules.by_cophenetic(RANKS, level, level) == (5, "cophenetic", edge)
+
+
+def test_where_the_cophenetic_correlation_is_level_the_dispersion_falls() -> None:
+    correlation = np.asarray([0.98, 1.0, 1.0 - 1e-15, 0.9])
+    found = rules.by_cophenetic(RANKS, correlation, np.asarray([0.5, 1.0, 0.75, 0.6]))
+    doubt = "the cophenetic correlation does not fall, only the dispersion does, by 0.25"
+    assert found == (3, "cophenetic", (doubt,))
+    rising = rules.by_cophenetic(RANKS, np.asarray([0.8, 0.9, 0.99, 0.9]), np.asarray([1.0, 0.9, 0.8, 0.7]))
+    assert rising == (4, "cophenetic", ())  # the correlation decides wherever it moves
+
+
+def test_restarts_that_disagree_can_have_a_cophenetic_correlation_of_one() -> None:
+    """One of three restarts splits the second group: the consensus is a tree, but no agreement."""
+    labels = np.asarray([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 2, 2]])
+    consensus = consensus_matrix(labels)
+    assert cophenetic_correlation(consensus) == pytest.approx(1, abs=rules.ROUNDING)
+    assert dispersion(consensus) < 0.9
 
 
 def test_the_stability_rule_takes_the_least_amari_distance() -> None:
@@ -161,20 +180,20 @@ def test_the_stability_rule_takes_the_least_amari_distance() -> None:
 
 
 def test_rank_one_is_no_evidence_of_agreement() -> None:
-    """All restarts find its one component, whatever V is."""
+    """All columns are in its one group, whatever V is."""
     least = "it is the least rank that was compared, as agreement at rank 1 is no evidence"
-    assert rules.by_cophenetic([1, 2, 3, 4], np.asarray([1.0, 0.98, 0.99, 0.9])) == (3, "cophenetic", ())
-    assert rules.by_cophenetic([1, 2, 3], np.asarray([1.0, 0.99, 0.9])) == (2, "cophenetic", (least,))
+    assert rules.by_cophenetic([1, 2, 3, 4], np.asarray([1.0, 0.98, 0.99, 0.9]), np.ones(4)) == (3, "cophenetic", ())
+    assert rules.by_cophenetic([1, 2, 3], np.asarray([1.0, 0.99, 0.9]), np.ones(3)) == (2, "cophenetic", (least,))
     assert rules.by_stability([1, 2, 3, 4], np.asarray([0.0, 0.1, 0.02, 0.2])) == (3, "stability", ())
     assert rules.by_stability([1, 2, 3], np.asarray([0.0, 0.01, 0.2])) == (2, "stability", (least,))
     edge = ("it is the largest rank that was tried", least)
     assert rules.by_stability([1, 2], np.asarray([0.0, 0.3])) == (2, "stability", edge)
-    assert rules.by_cophenetic([1, 2], np.asarray([1.0, 0.9])) == (2, "cophenetic", edge)
+    assert rules.by_cophenetic([1, 2], np.asarray([1.0, 0.9]), np.ones(2)) == (2, "cophenetic", edge)
 
 
 def test_a_fall_by_rounding_is_none() -> None:
     falling = np.asarray([1.0, 1.0 - 1e-15, 0.99, 0.9])
-    assert rules.by_cophenetic(RANKS, falling).rank == 3
+    assert rules.by_cophenetic(RANKS, falling, np.asarray([1.0, 1.0 - 1e-15, 0.9, 0.8])).rank == 3
 
 
 @pytest.mark.parametrize("rule", ["cophenetic", "stability"])
@@ -370,6 +389,7 @@ def test_every_backend_gives_the_same_table(target: Target) -> None:
         "tol": 0,
         "random_state": 0,
         "beta_loss": 1,
+        "solver": "mu",  # "auto" is another solver on a GPU
     }
     expected = select_rank(V, [1, 2, 3], **options)
     found = select_rank(target.asarray(V), [1, 2, 3], **options)

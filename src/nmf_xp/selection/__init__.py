@@ -80,7 +80,7 @@ def select_rank(
         - "relevance": as many components as automatic relevance determination keeps of the largest rank (Tan & Fevotte
           2013).
         - "cophenetic": the first rank, from 2 on, after which the cophenetic correlation of the consensus falls
-          (Brunet et al. 2004).
+          (Brunet et al. 2004); where it stays the same, the dispersion is asked.
         - "stability": the rank, from 2 on, whose components differ least between restarts (Wu et al. 2016).
         - "auto": "held-out".
     n_restarts : int, default 20
@@ -212,7 +212,7 @@ def _selection(posed: Posed, candidates: list[int], kept: Kept, *, rule: str) ->
     elif rule == "relevance":
         found = rules.by_relevance(candidates, relevance)
     elif rule == "cophenetic":
-        found = rules.by_cophenetic(candidates, table["cophenetic"])
+        found = rules.by_cophenetic(candidates, table["cophenetic"], table["dispersion"])
     else:
         found = rules.by_stability(candidates, table["amari"])
     consensus = {rank: kept[rank].consensus for rank in candidates}

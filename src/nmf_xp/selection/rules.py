@@ -15,7 +15,7 @@ ERRORS_TO_WIN = 1.0  # standard errors by which a larger rank must predict bette
 ERRORS_TO_BE_SURE = 2.0  # and for which that is no weak evidence
 RELEVANT = 0.1  # the relevance of a component that is needed; that of others tends to 0
 SLIGHT = 0.5  # of the first component's relevance, below which one may be there for the noise
-ROUNDING = 1e-9  # a fall of the cophenetic correlation that is none
+ROUNDING = 1e-9  # a fall of the cophenetic correlation or of the dispersion that is none
 FALL = 0.01  # of the cophenetic correlation or rise of the Amari distance that is clear
 
 
@@ -59,13 +59,20 @@ def by_relevance(ranks: Sequence[int], relevance: Column) -> Recommendation:
     return Recommendation(ranks[chosen], "relevance", tuple(doubts))
 
 
-def by_cophenetic(ranks: Sequence[int], correlation: Column) -> Recommendation:
-    """The first rank after which the cophenetic correlation falls (Brunet et al. 2004), from 2 on."""
+def by_cophenetic(ranks: Sequence[int], correlation: Column, dispersion: Column) -> Recommendation:
+    """The first rank after which the cophenetic correlation falls (Brunet et al. 2004), from 2 on.
+
+    The correlation is 1 for every consensus that is a tree, also for one on which restarts disagree: where only some
+    of them split a group, say. So where it stays the same, a fall of the dispersion (Kim & Park 2007) counts.
+    """
     first = _first_compared(ranks)
-    falls = correlation[:-1] - correlation[1:]
-    chosen = next((i for i, fall in enumerate(falls) if i >= first and fall > ROUNDING), len(ranks) - 1)
+    falls, spreads = (column[:-1] - column[1:] for column in (correlation, dispersion))
+    falling = (falls > ROUNDING) | ((falls >= -ROUNDING) & (spreads > ROUNDING))
+    chosen = next((i for i, falls_here in enumerate(falling) if i >= first and falls_here), len(ranks) - 1)
     doubts = _edges(ranks, chosen, first)
-    if chosen < len(falls) and falls[chosen] < FALL:
+    if chosen < len(falls) and falls[chosen] <= ROUNDING:
+        doubts.append(f"the cophenetic correlation does not fall, only the dispersion does, by {spreads[chosen]:.2g}")
+    elif chosen < len(falls) and falls[chosen] < FALL:
         doubts.append(f"the cophenetic correlation falls by {falls[chosen]:.2g} only")
     return Recommendation(ranks[chosen], "cophenetic", tuple(doubts))
 
@@ -88,7 +95,7 @@ def _above(loss: Column, reference: Column, errors: float) -> bool:
 
 
 def _first_compared(ranks: Sequence[int]) -> int:
-    """Where the ranks begin of which agreement says something: all restarts find the one component of rank 1."""
+    """Where the ranks begin of which agreement says something: at rank 1 all columns are in one group anyway."""
     return 1 if ranks[0] == 1 else 0
 
 
