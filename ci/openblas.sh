@@ -5,6 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+NUMERICS=(tests/test_plot.py tests/test_solvers.py tests/test_init.py tests/test_factorization.py
+    tests/test_near_exact_fits.py tests/test_sparse.py tests/test_updates.py tests/test_divergences.py
+    tests/test_conformance.py tests/test_result.py tests/test_report.py)
+
 kernels() {
     .venv/bin/python -c "
 import numpy, threadpoolctl
@@ -19,7 +23,7 @@ for core in Haswell SkylakeX Sandybridge; do
         echo "=== OpenBLAS for $core: the whole suite runs under it"
     elif [ "$(OPENBLAS_CORETYPE=$core kernels)" = "$core" ]; then
         echo "=== OpenBLAS for $core (${SECONDS}s)"
-        OPENBLAS_CORETYPE=$core .venv/bin/python -m pytest -q -r fE -n auto -k "not (jax or torch or strict)"
+        OPENBLAS_CORETYPE=$core .venv/bin/python -m pytest -q -r fE -n auto -k "not (jax or torch or strict or cupy)" "${NUMERICS[@]}"
     else
         echo "=== OpenBLAS for $core: left out, not for this processor or not in NumPy's build"
     fi
