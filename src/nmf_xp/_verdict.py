@@ -42,8 +42,8 @@ def size_of(data: Any, beta: float, *, xp: Namespace) -> Array:
 
 
 def noise_of(size: Any, dtype: Any, *, xp: Namespace) -> Any:
-    """The objective that rounding makes of an exact fit, where it is a sum of squares."""
-    return (ROUNDING * float(xp.finfo(dtype).eps)) ** 2 * size
+    """The objective at which a fit is exact: a model within ten times what rounding may move it by."""
+    return (10.0 * ROUNDING * float(xp.finfo(dtype).eps)) ** 2 * size
 
 
 def verdict(

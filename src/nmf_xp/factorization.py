@@ -110,6 +110,8 @@ def nmf(
           the objective may rise. Options: `batch_size`, 1024 by default, where no batch goes beyond a block of data
           that are read block by block; `forget_factor` from 0 to 1, by default 0.7, what is left of the past after a
           pass.
+        - "mu" and "cd-plain" have the option `polish`: False returns the factors as the last iteration left them, in
+          the scale of their start.
         - "auto": "newton" for Kullback-Leibler, "cd" for Frobenius, "mm" for all else and for data that are read block
           by block, "mu" for dask arrays; on a GPU "mm" for Kullback-Leibler, by count of passes over V, as no time was
           measured on one. `result.solver` says which.
@@ -169,7 +171,9 @@ def nmf(
     -------
     Result
         The factors, of V's namespace and device, with the divergence, its history, the iterations that ran and why
-        they ended. For a dask array W is one too, and H a NumPy array.
+        they ended. Column k of W and row k of H have norms within a factor of two of each other, unless a penalty, a
+        bound or a fixed entry decides their scale. Entries that the data do not ask for are exactly 0. For a dask
+        array W is one too, and H a NumPy array.
 
     Raises
     ------

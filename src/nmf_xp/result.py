@@ -56,6 +56,8 @@ class Result:
         Iterations that ran.
     status : Status
         Why the iteration ended.
+    message : str
+        The same in a sentence with numbers.
     kkt_residual : float
         Largest violation of the optimality conditions, without unit: over all entries of the factors that were
         updated, |min(w / max of its component, 1 - numerator / denominator)|, where numerator and denominator

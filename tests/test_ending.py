@@ -1,0 +1,205 @@
+"""What is returned: balanced components, exact zeros, zeros that were given, and numbers of these very factors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import nmf_xp
+from nmf_xp import Status, nmf, transform
+from nmf_xp.solvers import LOSSES, SOLVERS
+from tests.compiled import eagerly
+from tests.reference import Question
+
+if TYPE_CHECKING:
+    from nmf_xp.testing import Target
+
+PAIRS = [(solver, beta) for solver in SOLVERS for beta in LOSSES.get(solver, (0.5, 1.0, 1.5, 2.0, 3.0))]
+pairs = pytest.mark.parametrize(("solver", "beta"), PAIRS)
+
+
+def counts(m: int = 20, n: int = 14, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    return rng.poisson(rng.gamma(0.4, 2, (m, 4)) @ rng.gamma(0.4, 2, (4, n))).astype(float)
+
+
+def imbalance(result: Any) -> float:
+    """How many decades the norms of the two sides of a component are apart, at most; 0 for one that is zero."""
+    left, right = np.linalg.norm(result.W, axis=0), np.linalg.norm(result.H, axis=1)
+    assert np.all((left > 0) == (right > 0))
+    return float(np.abs(np.log10(left[left > 0] / right[left > 0])).max(initial=0.0))
+
+
+def assert_numbers_are_its_own(V: Any, result: Any, beta: float, rtol: float) -> None:
+    V, W, H = (np.asarray(x, dtype=float) for x in (V, result.W, result.H))
+    expected = Question(V, beta, np.ones_like(V)).divergence(W, H)
+    assert result.divergence == pytest.approx(expected, rel=rtol, abs=rtol**2 * float((V[V > 0] ** beta).sum()))
+
+
+@pairs
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_components_are_balanced_whatever_the_scale_of_the_start(solver: str, beta: float, dtype: str) -> None:
+    V, rng = counts().astype(dtype), np.random.default_rng(0)
+    W, H = rng.random((20, 3)).astype(dtype) + 0.1, rng.random((3, 14)).astype(dtype) + 0.1
+    scale = np.asarray([1e4, 1.0, 1e-3], dtype=dtype)
+    for init in ("random", (W * scale, H / scale[:, None])):
+        result = nmf(V, 3, solver=solver, beta_loss=beta, init=init, random_state=0, max_iter=60)
+        assert imbalance(result) < np.log10(2) + 1e-6
+        assert_numbers_are_its_own(V, result, beta, 1e-4 if dtype == "float32" else 1e-9)
+
+
+def test_a_component_that_died_on_real_data_neither_explodes_nor_drifts() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    V = datasets.load_breast_cancer().data
+    seen: list[float] = []
+    result = nmf(V, 5, random_state=0, check_every=1, max_iter=40, callback=lambda x: seen.append(imbalance(x)))
+    assert max(seen) < 3
+    assert max(result.W.max(), result.H.max()) < 1e4
+
+
+@pairs
+def test_what_nothing_asks_for_is_zero(solver: str, beta: float) -> None:
+    """Rows and columns of zeros, and without an observed entry, from a start that is large there."""
+    V, weights = counts(), np.ones((20, 14))
+    V[4], V[:, 7] = 0, 0
+    weights[9], weights[:, 2] = 0, 0
+    rng = np.random.default_rng(0)
+    init = rng.random((20, 3)) + 1, rng.random((3, 14)) + 1
+    result = nmf(V, 3, solver=solver, beta_loss=beta, init=init, weights=weights, max_iter=30)
+    assert np.all(result.W[[4, 9]] == 0)
+    assert np.all(result.H[:, [7, 2]] == 0)
+    assert np.isfinite(result.objective)
+
+
+@pairs
+def test_entries_whose_minimum_is_zero_are_zero(solver: str, beta: float) -> None:
+    """In `transform`, where components do not overlap: a row on one of them has no part of the others."""
+    if solver == "online":
+        pytest.skip("it learns H, so it is none of transform's")
+    H = np.kron(np.eye(3), np.ones((1, 4))) + 0.0
+    V = np.kron(np.eye(3), np.ones((2, 4))) * np.random.default_rng(0).gamma(9, 1, (6, 12))
+    W = transform(V, H + 1e-3 * H[::-1], solver=solver, beta_loss=beta, max_iter=2000, tol=1e-12).W
+    off = np.kron(np.eye(3), np.ones((2, 1))) == 0
+    assert np.all(W[~off] > 0)
+    if beta >= 1:
+        assert np.all(W[off][W[off] < 1e-9] == 0)
+        assert np.mean(W[off] == 0) >= 0.3
+
+
+@eagerly
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_zeros_and_balance_on_every_backend(target: Target, beta: float) -> None:
+    V = counts()
+    V[4] = 0
+    expected = nmf(V, 3, beta_loss=beta, solver="mu", random_state=0, max_iter=500, tol=1e-9)
+    result = nmf(target.asarray(V), 3, beta_loss=beta, solver="mu", random_state=0, max_iter=500, tol=1e-9)
+    W, H = target.to_numpy(result.W), target.to_numpy(result.H)
+    assert np.array_equal(W[4], np.zeros(3))
+    np.testing.assert_allclose(W @ H, expected.W @ expected.H, rtol=1e-6, atol=1e-9)
+    assert np.mean(H == 0) == pytest.approx(np.mean(expected.H == 0), abs=0.05)
+
+
+@pytest.mark.parametrize("solver", ["cd", "cd-plain", "mu", "mm"])
+def test_a_component_that_is_zero_has_no_loadings(solver: str) -> None:
+    rng = np.random.default_rng(0)
+    H = rng.gamma(1, 1, (4, 20))
+    H[2] = 0
+    V = rng.gamma(1, 1, (15, 4)) @ H + rng.gamma(1, 0.1, (15, 20))
+    result = transform(V, H, solver=solver, max_iter=3000, tol=1e-10)
+    without = transform(V, H[[0, 1, 3]], solver=solver, max_iter=3000, tol=1e-10)
+    assert np.all(result.W[:, 2] == 0)
+    assert result.divergence == pytest.approx(without.divergence, rel=1e-6)
+    assert_numbers_are_its_own(V, result, 2, 1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("kind", ["dense", "weighted", "blocks"])
+def test_columns_that_nothing_explains_are_named_and_the_others_are_fitted(beta: float, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    H, V = rng.gamma(1, 1, (3, 12)), counts(20, 12) + 1.0
+    H[:, [2, 5]] = 0
+    others = np.delete(np.arange(12), [2, 5])
+    weights: dict[str, Any] = {"weights": np.ones((1, 12))} if kind == "weighted" else {}
+    data: Any = nmf_xp.RowBlocks([V[:7], V[7:]]) if kind == "blocks" else V
+    options: dict[str, Any] = {"beta_loss": beta, "solver": "mu", "max_iter": 300}
+    alone = transform(V[:, others], H[:, others], **options)
+    if beta > 1:
+        result = transform(data, H, **options, **weights)
+        assert_numbers_are_its_own(V, result, beta, 1e-9)
+    else:
+        with pytest.warns(UserWarning, match=r"^no component is positive in column 2, 5 of V, "):
+            result = transform(data, H, **options, **weights)
+        assert result.divergence == float("inf")
+    np.testing.assert_allclose(result.W @ H[:, others], alone.W @ H[:, others], rtol=0.05)
+
+
+def test_zeros_that_are_fixed_are_used_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    V, W, H = counts(), rng.random((20, 3)), rng.random((3, 14))
+    fixed = np.zeros((3, 14), dtype=bool)
+    fixed[0], H[0, 3:] = True, 0
+    for beta in (1.0, 2.0):
+        result = nmf(V, 3, init=(W, H), fixed_h=fixed, beta_loss=beta, max_iter=200)
+        np.testing.assert_array_equal(result.H[0], H[0])
+        assert_numbers_are_its_own(V, result, beta, 1e-9)
+
+
+@pytest.mark.parametrize("which", ["W", "H"])
+def test_normalize_leaves_a_dead_component_zero(which: str) -> None:
+    V = np.outer(np.arange(1.0, 17), np.arange(1.0, 10))
+    result = nmf(V, 3, init="nndsvd", solver="cd-plain", normalize=which)
+    assert np.all(np.isfinite(result.W))
+    assert np.all(np.isfinite(result.H))
+    np.testing.assert_allclose(result.W @ result.H, V, rtol=1e-3)
+
+
+@hypothesis.given(st.integers(0, 10**6), st.sampled_from(PAIRS))
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+def test_what_is_polished_is_no_worse(seed: int, pair: tuple[str, float]) -> None:
+    """The objective after the last iteration is not exceeded by that of what comes back."""
+    V = counts(12, 9, seed)
+    hypothesis.assume(V.any(axis=0).any())
+    solver, beta = pair
+    result = nmf(V, 3, solver=solver, beta_loss=beta, random_state=seed, max_iter=30, tol=1e-12)
+    assert result.objective <= result.history[-1] * (1 + 1e-9) + 1e-12 * V.sum()
+    assert_numbers_are_its_own(V, result, beta, 1e-8)
+
+
+@pytest.mark.parametrize("beta", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("solver", ["mu", "mm", "auto"])
+def test_converged_is_within_a_thousandth_where_the_problem_is_convex(solver: str, beta: float) -> None:
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        V, H = counts(20, 14, seed) + rng.random((20, 14)), rng.gamma(0.5, 1, (4, 14))
+        result = transform(V, H, solver=solver, beta_loss=beta, max_iter=5000, tol=10.0 ** -(seed % 4 + 2))
+        best = transform(V, H, beta_loss=beta, max_iter=20000, tol=1e-13)
+        found.append(result.status)
+        if result.status is Status.CONVERGED:
+            assert result.objective <= 1.001 * best.objective
+    assert Status.CONVERGED in found
+
+
+def test_a_start_with_zeros_that_cannot_grow_is_not_called_converged() -> None:
+    V = counts(30, 20) + 0.5
+    for solver in ("mu", "mm"):
+        locked = nmf(V, 4, init="nndsvd", solver=solver, beta_loss=1, max_iter=2000)
+        free = nmf(V, 4, random_state=0, beta_loss=1, max_iter=2000)
+        if locked.objective > 1.02 * free.objective:
+            assert locked.status is Status.SLOW
+
+
+def test_a_slow_run_says_so_with_numbers() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    V = datasets.load_iris().data
+    result = nmf(V, 4, init="nndsvd", solver="mu", max_iter=2000)
+    assert result.status is Status.SLOW
+    assert "lower tol" in result.message
+    assert any(character.isdigit() for character in result.message)
+    done = nmf(V, 4, random_state=0, max_iter=5000, tol=1e-7)
+    assert done.status is Status.CONVERGED
+    assert "%" in done.message or "of itself" in done.message
