@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nmf_xp import nmf, transform
+from nmf_xp.testing import oracle
 from tests.compiled import eagerly
 from tests.problems import BETAS, noisy
 
@@ -173,6 +174,24 @@ def test_the_kkt_residual_vanishes_under_every_constraint(beta: float) -> None:
 
 
 @eagerly
+@pytest.mark.parametrize(
+    ("solver", "beta"), [("mu", 1), ("mm", 0.5), ("newton", 1), ("cd", 2), ("cd-plain", 2), ("online", 1)]
+)
+def test_bounds_below_the_floor_are_kept(target: Target, solver: str, beta: float) -> None:
+    """A bound of 0 gives 0, and one that no solver can divide by is no less a bound."""
+    V = target.asarray(noisy(9, 7, 3).V)
+    upper = np.full((9, 3), 10.0)
+    upper[:, 0], upper[2, 1] = 1e-200, 0.0
+    result = nmf(V, 3, solver=solver, beta_loss=beta, upper_w=target.asarray(upper), max_iter=20, random_state=0)
+    W = target.to_numpy(result.W)
+    assert np.all(W <= upper)
+    assert W[2, 1] == 0
+    assert W[0, 1] > 0
+    expected = oracle.divergence(target.to_numpy(V), W, target.to_numpy(result.H), beta)
+    np.testing.assert_allclose(float(result.divergence), expected, rtol=1e-9)
+
+
+@eagerly
 @pytest.mark.parametrize("which", ["W", "H"])
 def test_normalisation_leaves_the_product(target: Target, which: str) -> None:
     V = target.asarray(noisy(7, 5, 3).V)
@@ -221,6 +240,7 @@ def test_penalties_follow_the_units_of_extreme_data(beta: float) -> None:
         ({"upper_h": np.ones((2, 5))}, ValueError, r"`upper_h` must have shape \(3, 5\)"),
         ({"normalize": "V"}, ValueError, "`normalize` must be one of"),
         ({"normalize": "W", "upper_w": 1.0}, ValueError, "`normalize` must be None with fixed entries or upper bounds"),
+        ({"normalize": "H", "alpha_H": 0.1, "alpha_W": 0}, ValueError, "`normalize` must be None with penalties"),
     ],
 )
 def test_bad_constraints(options: dict[str, Any], error: type[Exception], message: str) -> None:

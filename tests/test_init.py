@@ -87,16 +87,11 @@ def digits() -> Any:
 @pytest.mark.parametrize("init", ["nndsvd", "nndsvda", "nndsvdar"])
 @pytest.mark.parametrize("rank", [1, 6])
 def test_nndsvd_is_that_of_scikit_learn(digits: Any, init: str, rank: int) -> None:
-    """On real data, where the decomposition is well conditioned; in nndsvdar the filled entries are random."""
-    theirs = pytest.importorskip("sklearn.decomposition._nmf")._initialize_nmf(digits, rank, init=init, random_state=0)
-    ours = start_of(Backend.NUMPY.target(), digits, rank, init)
-    for x, y in zip(ours, theirs, strict=True):
-        kept = np.ones(x.shape, dtype=bool)
-        if init == "nndsvdar":
-            smallest = 0.05 * digits.mean()  # five standard deviations of the fill
-            kept = (x > smallest) & (y > smallest)
-            assert kept.mean() > 0.2
-            assert np.all((x[~kept] >= 0) & (x[~kept] <= 2 * smallest))
+    """On real data, where the decomposition is well conditioned, but for the entries that are filled."""
+    theirs = pytest.importorskip("sklearn.decomposition._nmf")._initialize_nmf(digits, rank, init="nndsvd")
+    for x, y in zip(start_of(Backend.NUMPY.target(), digits, rank, init), theirs, strict=True):
+        kept = (y > 1e-3) | (init == "nndsvd")
+        assert kept.mean() > 0.2
         np.testing.assert_allclose(x[kept], y[kept], rtol=1e-3, atol=1e-3)
 
 
@@ -120,9 +115,19 @@ def test_nndsvd_fills_its_zeros_as_its_name_says(target: Target, init: str) -> N
         if init == "nndsvd":
             np.testing.assert_array_equal(filled, 0.0)
         elif init == "nndsvda":
-            np.testing.assert_allclose(filled, V.mean(), rtol=1e-12)
+            np.testing.assert_allclose(filled, np.sqrt(V.mean() / 3), rtol=1e-12)
         else:
-            assert np.all((filled > 0) & (filled < 0.06 * V.mean()))
+            assert np.all((filled > 0) & (filled < 0.06 * np.sqrt(V.mean() / 3)))
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("k", [-30, -3, 7, 40])
+def test_a_start_is_the_same_in_other_units(init: str, k: int) -> None:
+    """V times 4^k has the start times 2^k, to the last bit."""
+    V = noisy(9, 7, 3, zeros=True).V
+    plain, scaled = (start_of(Backend.NUMPY.target(), x, 3, init, seed=7) for x in (V, V * 4.0**k))
+    for x, y in zip(plain, scaled, strict=True):
+        np.testing.assert_array_equal(y, x * 2.0**k)
 
 
 def test_a_start_given_as_a_list_is_that_given_as_a_tuple() -> None:

@@ -157,3 +157,13 @@ def test_of_two_branches_one_runs() -> None:
     never = mock.Mock(side_effect=AssertionError)
     assert _compat.either(one > 0, lambda: one, never, xp=xp) == 1
     assert _compat.either(zero > 0, never, lambda: zero, xp=xp) == 0
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_divergence_is_negative(beta: float, dtype: str) -> None:
+    """Single entries, each beside a model that is off by a little more than rounding, where no other term helps."""
+    rng, eps = np.random.default_rng(0), np.finfo(dtype).eps
+    Y = (10.0 ** rng.uniform(-6, 6, (5000, 1, 1))).astype(dtype)
+    V = (Y * (1 + eps ** rng.uniform(0.3, 1, Y.shape) * rng.normal(size=Y.shape))).astype(dtype)
+    assert np.asarray(beta_divergence(V, Y, np.ones((1, 1), dtype), beta_loss=beta)).min() >= 0

@@ -107,7 +107,7 @@ def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespac
 
 
 def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
-    """D(V | WH) for Y = WH at the stored entries."""
+    """D(V | WH) for Y = WH at the stored entries; where rounding makes the sum negative, it is 0."""
     dtype = _compat.accumulator_dtype(xp, _compat.device(W))
     kernel = None if beta != 1 or data.weighted or W.ndim > 2 else _kernels.find("kl_entries", data.values, Y)
     if kernel is not None:
@@ -119,7 +119,8 @@ def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, x
             quick = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
         divergence = quick
     absent = data.absent(W, H, Y, divergence, beta=beta, dtype=dtype, xp=xp)
-    return divergence if absent is None else divergence + absent
+    divergence = divergence if absent is None else divergence + absent
+    return divergence if beta == 2 and absent is None else _compat.at_least(divergence, 0.0, xp=xp)
 
 
 def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:

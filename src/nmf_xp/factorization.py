@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nmf_xp._control import Progress
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data.sources import RowBlocks
-    from nmf_xp.problem import Problem
+    from nmf_xp.problem import Constraints, Problem
     from nmf_xp.solvers import Solver
 
     Callback = Callable[[Progress], bool | None]
@@ -117,8 +117,9 @@ def nmf(
           measured on one. `result.solver` says which.
     init : {"random", "nndsvd", "nndsvda", "nndsvdar"} or (W, H), default "random"
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
-        (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by the mean of V, or by small random numbers;
-        they need n_components <= min(m, n). Zeros of a start hardly move under multiplicative updates.
+        (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by sqrt(mean(V) / r), or by random numbers of a
+        hundredth of that; they need n_components <= min(m, n). Zeros of a start hardly move under multiplicative
+        updates.
     weights : array, optional
         Non-negative weights of the entries, real or boolean, of V's shape or broadcasting to it. An entry of weight 0
         is unobserved: what stands there in V is not read. A row or column with nothing observed gets the least
@@ -139,7 +140,7 @@ def nmf(
         Upper bounds on the entries of W and H.
     normalize : {None, "W", "H"}, default None
         "W": in the result each column of W sums to 1, and "H": each row of H; the other factor takes the scale, so that
-        WH stays.
+        WH stays. Refused with bounds, fixed entries and penalties.
     n_restarts : int, default 1
         Random starts of one V, run together as a stack of which each member ends for itself. The best is returned, and
         the first is that of a single run. A stack of starts ``init=(W, H)``, (k, m, r) and (k, r, n), is run likewise.
@@ -234,6 +235,12 @@ def nmf(
         if any(c.fixed is not None or c.upper is not None for c in constraints):
             msg = (
                 f"`normalize` must be None with fixed entries or upper bounds, which it would break, got {normalize!r}"
+            )
+            raise ValueError(msg)
+        if any(c.l1 is not None or c.l2 is not None for c in constraints):
+            msg = (
+                "`normalize` must be None with penalties, which decide the scale of the factors and would be others "
+                f"after it, got {normalize!r}; divide the returned W and H yourself"
             )
             raise ValueError(msg)
     posed = posed._replace(problem=posed.problem._replace(w=constraints[0], h=constraints[1]))
@@ -478,35 +485,47 @@ def _solve(
 
 
 def _begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespace) -> tuple[Asked | None, Problem]:
-    """Raise the factors in `start` to the solver's floor, where their entries are not given.
+    """Raise the factors in `start` to the solver's floor, where their entries are not given, and bounds below it too.
 
     Entries that are fixed and the H of `transform` stay as they are. What their zeros leave without a model is not in
-    the problem that is solved; then the one that was asked for comes back beside it.
+    the problem that is solved. Where that is another one than what was asked for, the latter comes back beside it.
     """
-    given = Factors(*start)
+    given, asked = Factors(*start), problem
+    w, h, low = *(_above_floor(c, solver.floor, xp=xp) for c in (problem.w, problem.h)), None
+    if w is not None or h is not None:
+        low = Asked(asked, given)
+        problem = problem._replace(w=w or problem.w, h=h or problem.h)
     fixed = problem.w.fixed, None if solver.fixed_h else problem.h.fixed
     raised = [_compat.at_least(x, solver.floor, xp=xp) for x in given]
     start[:] = [c.enforce(new, x, xp=xp) for new, x, c in zip(raised, given, (problem.w, problem.h), strict=True)]
     if solver.beta == 2:  # nothing is divided by the model
         start[1] = given.H if solver.fixed_h else start[1]
-        return None, problem
+        return low, problem
     if not (solver.fixed_h or any(x is not None for x in fixed)):
-        return None, problem
+        return low, problem
     if not _compat.is_readable(given.H):  # in a compiled function the floor has to stand for zeros
         start[:] = raised
-        return Asked(problem, given), problem
+        return Asked(asked, given), problem
     W, H = start[0], given.H if solver.fixed_h else start[1]
     least = float(xp.finfo(H.dtype).smallest_normal) / solver.floor
     found = supports(None if fixed[0] is None else W, H, least=least, xp=xp)
     start[1] = H
     if found is None:
-        return None, problem
+        return low, problem
     reached = found[0] @ found[1]
     rows, columns = (xp.min(reached, axis=axis, keepdims=True) == 0 for axis in (-1, -2))
     start[0] = xp.where(xp.logical_and(rows, W <= least), raised[0], W)
     start[1] = xp.where(xp.logical_and(columns, H <= least), raised[1], H)
     data = without_unreachable(problem.data, *found, beta=solver.beta, xp=xp)
-    return Asked(problem, given, missed_columns(*found, xp=xp)), problem._replace(data=data)
+    return Asked(asked, given, missed_columns(*found, xp=xp)), problem._replace(data=data)
+
+
+def _above_floor(constraints: Constraints, floor: float, *, xp: Namespace) -> Constraints | None:
+    """The constraints with no bound below the floor, None where there is none to raise."""
+    upper = constraints.upper
+    if upper is None or (_compat.is_readable(upper) and _compat.scalar(xp.min(upper)) >= floor):
+        return None
+    return constraints._replace(upper=_compat.at_least(upper, floor, xp=xp))
 
 
 def _same_stack(W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array]:

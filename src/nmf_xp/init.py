@@ -173,22 +173,26 @@ def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
     return of_rows(data).rows
 
 
-def nndsvd_start(data: Data, n_components: int, *, fill: str, rng: Any, xp: Namespace) -> list[Array]:
+def nndsvd_start(
+    data: Data, n_components: int, *, fill: str, as_scikit_learn: bool = False, rng: Any, xp: Namespace
+) -> list[Array]:
     """Non-negative double singular value decomposition (Boutsidis & Gallopoulos 2008).
 
-    `nndsvd` leaves zeros, `nndsvda` replaces them by the mean of V, `nndsvdar` by small random numbers.
+    `nndsvd` leaves zeros, `nndsvda` replaces them by sqrt(mean(V) / r), `nndsvdar` by random numbers of a hundredth of
+    that.
     """
     svd = _truncated_svd(data, n_components, rng=rng, xp=xp)
-    return nndsvd_factors(data, *svd, fill=fill, relative_cut=True, rng=rng, xp=xp)
+    return nndsvd_factors(data, *svd, fill=fill, as_scikit_learn=as_scikit_learn, rng=rng, xp=xp)
 
 
 def nndsvd_factors(
-    data: Data, U: Any, S: Any, Vt: Any, *, fill: str, relative_cut: bool, rng: Any, xp: Namespace
+    data: Data, U: Any, S: Any, Vt: Any, *, fill: str, as_scikit_learn: bool, rng: Any, xp: Namespace
 ) -> list[Array]:
     """The start that belongs to V's leading singular triplets, which are NumPy arrays.
 
-    What is below 1e-6 is rounding error of the decomposition and becomes 0; scikit-learn takes this number as it is,
-    without a `relative_cut`.
+    What is below 1e-6 of a factor's largest entry is rounding error of the decomposition and becomes 0. The fill has a
+    factor's unit, which is the root of V's, so that V in other units has the same start in those. `as_scikit_learn`
+    cuts at 1e-6 itself and fills with the mean of V.
     """
     import numpy as np
 
@@ -203,14 +207,15 @@ def nndsvd_factors(
             scale = np.sqrt(S[k] * max(weights))
             W[:, k], H[k] = scale * u / np.linalg.norm(u), scale * v / np.linalg.norm(v)
     for factor in (W, H):
-        factor[factor < (1e-6 * factor.max(initial=0) if relative_cut else 1e-6)] = 0
+        factor[factor < (1e-6 if as_scikit_learn else 1e-6 * factor.max(initial=0))] = 0
     mean = _mean(data, xp=xp)
+    size = mean if as_scikit_learn else (mean / S.shape[0]) ** 0.5
     for factor in (W, H):
         zeros = factor == 0
         if fill == "nndsvda":
-            factor[zeros] = mean
+            factor[zeros] = size
         elif fill == "nndsvdar":
-            factor[zeros] = np.abs(mean * rng.standard_normal(size=int(zeros.sum())) / 100)
+            factor[zeros] = np.abs(size * rng.standard_normal(size=int(zeros.sum())) / 100)
     return _layout.from_host(data.values, W, H, xp=xp)
 
 

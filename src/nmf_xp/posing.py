@@ -170,7 +170,7 @@ class Posed(NamedTuple):
         check_broadcast(name, upper.shape, shape)
         if _compat.is_readable(upper):
             check_values(name, upper, xp=xp)
-        upper = _compat.at_least(times_power(upper, -self.units.factor(which)), self.floor, xp=xp)
+        upper = times_power(upper, -self.units.factor(which))
         return xp.broadcast_to(self._laid_out(which, upper, shape), shape)
 
     def _laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:

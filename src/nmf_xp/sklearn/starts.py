@@ -42,11 +42,12 @@ def start(
         msg = f"n_restarts = {n_restarts} needs random starts, got init = '{init}'"
         raise ValueError(msg)
     elif _compat.is_foreign(X) or weights is not None:
-        W, H = nndsvd_start(data, r, fill=init, rng=check_random_state(random_state), xp=xp)
+        rng = check_random_state(random_state)
+        W, H = nndsvd_start(data, r, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     else:
         svd = randomized_svd(times_power(X, -units.v), r, random_state=random_state)
         rng = check_random_state(random_state)
-        W, H = nndsvd_factors(data, *svd, fill=init, relative_cut=False, rng=rng, xp=xp)
+        W, H = nndsvd_factors(data, *svd, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     return times_power(W, units.w), times_power(H, units.h)
 
 
