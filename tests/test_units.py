@@ -68,6 +68,18 @@ def test_units_of_the_data(solver: str, beta: float, dtype: str, fraction: float
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("solver", "beta"), [(solver, beta) for solver, beta in PAIRS if beta in (0.0, 1.0, 2.0)])
+def test_a_power_of_four_changes_no_digit(solver: str, beta: float, dtype: str) -> None:
+    """The factors are 2^k times what they were, also for odd k, whose root is no power of two."""
+    V = data(dtype)
+    plain = nmf(V, 3, **options(solver, beta))
+    for k in (-3, -2, 5):
+        scaled = nmf(V * np.asarray(4.0**k, dtype), 3, **options(solver, beta))
+        np.testing.assert_array_equal(scaled.W, plain.W * np.asarray(2.0**k, dtype))
+        np.testing.assert_array_equal(scaled.H, plain.H * np.asarray(2.0**k, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("solver", "beta"), PAIRS)
 @hypothesis.settings(max_examples=4)
 @hypothesis.given(fraction=st.floats(-1, 1))

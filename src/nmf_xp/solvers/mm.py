@@ -14,7 +14,10 @@ stored, the map is an iteration of multiplicative updates.
 **The acceleration.** SQUAREM (Varadhan & Roland 2008), scheme S3, on the map F, in the square roots z of the factors
 (the metric of a Poisson rate, in which squares stay positive):
 
-    r = z1 - z0,   v = (z2 - z1) - r,   a = max(1, |r| / |v|),   z' = z0 + 2 a r + a^2 v.
+    r = z1 - z0,   v = (z2 - z1) - r,   a = max(1, |r| / |v|),   z' = z0 + 2 a r + a^2 v,
+
+of which r and v are computed relative to z0, by roots of quotients: in other units of V, they are the same to the last
+bit.
 
 A cycle is three iterations: F, F, and F at z'. As F never raises D, D(F(z')) <= D(z'): the cycle ends at F(z') where
 D(z') is no more than D(z1), else at z2, so the objective never rises. Both come from products that F makes anyway.
@@ -75,8 +78,9 @@ class AcceleratedMajorizer(Solver):
         start = self._balanced(Factors(state.W, state.H), problem, xp=xp)
         once, before = self._map(start, problem, measured=measured, xp=xp)
         twice, safe = self._map(once, problem, xp=xp)
-        length = xp.minimum(self._length(start, once, twice, xp=xp), state.longest)
-        ahead, risked = self._map(self._extrapolated(start, once, twice, length, problem, xp=xp), problem, xp=xp)
+        changes = [_change(*xs, xp=xp) for xs in zip(start, once, twice, strict=True)]
+        length = xp.minimum(self._length(start, changes, xp=xp), state.longest)
+        ahead, risked = self._map(self._extrapolated(start, changes, twice, length, problem, xp=xp), problem, xp=xp)
         accepted: Any = risked <= safe
         better = accepted[..., None, None]
         W, H = (xp.where(better, new, old) for new, old in zip(ahead, twice, strict=True))
@@ -131,16 +135,21 @@ class AcceleratedMajorizer(Solver):
         return Part(new, (turned.contract(P, T(chi1), xp=xp), model, *divergence))
 
     def _extrapolated(
-        self, start: Factors, once: Factors, twice: Factors, length: Array, problem: Problem, *, xp: Namespace
+        self,
+        start: Factors,
+        changes: list[tuple[Array, Array]],
+        twice: Factors,
+        length: Array,
+        problem: Problem,
+        *,
+        xp: Namespace,
     ) -> Factors:
         """The factors further on, within floor and constraints."""
         ahead = []
-        for x0, x1, x2, c in zip(start, once, twice, (problem.w, problem.h), strict=True):
-            z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
-            root = z0 + 2.0 * length * (z1 - z0) + length * length * (z2 - z1 - (z1 - z0))
-            root = _compat.at_least(root, 0.0, xp=xp)
+        for x0, (r, v), x2, c in zip(start, changes, twice, (problem.w, problem.h), strict=True):
+            root = _compat.at_least(1.0 + 2.0 * length * r + length * length * v, 0.0, xp=xp)
             least = _compat.at_least(LEAST * x2, self.floor, xp=xp)
-            ahead.append(c.enforce(xp.maximum(root * root, least), x2, xp=xp))
+            ahead.append(c.enforce(xp.maximum(x0 * root * root, least), x2, xp=xp))
         return Factors(ahead[0], start.H if self.fixed_h else ahead[1])
 
     def _balanced(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
@@ -152,7 +161,7 @@ class AcceleratedMajorizer(Solver):
         balanced = W * scale, H / _compat.transposed(scale)
         return Factors(*(_compat.at_least(x, self.floor, xp=xp) for x in balanced))
 
-    def _length(self, start: Factors, once: Factors, twice: Factors, *, xp: Namespace) -> Array:
+    def _length(self, start: Factors, changes: list[tuple[Array, Array]], *, xp: Namespace) -> Array:
         """a = max(1, |r| / |v|) over both factors of each matrix: (..., 1, 1).
 
         The norms are those of balanced factors, whatever the scale between W and H, so that a penalty that forbids to
@@ -165,12 +174,19 @@ class AcceleratedMajorizer(Solver):
             scales = scale, 1.0 / _compat.transposed(scale)
         change: Any = 0.0
         bend: Any = 0.0
-        for x0, x1, x2, c in zip(start, once, twice, scales, strict=True):
-            z0, z1, z2 = xp.sqrt(x0), xp.sqrt(x1), xp.sqrt(x2)
-            r = z1 - z0
-            change = change + xp.sum(c * (r * r), axis=(-2, -1), keepdims=True)
-            bend = bend + xp.sum(c * (z2 - z1 - r) ** 2, axis=(-2, -1), keepdims=True)
+        for x0, (r, v), c in zip(start, changes, scales, strict=True):
+            weight = c * x0
+            change = change + xp.sum(weight * (r * r), axis=(-2, -1), keepdims=True)
+            bend = bend + xp.sum(weight * (v * v), axis=(-2, -1), keepdims=True)
         return _compat.at_least(xp.sqrt(change / _compat.at_least(bend, tiny, xp=xp)), 1.0, xp=xp)
+
+
+def _change(x0: Array, x1: Array, x2: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """r and v of a factor, relative to the root of x0."""
+    least = _compat.at_least(x0, float(xp.finfo(x0.dtype).smallest_normal), xp=xp)  # an entry may be fixed at 0
+    once, twice = xp.sqrt(x1 / least), xp.sqrt(x2 / least)
+    r = once - 1.0
+    return r, (twice - once) - r
 
 
 def _balance(state: Factors, *, xp: Namespace) -> Array:
