@@ -11,7 +11,7 @@ import pytest
 from tests.calls import Call
 from tests.conftest import CI
 from tests.corpus.matrices import CORPUS
-from tests.corpus.runs import Run, dense, runs
+from tests.corpus.runs import Run, call_of, dense, runs
 from tests.invariants import (
     balanced,
     finite,
@@ -57,6 +57,15 @@ def test_the_corpus_is_varied() -> None:
     assert len(CORPUS) >= 25
     assert len({m.package for m in CORPUS.values()}) >= 8
     assert len(list(runs())) >= 5000
+
+
+@pytest.mark.parametrize(("name", "beta"), [("economy", 3.0), ("temperatures", 0.5)])
+def test_loadings_that_crawl_are_not_called_converged(name: str, beta: float) -> None:
+    """Components that are nearly alike: one fall, and then next to none, far from the minimum."""
+    matrix(name)
+    call = call_of(Run(name, beta, "mu", "float64", "transform"))
+    [(question, answer)] = call.answers(call.run())
+    status_honest(question, answer)
 
 
 # Each invariant fails where it is violated ---------------------------------------------------------------------------

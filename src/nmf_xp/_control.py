@@ -171,7 +171,7 @@ def _statuses(
     def looked_into(i: int, end: End) -> Status:
         if end.status is not Status.CONVERGED or solver.has_rule:
             return end.status
-        settled = functools.partial(is_settled, *last_falls(end.history), gaps[i], objectives[i], convex=solver.convex)
+        settled = functools.partial(is_settled, *last_falls(end.history), gaps[i], objectives[i], solver=solver)
         if settled(0.0) or settled(noises()[i % len(noises())]):
             return Status.CONVERGED
         return Status.SLOW
@@ -416,7 +416,7 @@ def _run_traced(
         width = jnp.maximum(1, checks // 3)
         a, b, c = (history[jnp.maximum(checks - i * width, 0)] for i in (2, 1, 0))
         noise = noise_of(size, problem.data.values.dtype, xp=xp)
-        slow = jnp.logical_not(is_settled(a, b, c, gap, found[3], noise, convex=solver.convex))
+        slow = jnp.logical_not(is_settled(a, b, c, gap, found[3], noise, solver=solver))
         status = jnp.where((status == Status.CONVERGED.value) & slow, Status.SLOW.value, status)
     rest: Any = history, n_iter, status
     return Outcome(*found, *rest)

@@ -24,6 +24,8 @@ REMAINS = 2e-3
 """How much of the objective may still be to fall, by the pace of the last checks, for a run that has converged."""
 GAP = 1e-3
 """The same where the problem is convex, and the slopes bound it."""
+ALONE = 1e-2
+"""The same where W alone is looked for and the slopes estimate it."""
 LOCKED = 0.02
 """The same for entries that hold next to nothing and would grow; their bound is far from tight."""
 
@@ -86,15 +88,15 @@ def last_falls(history: tuple[float, ...]) -> tuple[float, float, float]:
     return history[max(last - 2 * width, 0)], history[max(last - width, 0)], history[last]
 
 
-def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, noise: Any, *, convex: bool) -> Any:
+def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, noise: Any, *, solver: Solver) -> Any:
     """Whether little of the objective is still to fall.
 
     Where the problem is convex, the `gap` bounds it. Elsewhere nothing does: the fall from a to b and from b to c is
-    taken on as a geometric series (Aitken's delta-squared), and the gap is that of entries which are next to nothing,
-    since a multiplicative update hardly lets them grow.
+    taken on as a geometric series (Aitken's delta-squared), and the gap must be small too: where W alone is looked for
+    all of it, else that of entries which are next to nothing, since a multiplicative update hardly lets them grow.
     """
-    if convex:
+    if solver.convex:
         return (gap <= GAP * abs(objective)) | (objective <= noise)
     before, after = a - b, b - c
     ends = (after <= 0) | (after * after <= REMAINS * abs(c) * (before - after))
-    return (ends & (gap <= LOCKED * abs(objective))) | (objective <= noise)
+    return (ends & (gap <= (ALONE if solver.fixed_h else LOCKED) * abs(objective))) | (objective <= noise)

@@ -44,9 +44,8 @@ def report(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, f
     data, w, h = problem
     settings: Any = {"beta": beta, "floor": floor, "fixed_h": fixed_h, "xp": xp}
 
-    convex = fixed_h and 1 <= beta <= 2
     dtype = _compat.accumulator_dtype(xp, _compat.device(W))
-    measure: Any = {"convex": convex, "dtype": dtype, "xp": xp}
+    measure: Any = {"alone": fixed_h, "dtype": dtype, "xp": xp}
 
     def of_block(block: Data, W: Array, constraints: Constraints) -> Part:
         divergence, along, down = divergence_and_slopes(block, W, H, **settings)
@@ -63,7 +62,7 @@ def report(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, f
 
 
 def rows_gap(
-    W: Array, parts: tuple[Array, ...], constraints: Constraints, *, convex: bool, dtype: Any, xp: Namespace
+    W: Array, parts: tuple[Array, ...], constraints: Constraints, *, alone: bool, dtype: Any, xp: Namespace
 ) -> Array:
     """A bound on how far below the objective is for the best W, from the two `slopes`: (...,).
 
@@ -72,8 +71,8 @@ def rows_gap(
 
         gap = sum_k w_k g_k + max_k (-g_k / d_k)  sum_k w_k d_k,
 
-    the gap of Frank & Wolfe (1956; Jaggi 2013, eq. 2). Where the problem is not convex in all that is looked for, only
-    the second term is taken, of entries that hold next to nothing.
+    the gap of Frank & Wolfe (1956; Jaggi 2013, eq. 2). W `alone` is looked for: else only the second term is taken, of
+    entries that hold next to nothing. For beta beyond 1 to 2 the objective is convex only near V, and this an estimate.
     """
     numerator, denominator = parts
     info = xp.finfo(W.dtype)
@@ -85,12 +84,12 @@ def rows_gap(
         free, can_grow = (xp.where(constraints.fixed, 0.0, x) for x in (free, can_grow))
     pull, push = (xp.sum(free * W * x, axis=-1) for x in (numerator, denominator))
     held = xp.maximum(pull, push)
-    if not convex:
+    if not alone:
         can_grow = xp.where(W * denominator <= NOTHING * held[..., None], can_grow, 0.0)
     rise = numerator / _compat.at_least(denominator, float(info.smallest_normal), xp=xp) - 1.0
     steepest = xp.max(can_grow * rise, axis=-1)
     gap = _compat.at_least(steepest, 0.0, xp=xp) * held
-    if convex:
+    if alone:
         gap = gap + push - pull
     rounding = 16.0 * float(info.eps) * held
     return xp.sum(_compat.at_least(gap - rounding, 0.0, xp=xp), axis=-1, dtype=dtype)

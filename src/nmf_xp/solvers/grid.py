@@ -94,7 +94,7 @@ class GridUpdate(Solver):
         grid, w, h = _grid(problem), problem.w, problem.h
         W, H = factors
         dtype = _compat.accumulator_dtype(xp, _compat.device(H))
-        measure = {"convex": self.convex, "dtype": dtype, "xp": xp}
+        measure = {"alone": self.fixed_h, "dtype": dtype, "xp": xp}
 
         def slopes_everywhere() -> tuple[list[Array], dict[Any, tuple[Any, ...]]]:
             rows, columns = grid.send_rows(grid.rows_of(W)), grid.send_columns(H)
