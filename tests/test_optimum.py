@@ -114,6 +114,24 @@ def test_loadings_of_sparse_rows_are_the_minimum(beta: float, storage: str, abse
     check(call.changed(options={"absent": absent, "max_iter": LONG, "tol": 1e-9}))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+@settings(max_examples=5)
+@given(weighted=st.sampled_from(WEIGHTS), seed=st.integers(0, 2**16))
+def test_converged_is_within_a_thousandth(solver: str, beta: float, dtype: str, weighted: str, seed: int) -> None:
+    """With the defaults a run may end elsewhere; it must not say that it converged then."""
+    call = problem(beta, "none", weighted, 0, seed)
+    given_weights = call.options["weights"]
+    options = {"solver": solver, "weights": None if given_weights is None else given_weights.astype(dtype)}
+    call = call.changed(V=call.V.astype(dtype), H=None if call.H is None else call.H.astype(dtype), options=options)
+    result = call.run()
+    if result.status.name == "CONVERGED":
+        [(question, answer)] = call.answers(result)
+        least = question.objective(loadings(question, answer.H), answer.H)
+        allowed = WITHIN * least + 4 * question.rounding(answer.W, answer.H, answer.eps)
+        assert answer.objective <= allowed, f"converged at {answer.objective:.8g}, the minimum is {least:.8g}"
+
+
 def test_the_minimum_is_one() -> None:
     """What the others are measured by: no random step improves it, and L-BFGS-B agrees with NNLS where both go."""
     rng = np.random.default_rng(0)
