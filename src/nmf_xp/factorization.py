@@ -517,7 +517,8 @@ def _begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespac
     start[0] = xp.where(xp.logical_and(rows, W <= least), raised[0], W)
     start[1] = xp.where(xp.logical_and(columns, H <= least), raised[1], H)
     data = without_unreachable(problem.data, *found, beta=solver.beta, xp=xp)
-    return Asked(asked, given, missed_columns(*found, xp=xp)), problem._replace(data=data)
+    missed = missed_columns(*found, xp=xp) if fixed[0] is None else None  # what the user fixed needs no word
+    return Asked(asked, given, missed), problem._replace(data=data)
 
 
 def _above_floor(constraints: Constraints, floor: float, *, xp: Namespace) -> Constraints | None:

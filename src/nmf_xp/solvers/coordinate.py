@@ -82,7 +82,7 @@ def least_squares_sweeps(
 
     if constraints.fixed is not None:
         least = xp.where(constraints.fixed, 0.0, least)
-        most = xp.where(constraints.fixed, 0.0, float("inf") if most is None else most)
+        most = xp.where(constraints.fixed, 0.0, xp.full_like(W, float("inf")) if most is None else most)
     change = _compat.sweep_columns(move, least, most, sweeps=sweeps, xp=xp)
     new = xp.where(change > least, W + change / s, floor)
     return constraints.enforce(_compat.at_least(new, floor, xp=xp), W, xp=xp)
