@@ -45,12 +45,12 @@ def update_w(V: Matrix, W: Matrix, H: Matrix, beta: float, floor: float = 0.0) -
     """W_ik <- W_ik [sum_j V_ij Y_ij^(beta-2) H_kj / sum_j Y_ij^(beta-1) H_kj]^gamma, [FI] eq. 4.1."""
     W, H = np.maximum(W, floor), np.maximum(H, floor)
     if beta == 1:  # [LS] eq. 5
-        ratio = _ratio(np.einsum("kj,ij->ik", H, V / (W @ H)), np.einsum("kj->k", H)[None, :])
+        ratio = _ratio(np.einsum("kj,ij->ik", H, _slope(V, W @ H, 1.0)), np.einsum("kj->k", H)[None, :])
     elif beta == 2:  # [LS] eq. 4
         ratio = _ratio(np.einsum("ij,kj->ik", V, H), np.einsum("il,lj,kj->ik", W, H, H))
     else:
         Y = W @ H
-        ratio = _ratio(np.einsum("ij,kj->ik", V * Y ** (beta - 2), H), np.einsum("ij,kj->ik", Y ** (beta - 1), H))
+        ratio = _ratio(np.einsum("ij,kj->ik", _slope(V, Y, beta), H), np.einsum("ij,kj->ik", Y ** (beta - 1), H))
     return np.maximum(W * ratio ** exponent(beta), floor)
 
 
@@ -58,13 +58,18 @@ def update_h(V: Matrix, W: Matrix, H: Matrix, beta: float, floor: float = 0.0) -
     """H_kj <- H_kj [sum_i W_ik V_ij Y_ij^(beta-2) / sum_i W_ik Y_ij^(beta-1)]^gamma, [FI] eq. 4.1."""
     W, H = np.maximum(W, floor), np.maximum(H, floor)
     if beta == 1:  # [LS] eq. 5
-        ratio = _ratio(np.einsum("ik,ij->kj", W, V / (W @ H)), np.einsum("ik->k", W)[:, None])
+        ratio = _ratio(np.einsum("ik,ij->kj", W, _slope(V, W @ H, 1.0)), np.einsum("ik->k", W)[:, None])
     elif beta == 2:  # [LS] eq. 4
         ratio = _ratio(np.einsum("ik,ij->kj", W, V), np.einsum("ik,il,lj->kj", W, W, H))
     else:
         Y = W @ H
-        ratio = _ratio(np.einsum("ik,ij->kj", W, V * Y ** (beta - 2)), np.einsum("ik,ij->kj", W, Y ** (beta - 1)))
+        ratio = _ratio(np.einsum("ik,ij->kj", W, _slope(V, Y, beta)), np.einsum("ik,ij->kj", W, Y ** (beta - 1)))
     return np.maximum(H * ratio ** exponent(beta), floor)
+
+
+def _slope(V: Matrix, Y: Matrix, beta: float) -> Matrix:
+    """V Y^(beta-2), and 0 where V is 0: an entry that is zero pulls at nothing, though Y may be 0 there as well."""
+    return np.multiply(V, np.power(Y, beta - 2, where=V > 0, out=np.zeros(Y.shape)))
 
 
 def _ratio(numerator: Matrix, denominator: Matrix) -> Matrix:
