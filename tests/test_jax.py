@@ -198,7 +198,8 @@ def test_the_updates_serve_a_loop_of_ones_own() -> None:
 
     as_it_comes = "mu", {"polish": False}
     expected = nmf_xp.nmf(V, 3, init=(W, H), solver=as_it_comes, beta_loss=1, tol=0, max_iter=50)
-    np.testing.assert_allclose(jax.jit(loop)(W, H)[0], np.asarray(expected.W), rtol=1e-12)
+    # The floors are others: that of a run follows the size of V.
+    np.testing.assert_allclose(jax.jit(loop)(W, H)[0], np.asarray(expected.W), rtol=1e-12, atol=1e-130)
 
 
 def test_products_are_in_full_precision_unless_the_user_chose_another() -> None:

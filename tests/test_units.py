@@ -35,7 +35,7 @@ def same(a: Any, b: Any, dtype: str, unit: float) -> None:
     rounding = 2e-3 if dtype == "float32" else 1e-9
     for x, y in ((a.W, b.W), (a.H, b.H)):
         np.testing.assert_allclose(y / np.sqrt(unit), x, rtol=rounding, atol=rounding * x.max())
-    if 0 < b.divergence < np.inf:
+    if np.finfo(float).smallest_normal < b.divergence < np.inf:  # below it a number has fewer digits
         assert abs(np.log(b.divergence) - np.log(a.divergence) - a.beta * np.log(unit)) < rounding
 
 
@@ -69,14 +69,35 @@ def test_units_of_the_data(solver: str, beta: float, dtype: str, fraction: float
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("solver", "beta"), [(solver, beta) for solver, beta in PAIRS if beta in (0.0, 1.0, 2.0)])
-def test_a_power_of_four_changes_no_digit(solver: str, beta: float, dtype: str) -> None:
-    """The factors are 2^k times what they were, also for odd k, whose root is no power of two."""
+@pytest.mark.parametrize("init", ["random", "nndsvd", "zeros"])
+def test_a_power_of_four_changes_no_digit(solver: str, beta: float, dtype: str, init: str) -> None:
+    """The factors are 2^k times what they were, also for odd k, whose root is no power of two.
+
+    From zeros of a start too, which grow from the floor.
+    """
     V = data(dtype)
-    plain = nmf(V, 3, **options(solver, beta))
+    W, H = (np.where(x < 0.5, 0, x).astype(dtype) for x in noisy(12, 9, 3)[1:])
+
+    def fit(k: int) -> Any:
+        root = np.asarray(2.0**k, dtype)
+        start = (W * root, H * root) if init == "zeros" else init
+        return nmf(V * root * root, 3, **{**options(solver, beta), "init": start, "max_iter": 60})
+
+    plain = fit(0)
     for k in (-3, -2, 5):
-        scaled = nmf(V * np.asarray(4.0**k, dtype), 3, **options(solver, beta))
+        scaled = fit(k)
         np.testing.assert_array_equal(scaled.W, plain.W * np.asarray(2.0**k, dtype))
         np.testing.assert_array_equal(scaled.H, plain.H * np.asarray(2.0**k, dtype))
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_a_power_of_four_of_v_and_of_two_of_the_components_change_no_digit_of_loadings(beta: float) -> None:
+    V, _, H = (np.where(x < 0.5, 0, x).astype("float32") for x in noisy(12, 9, 3))
+    H[0], V[0] = 1.0, 1e-6  # nothing that would keep W from its floor
+    plain = transform(V, H, beta_loss=beta)
+    for v, h in ((4.0, 1.0), (0.25, 1.0), (1.0, 8.0), (2.0**6, 2.0**-5)):
+        scaled = transform(V * np.float32(v), H * np.float32(h), beta_loss=beta)
+        np.testing.assert_array_equal(scaled.W, plain.W * np.float32(v / h))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -11,6 +11,7 @@ Data that can only be visited block by block take the first body, on JAX too, wi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -511,7 +512,14 @@ def _compiled_programs() -> _Programs:
         return solver.balanced(state, problem, xp=xp)
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(function, static_argnames=("solver", "xp"))
+        @functools.partial(jax.jit, static_argnames=("solver", "xp"))
+        def program(solver: Solver, floor: Any, *rest: Any, xp: Namespace) -> Any:
+            return function(dataclasses.replace(solver, floor=floor), *rest, xp)
+
+        def call(solver: Solver, *rest: Any) -> Any:  # the floor goes with V's units, which are many
+            return program(dataclasses.replace(solver, floor=0.0), solver.floor, *rest[:-1], xp=rest[-1])
+
+        return call
 
     return _Programs(compiled(_init), compiled(steps), compiled(_objective), compiled(_report), compact_below=0.5)
 

@@ -338,7 +338,7 @@ def transform(
     check_array("H", H, min_ndim=2)
     check_columns((*posed.stack, *posed.shape), H)
     r = H.shape[-2]
-    posed = posed.suited(init, H)
+    posed = posed.suited(init, H, fixed_h=True)
     components = posed.factor("H", H, "H", r)
     if _compat.is_readable(H):
         check_components(H, xp=posed.xp)

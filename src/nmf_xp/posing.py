@@ -14,7 +14,17 @@ from nmf_xp.data.sources import RowBlocks, Rows, source_of
 from nmf_xp.data.streamed import Streamed
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Constraints, Problem
-from nmf_xp.units import Units, in_weight_units, number_times_power, power, times_power, units_of
+from nmf_xp.units import (
+    Units,
+    floor_of,
+    floor_of_loadings,
+    in_weight_units,
+    magnitude_of,
+    number_times_power,
+    power,
+    times_power,
+    units_of,
+)
 from nmf_xp.updates import factor_floor
 from nmf_xp.validation import (
     as_working_dtype,
@@ -41,8 +51,9 @@ class Posed(NamedTuple):
     problem: Problem
     xp: Namespace
     beta: float
-    floor: float
     units: Units
+    floor: float  # of the factors
+    magnitude: int | None  # the exponent of V's largest entry in these units, where the floor follows it
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     home: _layout.Layout | None = None  # how the user's V lies on a mesh of devices
 
@@ -62,16 +73,25 @@ class Posed(NamedTuple):
         m, n = self.problem.data.shape[-2:]
         return m, n
 
-    def suited(self, W: Any, H: Any) -> Posed:
-        """The same problem in units in which these W and H are of one size; None for a W that is to be found."""
+    def suited(self, W: Any, H: Any, *, fixed_h: bool = False) -> Posed:
+        """The same problem in units in which these W and H are of one size; None for a W that is to be found.
+
+        Where H is not, W is of the size of V / H, and its floor is as far from that.
+        """
         dtype, xp = self.values.dtype, self.xp
         for x in (W, H):
             known = x is None or (_compat.is_array(x) and _compat.array_namespace(x) is xp)
             known = known and (x is None or (x.dtype == dtype and x.size and _compat.is_readable(x)))
             if not known or not self._is_beside(x):
                 return self  # what is wrong with them is said where they are taken
-        largest_w = None if W is None else _compat.scalar(xp.max(W))
-        return self._replace(units=self.units.suited(largest_w, _compat.scalar(xp.max(H)), dtype, xp=xp))
+        largest_w, largest_h = None if W is None else _compat.scalar(xp.max(W)), _compat.scalar(xp.max(H))
+        units = self.units.suited(largest_w, largest_h, dtype, xp=xp)
+        posed = self._replace(units=units)
+        if fixed_h:
+            least = factor_floor(dtype, beta=self.beta, xp=xp)
+            floor = floor_of_loadings(least, self.magnitude, number_times_power(largest_h, -units.h), dtype, xp=xp)
+            posed = posed._replace(floor=floor)
+        return posed
 
     def _is_beside(self, x: Any) -> bool:
         """Whether a factor is where V is."""
@@ -196,19 +216,22 @@ def pose_array(
 ) -> Posed:
     """The same for V in memory, in given units or in those that suit it."""
     home = _layout.layout(V)
-    data, chosen, xp = _checked(V, beta=beta, weights=weights, missing=missing, absent=absent, units=units)
+    data, chosen, magnitude, xp = _checked(V, beta=beta, weights=weights, missing=missing, absent=absent, units=units)
     stack = data.shape[:-2]
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
     data = in_units(data, chosen.v, beta=beta, xp=xp)
-    floor = factor_floor(data.values.dtype, beta=beta, xp=xp)
-    return Posed(Problem(data), xp, beta, floor, chosen, stack, home)
+    least = factor_floor(data.values.dtype, beta=beta, xp=xp)
+    return Posed(Problem(data), xp, beta, chosen, floor_of(least, magnitude), magnitude, stack, home)
 
 
 def _checked(
     V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, units: Units | None
-) -> tuple[Data, Units, Namespace]:
-    """The validated data of V, whose weights are in their units already, and the units, one where they are not read."""
+) -> tuple[Data, Units, int | None, Namespace]:
+    """The validated data of V, whose weights are in their units already, the units, and V's magnitude in them.
+
+    Where V is not read, the units are one.
+    """
     heaviest = 1.0
     data = as_data(V)
     xp = _compat.array_namespace(data.values)
@@ -226,14 +249,18 @@ def _checked(
     data = seen(with_weights(data, weights, absent=absent, beta=beta, xp=xp), V, xp=xp)
     if isinstance(data, Weighted) and data.values.ndim < 2 and _compat.is_readable(data.weights):
         check_observed(data.weights, xp=xp)  # of what is stored
+    dtype = data.values.dtype
+    floor = factor_floor(dtype, beta=beta, xp=xp)
     if not _compat.is_readable(data.values):
-        return data, units or Units(), xp
+        return data, units or Units(), None, xp
     low, high = check_values("V", data.values, xp=xp)
     check_zeros(0.0 if data.has_absent else low, beta)
+    magnitude = None
     if units is None:
-        dtype, high = data.values.dtype, largest_observed(data, high, beta=beta, xp=xp)
-        units = units_of(high, heaviest, dtype, beta=beta, floor=factor_floor(dtype, beta=beta, xp=xp), xp=xp)
-    return quickest(data, xp=xp), units, xp
+        high = largest_observed(data, high, beta=beta, xp=xp)
+        units = units_of(high, heaviest, dtype, beta=beta, floor=floor, xp=xp)
+        magnitude = magnitude_of(high, units, dtype, beta=beta, floor=floor, xp=xp)
+    return quickest(data, xp=xp), units, magnitude, xp
 
 
 def _streamed(V: Any, weights: Any, **options: Any) -> Streamed:
@@ -258,6 +285,7 @@ def _pose_blocks(data: Any, *, beta: float) -> Posed:
     """The problem of blocks that have been looked at, in its units."""
     xp, dtype = _compat.array_namespace(data.values), data.values.dtype
     check_zeros(data.range.low, beta)
-    floor = factor_floor(dtype, beta=beta, xp=xp)
-    units = units_of(data.range.high, data.range.heaviest, dtype, beta=beta, floor=floor, xp=xp)
-    return Posed(Problem(data.in_units(units)), xp, beta, floor, units, stack=())
+    least = factor_floor(dtype, beta=beta, xp=xp)
+    units = units_of(data.range.high, data.range.heaviest, dtype, beta=beta, floor=least, xp=xp)
+    magnitude = magnitude_of(data.range.high, units, dtype, beta=beta, floor=least, xp=xp)
+    return Posed(Problem(data.in_units(units)), xp, beta, units, floor_of(least, magnitude), magnitude, stack=())

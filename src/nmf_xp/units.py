@@ -65,12 +65,45 @@ def units_of(largest: float, heaviest: float, dtype: Any, *, beta: float, floor:
     weights = 0 if abs(_exponent(heaviest)) <= _range(dtype, xp=xp) * USUAL else _exponent(heaviest) - 1
     if largest == 0:
         return Units(weights=weights)
-    top = int(_range(dtype, xp=xp) * 2 * USUAL / max(1.0, abs(beta)))
-    seen = floor * 2.0 ** (top / 2) > float(xp.finfo(dtype).eps) * 2.0**-8
+    top = _top(dtype, beta=beta, xp=xp)
+    seen = _is_seen(floor, dtype, beta=beta, xp=xp)
     if not seen and abs(_exponent(largest)) <= top:
         return Units(weights=weights)
     half = math.ceil((_exponent(largest) - (top if seen else 2)) / 2)
     return Units(half, half, weights)
+
+
+def magnitude_of(largest: float, units: Units, dtype: Any, *, beta: float, floor: float, xp: Namespace) -> int | None:
+    """The exponent of the largest entry of V in these units.
+
+    None where the floor is not to follow it: where V is zero, or the floor could be seen and is the least possible.
+    """
+    if largest == 0 or _is_seen(floor, dtype, beta=beta, xp=xp):
+        return None
+    return _exponent(largest) - units.v
+
+
+def floor_of(least: float, magnitude: int | None) -> float:
+    """The floor of factors of one size, which is as far from them in all units of V; `least` is that for V near one."""
+    return least if magnitude is None else least * power(math.ceil((magnitude - 2) / 2))
+
+
+def floor_of_loadings(least: float, magnitude: int | None, largest_h: float, dtype: Any, *, xp: Namespace) -> float:
+    """The floor of W where H is given, so that W is of the size of V / H. Its square does not underflow."""
+    if magnitude is None or not 0 < largest_h < math.inf:
+        return least
+    most = int(_range(dtype, xp=xp) * 2 * USUAL)
+    return least * power(max(-most, min(most, magnitude - 1 - _exponent(largest_h))))
+
+
+def _is_seen(floor: float, dtype: Any, *, beta: float, xp: Namespace) -> bool:
+    """Whether a floor is more than rounding beside factors of the largest data that are left as they are."""
+    return floor * 2.0 ** (_top(dtype, beta=beta, xp=xp) / 2) > float(xp.finfo(dtype).eps) * 2.0**-8
+
+
+def _top(dtype: Any, *, beta: float, xp: Namespace) -> int:
+    """The largest exponent of data that are left as they are."""
+    return int(_range(dtype, xp=xp) * 2 * USUAL / max(1.0, abs(beta)))
 
 
 def times_power(x: Array, exponent: float) -> Array:
