@@ -13,6 +13,7 @@ import nmf_xp
 from nmf_xp import Status, nmf, transform
 from nmf_xp.solvers import LOSSES, SOLVERS
 from tests.compiled import eagerly
+from tests.corpus.runs import Run, call_of
 from tests.reference import Question
 
 if TYPE_CHECKING:
@@ -191,6 +192,34 @@ def test_a_start_with_zeros_that_cannot_grow_is_not_called_converged() -> None:
         free = nmf(V, 4, random_state=0, beta_loss=1, max_iter=2000)
         if locked.objective > 1.02 * free.objective:
             assert locked.status is Status.SLOW
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        Run("women at events", 1.0, "mu", "float64", "given"),
+        Run("flights", 1.0, "mu", "float64", "nndsvda"),
+        Run("Les Miserables", 1.0, "mu", "float64", "given"),
+        Run("relief", 2.0, "mu", "float64", "given"),
+    ],
+    ids=str,
+)
+def test_a_plateau_that_another_solver_leaves_is_not_called_converged(run: Run) -> None:
+    call = call_of(run).changed(options={"max_iter": 1000})
+    result = call.run()
+    further = call.changed(options={"init": (result.W, result.H), "solver": "auto"}).run()
+    assert further.objective < 0.99 * result.objective
+    assert result.status is Status.SLOW
+
+
+def test_another_solver_is_asked_for_each_member_of_a_stack() -> None:
+    call = call_of(Run("flights", 1.0, "mu", "float64", "given"))
+    ended = call.changed(options={"solver": "newton", "max_iter": 5000, "tol": 1e-9}).run()
+    starts = [np.stack(pair) for pair in zip(call.options["init"], (ended.W, ended.H), strict=True)]
+    alone = [call.changed(options={"init": tuple(x[i] for x in starts), "max_iter": 3000}).run() for i in range(2)]
+    together = call.changed(options={"init": tuple(starts), "max_iter": 3000, "keep_restarts": True}).run()
+    assert together.restarts is not None
+    assert together.restarts.status == tuple(result.status for result in alone) == (Status.SLOW, Status.CONVERGED)
 
 
 def test_a_slow_run_says_so_with_numbers() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from nmf_xp import _compat, _threads, result
 from nmf_xp._ending import Asked, ended
 from nmf_xp._lookahead import Lookahead
-from nmf_xp._verdict import is_settled, judge, last_falls, noise_of, size_of, status_after
+from nmf_xp._verdict import GAINS, is_settled, judge, last_falls, noise_of, size_of, status_after
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
 from nmf_xp.optimality import objective
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Problem
     from nmf_xp.solvers.solver import Solver
 
+SECOND_STEPS = 5
+"""Iterations of another solver, from where one says that it converged."""
 SMALL = 2**17  # entries of a matrix that leaves room for others in the cache
 
 
@@ -109,20 +111,21 @@ def run(
     observe: Callable[[Progress], bool] | None,
     recorder: Recorder | None = None,
     asked: Asked | None = None,
+    second: Solver | None = None,
     xp: Namespace,
 ) -> Outcome:
     """Iterate from W and H in `start` to the end of the schedule; `observe` sees each check and returns True to stop.
 
     What is returned answers what was `asked`, where that is another problem. With a `recorder` the run goes on from
-    where an earlier one was when it last recorded its position. `start` is emptied, so that nothing holds on to these
-    factors once they are out of use.
+    where an earlier one was when it last recorded its position. A `second` solver has a say in whether a run converged.
+    `start` is emptied, so that nothing holds on to these factors once they are out of use.
     """
-    W = start[0]
+    W, posed = start[0], problem
     traced = any(_compat.is_traced(x) for x in (problem.data.values, *start))
     if _compat.is_jax(W):
         _register_result()
         if not traced and _is_small_stack_on_cpu(problem, W):
-            return _run_on_host(solver, problem, start, schedule, observe, recorder, asked, xp=xp)
+            return _run_on_host(solver, problem, start, schedule, observe, recorder, asked, second, xp=xp)
     problem = solver.prepare(problem, xp=xp)
     if not solver.compiles:
         programs = _python_programs
@@ -154,15 +157,22 @@ def run(
         *found, gap = _ended(solver, state, problem, asked, programs, reading=checks, xp=xp)
         statuses = [end.status for end in ends]
         if Status.CONVERGED in statuses:
-            statuses = _statuses(solver, ends, problem, _read(found[3]), _read(gap), xp)
+            statuses = _statuses(solver, ends, problem, [_read(x) for x in (gap, *found[3:])], xp)
+        if second is not None and Status.CONVERGED in statuses:
+            gains = _gains(second, solver.factors(state, problem, xp=xp), posed, programs, xp)
+            pairs, most = zip(statuses, gains, strict=True), GAINS * max(schedule.tol, 1e-4)
+            statuses = [Status.SLOW if x is Status.CONVERGED and gain > most else x for x, gain in pairs]
         rest = [(end.history, end.n_iter, status.value) for end, status in zip(ends, statuses, strict=True)]
         return Outcome(*found, *(rest[0] if members is None else zip(*rest, strict=True)))
 
 
 def _statuses(
-    solver: Solver, ends: list[End], problem: Problem, objectives: list[float], gaps: list[float], xp: Namespace
+    solver: Solver, ends: list[End], problem: Problem, found: list[list[float]], xp: Namespace
 ) -> list[Status]:
-    """Why each member ended, with a second look at those that fell by no more than `tol`."""
+    """Why each member ended, with a second look at those that fell by no more than `tol`.
+
+    What was `found` are the gaps, the objectives and the residuals of the members.
+    """
 
     @functools.cache
     def noises() -> list[float]:
@@ -172,13 +182,29 @@ def _statuses(
     def looked_into(i: int, end: End) -> Status:
         if end.status is not Status.CONVERGED or solver.has_rule:
             return end.status
-        settled = functools.partial(is_settled, *last_falls(end.history), gaps[i], objectives[i], solver=solver)
+        falls, (gap, objective, residual) = last_falls(end.history), (x[i] for x in found)
+
+        def settled(noise: float) -> bool:
+            return bool(is_settled(*falls, gap, objective, residual, noise, solver=solver))
+
         compiles = _compat.is_jax(problem.data.values)  # what a later call may not do
         if settled(0.0) or (not compiles and settled(noises()[i % len(noises())])):
             return Status.CONVERGED
         return Status.SLOW
 
     return [looked_into(i, end) for i, end in enumerate(ends)]
+
+
+def _gains(second: Solver, factors: Factors, problem: Problem, programs: _Programs, xp: Namespace) -> list[float]:
+    """By how much of it another solver lowers the objective of each member in a few iterations."""
+    raised = (_compat.at_least(x, second.floor, xp=xp) for x in factors)
+    terms = problem.w, problem.h
+    factors = Factors(*(c.enforce(new, x, xp=xp) for new, x, c in zip(raised, factors, terms, strict=True)))
+    problem = second.prepare(problem, xp=xp)
+    before = _read(programs.objective(second, factors, problem, xp))
+    state = programs.steps(second, programs.init(second, factors, problem, xp), problem, SECOND_STEPS, xp)
+    after = _read(programs.objective(second, Factors(state.W, state.H), problem, xp))
+    return [(a - b) / a if a > 0 else 0.0 for a, b in zip(before, after, strict=True)]
 
 
 def _ended(
@@ -222,6 +248,7 @@ def _run_on_host(
     observe: Callable[[Progress], bool] | None,
     recorder: Recorder | None,
     asked: Asked | None,
+    second: Solver | None,
     *,
     xp: Namespace,
 ) -> Outcome:
@@ -246,7 +273,7 @@ def _run_on_host(
     start[:] = map(host, start)  # lint: a list
     numpy = _compat.array_namespace(*start)
     observed = seen if observe else None
-    options: Any = {"schedule": schedule, "observe": observed, "recorder": recorder, "asked": asked}
+    options: Any = {"schedule": schedule, "observe": observed, "recorder": recorder, "asked": asked, "second": second}
     end = run(solver, problem, start, **options, xp=numpy)
     factors = {name: back(getattr(end, name), problem.data.values.dtype) for name in ("W", "H")}
     numbers = {name: back(getattr(end, name), wide) for name in ("divergence", "objective", "kkt_residual")}
@@ -419,7 +446,7 @@ def _run_traced(
         width = jnp.maximum(1, checks // 3)
         a, b, c = (history[jnp.maximum(checks - i * width, 0)] for i in (2, 1, 0))
         noise = noise_of(size, problem.data.values.dtype, xp=xp)
-        slow = jnp.logical_not(is_settled(a, b, c, gap, found[3], noise, solver=solver))
+        slow = jnp.logical_not(is_settled(a, b, c, gap, found[3], found[4], noise, solver=solver))
         status = jnp.where((status == Status.CONVERGED.value) & slow, Status.SLOW.value, status)
     rest: Any = history, n_iter, status
     return Outcome(*found, *rest)

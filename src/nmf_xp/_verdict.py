@@ -26,6 +26,12 @@ GAP = 1e-3
 """The same where the problem is convex, and the slopes bound it."""
 ALONE = 1e-2
 """The same where W alone is looked for and the slopes estimate it."""
+STILL = 1e-6
+"""A fall over a third of the checks that is none; a run that begins at a minimum has no series to go by."""
+RESIDUAL = 0.05
+"""The optimality residual of a run that has converged, where the problem is not convex."""
+GAINS = 5.0
+"""By how many times `tol`, or 1e-4 where that is less, a few iterations of another solver may lower the objective."""
 LOCKED = 0.02
 """The same for entries that hold next to nothing and would grow; their bound is far from tight."""
 
@@ -88,15 +94,17 @@ def last_falls(history: tuple[float, ...]) -> tuple[float, float, float]:
     return history[max(last - 2 * width, 0)], history[max(last - width, 0)], history[last]
 
 
-def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, noise: Any, *, solver: Solver) -> Any:
+def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, residual: Any, noise: Any, *, solver: Solver) -> Any:
     """Whether little of the objective is still to fall.
 
     Where the problem is convex, the `gap` bounds it. Elsewhere nothing does: the fall from a to b and from b to c is
-    taken on as a geometric series (Aitken's delta-squared), and the gap must be small too: where W alone is looked for
-    all of it, else that of entries which are next to nothing, since a multiplicative update hardly lets them grow.
+    taken on as a geometric series (Aitken's delta-squared), and the optimality `residual` and the gap must be small
+    too: where W alone is looked for all of the gap, else that of entries which are next to nothing, since a
+    multiplicative update hardly lets them grow.
     """
     if solver.convex:
         return (gap <= GAP * abs(objective)) | (objective <= noise)
     before, after = a - b, b - c
-    ends = (after <= 0) | (after * after <= REMAINS * abs(c) * (before - after))
+    ends = (after <= STILL * abs(c)) | (after * after <= REMAINS * abs(c) * (before - after))
+    ends = ends & (residual <= RESIDUAL)
     return (ends & (gap <= (ALONE if solver.fixed_h else LOCKED) * abs(objective))) | (objective <= noise)

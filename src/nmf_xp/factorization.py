@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp import _compat, _control, _faults
 from nmf_xp._ending import Asked
 from nmf_xp.checkpoint import Checkpoint
+from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
 from nmf_xp.data.hidden import missed_columns, supports, without_unreachable
 from nmf_xp.data.kinds import Kind, kind_of, settled
@@ -455,6 +456,7 @@ def _solve(
         record.identify(posed, start, schedule, function=function, solver=named, init=settings.init)
     asked, problem = _begin(problem, start, solver, xp=xp)
     options: Any = {"schedule": schedule, "recorder": record, "asked": asked}
+    options["second"] = _second(posed, settings, solver)
     with _observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = _control.run(solver, problem, start, observe=observe, **options, xp=xp)
     if asked is not None and asked.missed and float("inf") in _compat.to_host(outcome.divergence).ravel():
@@ -482,6 +484,17 @@ def _solve(
         _status=outcome.status,
         _kkt_residual=outcome.kkt_residual,
     )
+
+
+def _second(posed: Posed, settings: _Settings, solver: Solver) -> Solver | None:
+    """The solver that is asked whether a run has converged: what `auto` takes, where that is another one.
+
+    For W alone there are bounds instead.
+    """
+    method = automatic(posed.beta)
+    if settings.fixed_h or method == settings.method or isinstance(posed.problem.data, Grid | Blockwise):
+        return None
+    return SOLVERS[method](beta=posed.beta, floor=posed.floor) if solver.polish and not solver.has_rule else None
 
 
 def _begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespace) -> tuple[Asked | None, Problem]:
