@@ -77,7 +77,7 @@ def test_the_kullback_leibler_divergence_makes_few_passes(dtype: str) -> None:
     assert counted(divergence, size=M * N, width=V.element_size()).passes <= 12
 
 
-@pytest.mark.parametrize(("solver", "beta", "most"), [("cd", 2.0, 500), ("cd-plain", 2.0, 150), ("newton", 1.0, 600)])
+@pytest.mark.parametrize(("solver", "beta", "most"), [("cd", 2.0, 250), ("cd-plain", 2.0, 150), ("newton", 1.0, 600)])
 def test_sweeps_over_the_components_launch_little(solver: str, beta: float, most: int) -> None:
     """A component that is visited costs a product and a bound, and up to four sweeps visit each of 2 x 20."""
     assert iteration(solver, beta, rank=20).operators <= most
@@ -85,7 +85,7 @@ def test_sweeps_over_the_components_launch_little(solver: str, beta: float, most
 
 def test_passes_of_an_iteration() -> None:
     """What `automatic` rests on; an iteration of `mm` is three updates with two divergences."""
-    most = {("mu", 1.0): 10, ("mu", 2.0): 2, ("cd", 2.0): 11, ("mm", 1.0): 40, ("newton", 1.0): 151}
+    most = {("mu", 1.0): 10, ("mu", 2.0): 2, ("cd", 2.0): 2, ("mm", 1.0): 40, ("newton", 1.0): 151}
     counted = {case: iteration(*case).passes for case in most}
     assert all(counted[case] <= most[case] for case in most), counted
 

@@ -250,10 +250,10 @@ def test_the_divergence_that_comes_with_a_half_iteration_of_newton(
     found_with_h: list[bool] = []
     errors: list[float] = []
 
-    def compared(self: Any, state: Any, problem: Any, W: Any, H: Any, found: Any, *, xp: Any) -> Any:
-        result = objective(self, state, problem, W, H, found, xp=xp)
+    def compared(self: Any, problem: Any, W: Any, H: Any, found: Any, *, xp: Any) -> Any:
+        result = objective(self, problem, W, H, found, xp=xp)
         found_with_h.append(found is not None)
-        exact = to_host(objective(self, state, problem, W, H, None, xp=xp))
+        exact = to_host(objective(self, problem, W, H, None, xp=xp))
         errors.append(float(np.max(np.abs(to_host(result) / exact - 1))))
         return result
 

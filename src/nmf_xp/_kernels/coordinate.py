@@ -54,47 +54,89 @@ def _least_squares_sweeps(W: Any, slope: Any, scale: Any, gram: Any, floor: Any,
 
 
 def least_squares_rows(
-    W: NDArray[Any], product: NDArray[Any], gram: NDArray[Any], *, l1: float, floor: float, sweeps: int
-) -> tuple[NDArray[Any], tuple[NDArray[Any]]]:
-    """W (m, r) after some sweeps for V H^T (m, r) and H H^T, and the sum of its products with V H^T."""
+    W: NDArray[Any],
+    product: NDArray[Any],
+    gram: NDArray[Any],
+    momentum: tuple[NDArray[Any], NDArray[Any]] | None,
+    *,
+    l1: float,
+    floor: float,
+    sweeps: int,
+) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[NDArray[Any], NDArray[Any]] | None]:
+    """W (m, r) after some sweeps for V H^T (m, r) and H H^T; with a momentum it extrapolated, and the changes to both.
+
+    A momentum is what the last change led to, and the share of the change from there that is added.
+    """
     W, product, gram = np.array(W, order="C"), *map(np.ascontiguousarray, (product, gram))
     number = W.dtype.type
-    rest = gram, number(l1), number(floor), np.finfo(W.dtype).smallest_normal, sweeps
+    ahead, share = np.empty((0, W.shape[1]), W.dtype), number(0)
+    if momentum is not None:
+        ahead, share = np.array(momentum[0], order="C"), number(momentum[1].item())
+    rest = gram, share, number(l1), number(floor), np.finfo(W.dtype).smallest_normal, sweeps
 
-    def work(start: int, stop: int) -> float:
-        return _least_squares_rows(W[start:stop], product[start:stop], *rest)
+    def work(start: int, stop: int) -> tuple[float, float]:
+        return _least_squares_rows(W[start:stop], ahead[start:stop], product[start:stop], *rest)
 
     short = W.shape[0] * gram.size * sweeps < SERIAL
-    inner = [work(0, W.shape[0])] if short else _threads.over_rows(W.shape[0], work)
-    return W, (np.asarray(math.fsum(inner)),)
+    parts = [work(0, W.shape[0])] if short else _threads.over_rows(W.shape[0], work)
+    if momentum is None:
+        return W, None, None
+    to_new, to_ahead = (np.asarray(math.fsum(terms)) for terms in zip(*parts, strict=True))
+    return W, ahead, (to_new, to_ahead)
 
 
 @jit
-def _least_squares_rows(W: Any, product: Any, gram: Any, l1: Any, floor: Any, tiny: Any, sweeps: int) -> float:
+def _least_squares_rows(
+    W: Any, ahead: Any, product: Any, gram: Any, share: Any, l1: Any, floor: Any, tiny: Any, sweeps: int
+) -> tuple[float, float]:
+    """`ahead` holds the old factor, and then the extrapolated one; without rows there is none."""
     m, r = W.shape
-    work = np.empty((4, r, LANES), W.dtype)
-    w, g, s, inverse = work[0], work[1], work[2], work[3]
+    work = np.empty((7, r, LANES), W.dtype)
+    w, g, s, inverse, begun, step, bent = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
+    to_new, beyond = np.zeros(LANES), np.zeros(LANES)
     one = tiny / tiny
+    half = one / 2
     s[:] = one
     for k in range(r):
         inverse[k] = one / max(gram[k, k], tiny)
-    total = 0.0
     for first in range(0, m, LANES):
         count = min(LANES, m - first)
         for i in range(count):
             for k in range(r):
                 w[k, i], g[k, i] = W[first + i, k], l1 - product[first + i, k]
-        for k in range(r):
-            for other in range(r):
-                x = gram[k, other]
-                for i in range(count):
-                    g[other, i] += w[k, i] * x
+        add_product(g, w, gram, count)
+        step[:], begun[:] = w, g
         descend(w, g, gram, s, inverse, count, floor, sweeps)
         for i in range(count):
             for k in range(r):
                 W[first + i, k] = w[k, i]
-                total += np.float64(w[k, i]) * np.float64(product[first + i, k])
-    return total
+        if ahead.shape[0] == 0:
+            continue
+        # The change of a quadratic is a step times the mean of the slopes at its ends.
+        for k in range(r):
+            for i in range(count):
+                to_new[i] += np.float64(w[k, i] - step[k, i]) * np.float64(half * (begun[k, i] + g[k, i]))
+        for i in range(count):
+            for k in range(r):
+                new = w[k, i]
+                to = max(new + share * (new - ahead[first + i, k]), half * new, floor)
+                ahead[first + i, k], step[k, i], bent[k, i] = to, to - new, 0
+        add_product(bent, step, gram, count)
+        for k in range(r):
+            for i in range(count):
+                beyond[i] += np.float64(step[k, i]) * np.float64(g[k, i] + half * bent[k, i])
+    return to_new.sum(), to_new.sum() + beyond.sum()
+
+
+@inlined
+def add_product(g: Any, w: Any, gram: Any, count: int) -> None:
+    """The product of `count` rows, the columns of w (r, .), with gram (r, r), added to g (r, .)."""
+    r = w.shape[0]
+    for k in range(r):
+        for other in range(r):
+            x = gram[k, other]
+            for i in range(count):
+                g[other, i] += w[k, i] * x
 
 
 @jit

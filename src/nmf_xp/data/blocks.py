@@ -8,6 +8,7 @@ brings, one after the other.
 from __future__ import annotations
 
 import abc
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,6 +105,11 @@ def sweep(
     rows = [block for share, _ in shares for block in share]
     totals = zip(*(totals for _, totals in shares), strict=True)
     return Part(None if rows[0] is None else xp.concat(rows), tuple(sum(terms[1:], terms[0]) for terms in totals))
+
+
+def blas_threads(data: Data) -> contextlib.AbstractContextManager[None]:
+    """A while in which BLAS has its threads, for what is computed from products with V that it made."""
+    return _threads.free_blas() if data.products_by_blas else contextlib.nullcontext()
 
 
 def matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:

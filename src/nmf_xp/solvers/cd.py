@@ -6,16 +6,16 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import _compat
-from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, newton_sweeps, sweeps_kernel
-from nmf_xp.solvers.extrapolation import Extrapolated
+from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
-from nmf_xp.updates import slopes
 
 if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
     from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.solvers.extrapolation import Momentum
 
 
 class CoordinateDescent(Extrapolated):
@@ -30,32 +30,67 @@ class CoordinateDescent(Extrapolated):
         problem = super().prepare(problem, xp=xp)
         return with_close_bound(problem, fixed_h=self.fixed_h, xp=xp) if self.beta == 2 else problem
 
+    def knows_changes(self, data: Data) -> bool:
+        """For the Frobenius loss, a quadratic of each factor, whose weights are the same in all rows."""
+        return self.beta == 2 and not data.weighted
+
     def half(
-        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
-    ) -> tuple[Array, Array | None]:
-        """W after its sweeps; for the Frobenius loss also what costs next to nothing."""
+        self,
+        data: Data,
+        W: Array,
+        H: Array,
+        constraints: Constraints,
+        *,
+        momentum: Momentum | None = None,
+        measured: bool = False,
+        xp: Namespace,
+    ) -> Half:
+        """W after its sweeps."""
         if self.beta == 1:
-            return newton_sweeps(data, W, H, constraints, floor=self.floor, sweeps=1, xp=xp), None
+            return Half(newton_sweeps(data, W, H, constraints, floor=self.floor, sweeps=1, xp=xp))
         r = W.shape[-1]
         entries = math.prod(data.values.shape[-2:]) / data.shape[-2]
         sweeps = min(4, max(1, round(entries / (2 * r))))
-        floor = self.floor
         if data.weighted:
-            settings: Any = {"floor": floor, "sweeps": sweeps, "convex": self.fixed_h, "xp": xp}
-            return weighted_sweeps(data, W, H, constraints, **settings)
+            settings: Any = {"floor": self.floor, "sweeps": sweeps, "convex": self.fixed_h, "xp": xp}
+            return Half(*weighted_sweeps(data, W, H, constraints, **settings))
+
+        def of_block(block: Data, *_: Any) -> Part:
+            return Part(block.contract(block.values, H, xp=xp), ())
+
+        product = sweep(of_block, data, W, constraints, products_only=True, xp=xp).rows
+        return self._least_squares(data, W, H, product, constraints, momentum, sweeps=sweeps, xp=xp)
+
+    def _least_squares(
+        self,
+        data: Data,
+        W: Array,
+        H: Array,
+        product: Array,
+        constraints: Constraints,
+        momentum: Momentum | None,
+        *,
+        sweeps: int,
+        xp: Namespace,
+    ) -> Half:
+        """W after sweeps over the quadratic that V H^T, the `product`, and H H^T make of the objective."""
         gram = least_squares_gram(H, constraints, xp=xp)
         kernel = sweeps_kernel("least_squares_rows", data, W, constraints)
-        dtype = _compat.accumulator_dtype(xp, _compat.device(W))
+        if kernel is not None:
+            settings: Any = {"l1": constraints.penalties[0], "floor": self.floor, "sweeps": sweeps}
+            new, ahead, changes = kernel(W, product, gram, momentum, **settings)
+            return Half(new, None, ahead, changes)
+        with blas_threads(data):
+            slope = W @ gram - product
+            slope = slope if constraints.l1 is None else slope + constraints.l1
+            new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)
+            if momentum is None:
+                return Half(new)
+            dtype = _compat.accumulator_dtype(xp, _compat.device(W))
 
-        def rows(block: Data, W: Array, constraints: Constraints) -> Part:
-            if kernel is not None:
-                product = block.contract(block.values, H, xp=xp)
-                l1 = constraints.penalties[0]
-                return Part(*kernel(W, product, gram, l1=l1, floor=floor, sweeps=sweeps))
-            product, model = slopes(block, W, H, beta=2.0, xp=xp)
-            slope = constraints.add_slope(model - product, W)
-            W = least_squares_sweeps(W, slope, gram, constraints, floor=floor, sweeps=sweeps, xp=xp)
-            return Part(W, (xp.sum(W * product, axis=(-2, -1), dtype=dtype),))
+            def change(to: Array) -> Array:
+                step = to - W
+                return xp.sum(step * (slope + 0.5 * (step @ gram)), axis=(-2, -1), dtype=dtype)
 
-        W, (inner,) = sweep(rows, data, W, constraints, products_only=True, xp=xp)
-        return W, inner
+            ahead = self.ahead(new, momentum, constraints, xp=xp)
+            return Half(new, None, ahead, (change(new), change(ahead)))

@@ -4,6 +4,14 @@ Each new factor is moved on in the direction of its last change, by a share that
 it rises, the iteration is dropped and the share reduced (Ang & Gillis 2019, algorithm 3). Only what was accepted is
 seen outside, so the objective never rises. The iteration after a dropped one does not extrapolate, so that one of two
 makes progress.
+
+Whether it rises is a matter of differences. Where the objective is a quadratic of each factor, as for the Frobenius
+loss, its change is a sum of few terms as small as itself, which an iteration has at hand: from the accepted W0, H0,
+
+    F(W, H) - F(W0, H0) = [F(W0, Ha) - F(W0, H0)] + [F(W, Ha) - F(W0, Ha)] + [F(W, H) - F(W, Ha)]
+
+for the extrapolated Ha from which W was found and H began; the first bracket is a change of the iteration before. So V
+is not looked at again, and nothing of V's size cancels, as near an exact fit it would. Else the objective is computed.
 """
 
 from __future__ import annotations
@@ -13,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nmf_xp import _compat
 from nmf_xp._ending import component_scale
-from nmf_xp.divergences import data_divergence
 from nmf_xp.optimality import objective, penalties
 from nmf_xp.problem import Factors
 from nmf_xp.solvers.solver import Solver
@@ -37,8 +44,23 @@ class State(NamedTuple):
     limit: Array  # (...,): what it may grow to
     good: Array  # (...,): the last one that was accepted
     pause: Array  # (...,): 1 after an iteration that was dropped, else 0
-    objective: Array  # (...,): of the accepted factors
-    constant: Array  # (...,): half the sum of the squares of V, for the Frobenius loss
+    objective: Array  # (...,): of the accepted factors; where changes are known, beyond that of W and H_ahead
+
+
+class Momentum(NamedTuple):
+    """How a new factor is extrapolated."""
+
+    old: Array  # (..., m, r): what the last change led to
+    share: Array  # (..., 1, 1): of the change from there, which is added
+
+
+class Half(NamedTuple):
+    """A new factor, and what came with it."""
+
+    new: Array
+    divergence: Array | None = None  # (...,): at `new`
+    ahead: Array | None = None  # `new`, extrapolated
+    changes: tuple[Array, Array] | None = None  # (...,): of the objective, from the start to `new` and to `ahead`
 
 
 class Extrapolated(Solver):
@@ -56,38 +78,57 @@ class Extrapolated(Solver):
 
     @abc.abstractmethod
     def half(
-        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
-    ) -> tuple[Array, Array | None]:
-        """The new W and, if `measured`, what comes with it for the objective, (...,).
+        self,
+        data: Data,
+        W: Array,
+        H: Array,
+        constraints: Constraints,
+        *,
+        momentum: Momentum | None = None,
+        measured: bool = False,
+        xp: Namespace,
+    ) -> Half:
+        """The new W; if `measured`, with its divergence where that costs little.
 
-        For the Frobenius loss without weights that is the sum of V * WH, else the divergence; None where neither does.
+        Where changes are known, they come with the extrapolated W for every `momentum`.
         """
+
+    def knows_changes(self, data: Data) -> bool:
+        """Whether changes of the objective come with each half."""
+        return False
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State | Factors:
         """The state at the start."""
         W, H = self.begin(problem, W, H, xp=xp)
         if self.fixed_h:
             return Factors(W, H)
-        start = objective(problem, W, H, beta=self.beta, xp=xp)
+        if self.knows_changes(problem.data):
+            start = 0.0 * xp.sum(W, axis=(-2, -1), dtype=_compat.accumulator_dtype(xp, _compat.device(W)))
+        else:
+            start = objective(problem, W, H, beta=self.beta, xp=xp)
         zero = 0.0 * start
-        constant = zero
-        if self._has_gram(problem.data):
-            constant = zero + data_divergence(problem.data, 0.0 * W, H, beta=2.0, xp=xp)
         momentum = zero + MOMENTUM
-        return State(W, H, W, H, momentum, zero + 1.0, momentum, zero, start, constant)
+        return State(W, H, W, H, momentum, zero + 1.0, momentum, zero, start)
 
     def step(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
         """One iteration: extrapolated where that lowers the objective, else back to the accepted factors."""
         if isinstance(state, Factors):
-            return Factors(self.half(problem.data, state.W, state.H, problem.w, xp=xp)[0], state.H)
+            return Factors(self.half(problem.data, state.W, state.H, problem.w, xp=xp).new, state.H)
         share = xp.astype((1.0 - state.pause) * state.momentum, state.W.dtype)[..., None, None]
-        W_new, _ = self.half(problem.data, state.W, state.H_ahead, problem.w, xp=xp)
-        W = problem.w.enforce(self._ahead(W_new, state.W_new, share, xp=xp), W_new, xp=xp)
+        momentum = Momentum(state.W_new, share)
+        first = self.half(problem.data, state.W, state.H_ahead, problem.w, momentum=momentum, xp=xp)
+        W = self.ahead(first.new, momentum, problem.w, xp=xp) if first.ahead is None else first.ahead
         Wt, Ht, turned = _compat.transposed(W), _compat.transposed(state.H_ahead), problem.h.transposed(xp=xp)
-        Ht, found = self.half(problem.data.T, Ht, Wt, turned, measured=True, xp=xp)
-        H = _compat.transposed(Ht)
-        H_ahead = problem.h.enforce(self._ahead(H, state.H, share, xp=xp), H, xp=xp)
-        current = self._objective(state, problem, W, H, found, xp=xp)
+        momentum = Momentum(_compat.transposed(state.H), share)
+        second = self.half(problem.data.T, Ht, Wt, turned, momentum=momentum, measured=True, xp=xp)
+        Ht = self.ahead(second.new, momentum, turned, xp=xp) if second.ahead is None else second.ahead
+        H, H_ahead = _compat.transposed(second.new), _compat.transposed(Ht)
+        if first.changes is None or second.changes is None:
+            current = accepted = self._objective(problem, W, H, second.divergence, xp=xp)
+            before = state.objective
+        else:
+            current, accepted = first.changes[1] + second.changes[0], second.changes[0] - second.changes[1]
+            before = 0.0 * state.limit  # what is dropped leaves H_ahead at H
         fell = current <= state.objective
 
         def choose(yes: Array, no: Array) -> Array:
@@ -96,14 +137,13 @@ class Extrapolated(Solver):
         return State(
             choose(W, state.W),
             choose(H, state.H),
-            choose(W_new, state.W),
+            choose(first.new, state.W),
             choose(H_ahead, state.H),
             choose(xp.minimum(state.limit, GROWTH * state.momentum), state.momentum / REDUCTION),
             choose(_compat.at_most(LIMIT_GROWTH * state.limit, 1.0, xp=xp), state.good),
             choose(state.momentum, state.good),
             choose(0.0 * state.limit, 0.0 * state.limit + 1.0),
-            choose(current, state.objective),
-            state.constant,
+            choose(accepted, before),
         )
 
     def balanced(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
@@ -121,32 +161,17 @@ class Extrapolated(Solver):
             H_ahead=state.H_ahead / turned,
         )
 
-    def _ahead(self, new: Array, old: Array, share: Array, *, xp: Namespace) -> Array:
-        """Beyond `new` in the direction from `old`, but not below half of it: what is cut to zero comes back slowly."""
-        return xp.maximum(new + share * (new - old), _compat.at_least(0.5 * new, self.floor, xp=xp))
+    def ahead(self, new: Array, momentum: Momentum, constraints: Constraints, *, xp: Namespace) -> Array:
+        """Beyond `new` in the direction from the old one, but not below half of it.
 
-    def _has_gram(self, data: Data) -> bool:
-        """Whether the objective follows from products that an iteration makes anyway."""
-        return self.beta == 2 and not data.weighted
-
-    def _objective(
-        self, state: State, problem: Problem, W: Array, H: Array, found: Array | None, *, xp: Namespace
-    ) -> Array:
-        """The objective at W and H, from what was `found` with H where that is enough.
-
-        For the Frobenius loss that is a difference of sums as large as V's squares. Where it is so small beside them
-        that rounding would decide what is accepted, the residual is summed.
+        So what is cut to zero comes back slowly.
         """
-        if found is None:
+        moved = new + momentum.share * (new - momentum.old)
+        moved = xp.maximum(moved, _compat.at_least(0.5 * new, self.floor, xp=xp))
+        return constraints.enforce(moved, new, xp=xp)
+
+    def _objective(self, problem: Problem, W: Array, H: Array, divergence: Array | None, *, xp: Namespace) -> Array:
+        """The objective at W and H, for their divergence where it came with H."""
+        if divergence is None:
             return objective(problem, W, H, beta=self.beta, xp=xp)
-        if not self._has_gram(problem.data):
-            return found + penalties(problem, W, H, xp=xp)
-        gram_w, gram_h = _compat.transposed(W) @ W, H @ _compat.transposed(H)
-        square = xp.sum(gram_w * gram_h, axis=(-2, -1), dtype=state.objective.dtype)
-        quick = state.constant - found + 0.5 * square
-        rough = _compat.cancelled(quick, state.constant, W.dtype, xp=xp)
-
-        def exact() -> Array:
-            return xp.where(rough, data_divergence(problem.data, W, H, beta=2.0, xp=xp), quick)
-
-        return _compat.either(xp.any(rough), exact, lambda: quick, xp=xp) + penalties(problem, W, H, xp=xp)
+        return divergence + penalties(problem, W, H, xp=xp)

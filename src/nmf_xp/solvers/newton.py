@@ -26,7 +26,7 @@ from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel, sweeps_kernel
-from nmf_xp.solvers.extrapolation import Extrapolated
+from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.mu import MultiplicativeUpdate
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.data import Data
     from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.solvers.extrapolation import Momentum
 
 SWEEPS, TRIALS, MULTIPLICATIVE = 2, 3, 3
 
@@ -52,13 +53,22 @@ class Newton(Extrapolated):
         return state
 
     def half(
-        self, data: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool = False, xp: Namespace
-    ) -> tuple[Array, Array | None]:
+        self,
+        data: Data,
+        W: Array,
+        H: Array,
+        constraints: Constraints,
+        *,
+        momentum: Momentum | None = None,
+        measured: bool = False,
+        xp: Namespace,
+    ) -> Half:
         """The new W, and the divergence where it comes with it."""
         kernel = row_kernel("newton", data, W, constraints)
         if kernel is not None:
             l1, l2 = constraints.penalties
-            return kernel(W, H, l1=l1, l2=l2, floor=self.floor, sweeps=SWEEPS, trials=TRIALS, measured=measured)
+            settings: Any = {"l1": l1, "l2": l2, "floor": self.floor, "sweeps": SWEEPS, "trials": TRIALS}
+            return Half(*kernel(W, H, **settings, measured=measured))
         correlation = shared_correlation(W, H, xp=xp)
 
         sweeps = sweeps_kernel("least_squares_sweeps", data, W, constraints)
@@ -69,7 +79,7 @@ class Newton(Extrapolated):
             return Part(new, (block_divergence(block, new, H, Y, beta=1.0, xp=xp),) if measured else ())
 
         W, sums = sweep(rows, data, W, constraints, xp=xp)
-        return W, sums[0] if measured else None
+        return Half(W, sums[0] if measured else None)
 
 
 def shared_correlation(W: Array, H: Array, *, xp: Namespace) -> Array:

@@ -23,7 +23,7 @@ from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import FREE, Problem
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
-from nmf_xp.solvers.extrapolation import Extrapolated
+from nmf_xp.solvers.extrapolation import Extrapolated, Momentum
 from nmf_xp.solvers.newton import Newton
 from nmf_xp.testing.report import Skip
 from nmf_xp.updates import factor_floor
@@ -128,10 +128,11 @@ def _step(
         if not isinstance(solver, Extrapolated):
             return list(solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp))
         W, H = solver.begin(problem, W, H, xp=xp)
-        W, _ = solver.half(problem.data, W, H, FREE, xp=xp)
+        share = xp.full((1, 1), 0.75, dtype=W.dtype, device=target.device)
+        W = solver.half(problem.data, W, H, FREE, momentum=Momentum(0.5 * W, share), xp=xp).new
         Ht, Wt = _compat.transposed(H), _compat.transposed(W)
-        Ht, divergence = solver.half(problem.data.T, Ht, Wt, FREE, measured=True, xp=xp)
-        return [W, Ht, *([] if divergence is None else [divergence])]
+        half = solver.half(problem.data.T, Ht, Wt, FREE, momentum=Momentum(0.5 * Ht, share), measured=True, xp=xp)
+        return [W, half.new, *(x for x in (half.divergence, half.ahead, *(half.changes or ())) if x is not None)]
 
     return work
 
