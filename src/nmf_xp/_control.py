@@ -539,12 +539,14 @@ def _compiled_programs() -> _Programs:
         return solver.balanced(state, problem, xp=xp)
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.partial(jax.jit, static_argnames=("solver", "xp"))
         def program(solver: Solver, floor: Any, *rest: Any, xp: Namespace) -> Any:
             return function(dataclasses.replace(solver, floor=floor), *rest, xp)
 
+        program.__name__ = function.__name__  # by which profiles, and what XLA writes, tell the programs apart
+        jitted = jax.jit(program, static_argnames=("solver", "xp"))
+
         def call(solver: Solver, *rest: Any) -> Any:  # the floor goes with V's units, which are many
-            return program(dataclasses.replace(solver, floor=0.0), solver.floor, *rest[:-1], xp=rest[-1])
+            return jitted(dataclasses.replace(solver, floor=0.0), solver.floor, *rest[:-1], xp=rest[-1])
 
         return call
 
