@@ -64,23 +64,40 @@ def _norms(X: Matrix, axis: int) -> Matrix:
 
 
 def zeros_exact(question: Question, answer: Answer) -> None:
-    """What is meant to be zero is 0.0: no positive entry is out of all proportion, or a floor that several share."""
+    """What is meant to be zero is 0.0: no positive entry is out of all proportion, or a floor that several share.
+
+    Entries without which the objective would be higher, or with more of which it would be lower, are no zeros.
+    """
     tiny = TINY["float32" if answer.eps > 1e-10 else "float64"]
     factors = [("W", answer.W, question.w, question.V)]
     if not question.given_h:
         factors.append(("H", answer.H.T, question.h, question.V.T))
+    suspects, sentences = {name: np.zeros_like(x, dtype=bool) for name, x, *_ in factors}, []
     for name, x, terms, data in factors:
         free = np.ones_like(x, dtype=bool) if terms.fixed is None else ~(terms.fixed if name == "W" else terms.fixed.T)
-        size = x.max(axis=0, keepdims=True)
-        small = free & (x > 0) & (x < tiny * size)
-        assert not small.any(), f"{small.sum()} entries of {name} are positive and below {tiny:.0e} of their component"
+        small = free & (x > 0) & (x < tiny * x.max(axis=0, keepdims=True))
+        suspects[name] |= small
+        if small.any():
+            sentences.append(f"{small.sum()} entries of {name} are positive and below {tiny:.0e} of their component")
         for k in range(x.shape[1]):
             positive = x[free[:, k] & (x[:, k] > 0), k]
             if not positive.size or positive.min() > 1e-6 * positive.max():
                 continue
-            rows = np.flatnonzero(free[:, k] & (x[:, k] == positive.min()))
+            rows = free[:, k] & (x[:, k] == positive.min())
             different, least = len(np.unique(data[rows], axis=0)), positive.min()
-            assert different < 3, f"{different} rows of {name} share {least:.1e}, the least of component {k}: a floor"
+            if different >= 3:
+                suspects[name][rows, k] = True
+                sentences.append(f"{different} rows of {name} share {least:.1e}, the least of component {k}: a floor")
+    if not sentences:
+        return
+
+    def times(factor: float) -> float:
+        scale = {name: np.where(where, factor, 1.0) for name, where in suspects.items()}
+        return question.objective(answer.W * scale["W"], answer.H * scale["H"].T if "H" in scale else answer.H)
+
+    here = question.objective(answer.W, answer.H)
+    allowed = here * max(1e-9, 32 * answer.eps) + question.rounding(answer.W, answer.H, answer.eps)
+    assert not times(0.0) <= here + allowed or times(16.0) < here, "; ".join(sentences)
 
 
 def reported(question: Question, answer: Answer) -> None:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 NEGLIGIBLE = 1e-12
 """An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
+SPECKS = -1.0
+"""A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
+STEEP = 64.0
+"""The slope of a zero that leaves an entry of V without a model; it is infinite, but where overflow is bounded."""
+NO_WORSE = 1e-9
+"""What zeros may add to the objective, relative; in float32 it is 32 times eps."""
 
 
 class Asked(NamedTuple):
@@ -44,7 +50,7 @@ class Asked(NamedTuple):
 class Held(NamedTuple):
     """What the entries of a factor hold."""
 
-    share: Array  # of the model in the row of W, or the column of H; 0 at the floor
+    share: Array  # of the model in the row of W, or the column of H; 0 for one at the floor that holds little
     speck: Array  # whether that is no more than rounding, whatever the slope
 
 
@@ -73,18 +79,24 @@ def ended(
     first = look(factors)
     residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
     best, seen, violation = factors, first, residual
-    for share in (max(NEGLIGIBLE, 10.0 * eps), eps) if polish else ():
-        zeroed = with_zeros(factors, first, held, problem, share=share, fixed_h=fixed_h, xp=xp)
+    shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS)[: 2 if reading else 1]
+    for share in shares if polish else ():
+        zeroed, then = factors, first
+        for which in (0,) if fixed_h else (0, 1):
+            new = _with_zeros(which, zeroed, then, held, problem, share=share, xp=xp)
+            if reading and not _differ(new, zeroed, xp=xp):
+                continue
+            zeroed, then = new, look(new)
+            zeroed = _restored(which, zeroed, factors, then, held, xp=xp)
+        if not fixed_h:
+            zeroed = _without_the_dead(zeroed, problem, xp=xp)
         if reading and not _differ(zeroed, factors, xp=xp):
             break
         then = look(zeroed)
-        if reading:
-            restored = _restored(zeroed, factors, then, held, xp=xp)
-            if _differ(restored, zeroed, xp=xp):
-                zeroed, then = restored, look(restored)
         found = kkt_residual(problem, *zeroed, then, floor=floor, xp=xp)
         better = xp.logical_and(
-            then.objective <= first.objective + 4.0 * eps * xp.abs(first.objective), found <= 1.5 * residual + 1e-6
+            then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
+            found <= 1.5 * residual + max(1e-6, 64.0 * eps),
         )
 
         def choose(yes: Array, no: Array, better: Array = better) -> Array:
@@ -128,24 +140,29 @@ def _squares(W: Array, largest: Array, alive: Array, *, xp: Namespace) -> Array:
     return xp.where(alive, xp.sum((W / largest) ** 2, axis=-2, keepdims=True), 1.0)
 
 
-def with_zeros(
+def _with_zeros(
+    which: int,
     factors: Factors,
     seen: Report,
     held: tuple[Held, Held],
     problem: Problem,
     *,
     share: float,
-    fixed_h: bool,
     xp: Namespace,
 ) -> Factors:
-    """The factors with 0 where the slope does not fall and the entry holds no more than a `share`.
+    """The factors with 0 in one of them where the slope does not fall and the entry holds no more than a `share`.
 
-    A speck is 0, and so is an entry that nothing asks for, whatever it holds, and a component of which one factor is.
+    A speck is 0, and so is an entry that nothing asks for, whatever it holds. One factor goes after the other: what one
+    leaves of the model says where the other may not be 0.
     """
-    W = _zeroed(factors.W, seen.w_slopes, held[0], problem.w, share, xp=xp)
-    if fixed_h:
-        return Factors(W, factors.H)
-    H = _zeroed(factors.H, seen.h_slopes, held[1], problem.h, share, xp=xp)
+    slopes, terms = (seen.w_slopes, seen.h_slopes)[which], (problem.w, problem.h)[which]
+    new = _zeroed(factors[which], slopes, held[which], terms, share, xp=xp)
+    return Factors(new, factors.H) if which == 0 else Factors(factors.W, new)
+
+
+def _without_the_dead(factors: Factors, problem: Problem, *, xp: Namespace) -> Factors:
+    """The factors with a component 0 in both where it is in one."""
+    W, H = factors
     alive = xp.logical_and(
         xp.max(W, axis=-2, keepdims=True) > 0, _compat.transposed(xp.max(H, axis=-1, keepdims=True)) > 0
     )
@@ -173,21 +190,18 @@ def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]
         share = product / total
         at_floor = x <= 2.0**8 * floor
         speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
-        found.append(Held(xp.where(at_floor, 0.0, share), speck))
+        found.append(Held(xp.where(xp.logical_and(at_floor, share <= eps**0.5), 0.0, share), speck))
     return found[0], found[1]
 
 
-def _restored(zeroed: Factors, before: Factors, seen: Report, held: tuple[Held, Held], *, xp: Namespace) -> Factors:
-    """The factors as they were before where, at zero, the objective would fall again; specks where it is infinite."""
-    eps = float(xp.finfo(before.W.dtype).eps)
-    back = []
-    for new, old, slope, of in zip(zeroed, before, (seen.w_slopes, seen.h_slopes), held, strict=True):
-        if slope.shape != new.shape:  # H is fixed
-            back.append(new)
-            continue
-        wanted = xp.logical_or(slope < -1.0 / eps, xp.logical_and(slope < 0, xp.logical_not(of.speck)))
-        back.append(xp.where(xp.logical_and(new == 0, wanted), old, new))
-    return Factors(*back)
+def _restored(
+    which: int, zeroed: Factors, before: Factors, seen: Report, held: tuple[Held, Held], *, xp: Namespace
+) -> Factors:
+    """One factor as it was before where, at zero, the objective would fall again; specks where it falls steeply."""
+    new, old, slope = zeroed[which], before[which], (seen.w_slopes, seen.h_slopes)[which]
+    wanted = xp.logical_or(slope < -STEEP, xp.logical_and(slope < 0, xp.logical_not(held[which].speck)))
+    back = xp.where(xp.logical_and(new == 0, wanted), old, new)
+    return Factors(back, zeroed.H) if which == 0 else Factors(zeroed.W, back)
 
 
 def _differ(a: Factors, b: Factors, *, xp: Namespace) -> bool:
