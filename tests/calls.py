@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
     Matrix = np.ndarray[Any, Any]
 
 SPARSE = ("csr", "csc", "coo")
+
+
+@contextlib.contextmanager
+def only_documented_warnings() -> Iterator[None]:
+    """Warnings are errors, but for the sentence about columns of V that the given H does not reach."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="no component is positive in column")
+        yield
 
 
 class Answer(NamedTuple):

@@ -14,7 +14,6 @@ import multiprocessing
 import re
 import sys
 import time
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from hypothesis import strategies as st
 
 from nmf_xp.solvers import LOSSES, SOLVERS
 from nmf_xp.testing import Backend
-from tests.calls import SPARSE, Call
+from tests.calls import SPARSE, Call, only_documented_warnings
 from tests.invariants import ANSWERED, COMPARED, status_honest
 
 ARGUMENTS = {
@@ -257,8 +256,7 @@ def cases(draw: st.DrawFn, backends: tuple[Backend, ...] = BACKENDS) -> Case:
 def examine(case: Case) -> str:
     """How a case came out, "refused" or "answered"; AssertionError where neither is right."""
     call = case.call()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with only_documented_warnings():
         try:
             result = call.run()
         except (TypeError, ValueError) as error:
@@ -276,8 +274,7 @@ def examine(case: Case) -> str:
             if check is not status_honest or case.seed % 4 == 0:  # it costs more than all others together
                 _named(check, question, answer)
     if comparable(case, COMPARED[case.compared].__name__):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with only_documented_warnings():
             short = call.changed(options={"max_iter": min(case.max_iter, 10), "tol": 0.0})
             _named(COMPARED[case.compared], short)
     return "answered"

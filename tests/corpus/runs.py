@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nmf_xp.solvers import LOSSES, SOLVERS
-from tests.calls import Call
+from tests.calls import Call, only_documented_warnings
 from tests.corpus.matrices import CORPUS, values
 from tests.invariants import ANSWERED, COMPARED
 
@@ -132,6 +131,5 @@ def in_time(task: tuple[Run, float]) -> list[Violation] | None:
     run, until = task
     if time.time() > until:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with only_documented_warnings():
         return violations(run)
