@@ -46,6 +46,14 @@ def _pictures_are_closed() -> Iterator[None]:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_dropped() -> Iterator[None]:
+    """JAX keeps every program that it compiled: gigabytes over all tests."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
 def pytest_report_header() -> list[str]:
     with installed(Backend.CUPY):
         missing = {backend.value: reason for backend in Backend if (reason := backend.missing()) is not None}
