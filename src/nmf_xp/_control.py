@@ -177,7 +177,8 @@ def _statuses(
     @functools.cache
     def noises() -> list[float]:
         sizes = _read(size_of(problem.data, solver.beta, xp=xp))
-        return [noise_of(size, problem.data.values.dtype, xp=xp) for size in sizes]
+        eps = float(xp.finfo(problem.data.values.dtype).eps)
+        return [noise_of(size, eps) for size in sizes]
 
     def looked_into(i: int, end: End) -> Status:
         if end.status is not Status.CONVERGED or solver.has_rule:
@@ -445,7 +446,7 @@ def _run_traced(
     elif tol > 0:
         width = jnp.maximum(1, checks // 3)
         a, b, c = (history[jnp.maximum(checks - i * width, 0)] for i in (2, 1, 0))
-        noise = noise_of(size, problem.data.values.dtype, xp=xp)
+        noise = noise_of(size, float(xp.finfo(problem.data.values.dtype).eps))
         slow = jnp.logical_not(is_settled(a, b, c, gap, found[3], found[4], noise, solver=solver))
         status = jnp.where((status == Status.CONVERGED.value) & slow, Status.SLOW.value, status)
     rest: Any = history, n_iter, status

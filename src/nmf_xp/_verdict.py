@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from nmf_xp._typing import Array, Namespace
     from nmf_xp.solvers.solver import Solver
 
-ROUNDING = 16  # units in the last place by which rounding may move a model
+ROUNDING = 16
+"""Units in the last place by which rounding may move a model."""
+EXACT = 100.0
+"""How many times the noise the objective of an exact fit may be: its model is within ten times what rounding moves."""
 REMAINS = 2e-3
 """How much of the objective may still be to fall, by the pace of the last checks, for a run that has converged."""
 GAP = 1e-3
@@ -49,9 +52,9 @@ def size_of(data: Any, beta: float, *, xp: Namespace) -> Array:
     return data.sum(data.values**beta, dtype=dtype, xp=xp)
 
 
-def noise_of(size: Any, dtype: Any, *, xp: Namespace) -> Any:
-    """The objective at which a fit is exact: a model within ten times what rounding may move it by."""
-    return (10.0 * ROUNDING * float(xp.finfo(dtype).eps)) ** 2 * size
+def noise_of(size: Any, eps: float) -> Any:
+    """The objective of a model that rounding moved away from an exact fit."""
+    return (ROUNDING * eps) ** 2 * size
 
 
 def verdict(
@@ -65,7 +68,7 @@ def verdict(
     and a small one is as good as a small decrease.
     """
     finite = (current - current) == 0
-    rise, noise = current - previous, (ROUNDING * eps) ** 2 * size
+    rise, noise = current - previous, noise_of(size, eps)
     rose = (rise > eps**0.5 * current) & (rise > eps * start) & (rise > noise + 2 * abs(previous * noise) ** 0.5)
     rose = rose & (not may_rise)
     change = abs(earlier - current) if may_rise else earlier - current
@@ -102,9 +105,10 @@ def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, residual: Any, 
     too: where W alone is looked for all of the gap, else that of entries which are next to nothing, since a
     multiplicative update hardly lets them grow.
     """
+    exact = objective <= EXACT * noise
     if solver.convex:
-        return (gap <= GAP * abs(objective)) | (objective <= noise)
+        return (gap <= GAP * abs(objective)) | exact
     before, after = a - b, b - c
     ends = (after <= STILL * abs(c)) | (after * after <= REMAINS * abs(c) * (before - after))
     ends = ends & (residual <= RESIDUAL)
-    return (ends & (gap <= (ALONE if solver.fixed_h else LOCKED) * abs(objective))) | (objective <= noise)
+    return (ends & (gap <= (ALONE if solver.fixed_h else LOCKED) * abs(objective))) | exact
