@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
-import tomllib
-from pathlib import Path
+
+import pytest
 
 import nmf_xp
-
-ROOT = Path(__file__).parents[1]
+from ci import least_versions
 
 
 def test_version_is_that_of_the_installed_package() -> None:
@@ -23,9 +21,21 @@ def test_all_public_names_exist_and_are_documented() -> None:
 
 
 def test_a_package_has_one_least_version_wherever_it_is_named() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = least_versions.project()
     lines = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
-    found = (re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line) for line in lines)
-    bounds = {(match[1], match[2]) for match in found if match is not None}
+    found = [match for line in lines if (match := least_versions.REQUIREMENT.fullmatch(line)) and match["least"]]
+    bounds = {(match["name"], match["least"]) for match in found}
     assert len(bounds) == len({name for name, _ in bounds})
     assert ("numpy", "2") in bounds
+    assert len(least_versions.constraints(project, ["test"])) > 20
+
+
+def test_the_least_versions_are_those_of_the_extras_and_of_the_extras_that_these_name() -> None:
+    extras = {"all": ["own[plot,dask]", "zarr>=3.1"], "plot": ["matplotlib>=3.9"], "more": ["pandas>=2"]}
+    project = {"name": "own", "dependencies": ["numpy>=2"], "optional-dependencies": extras}
+    extras["dask"] = ["own[plot]", "dask[array]>=2024.8"]
+    expected = ["numpy==2", "matplotlib==3.9", "dask==2024.8", "zarr==3.1"]
+    assert least_versions.constraints(project, ["all"]) == expected
+    for line in ("tqdm", "tqdm<5", "tqdm>=4,<5"):
+        with pytest.raises(SystemExit, match=f"'{line}' names no least release; write it as NAME>=RELEASE"):
+            least_versions.constraints(project | {"dependencies": [line]}, [])
