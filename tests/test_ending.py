@@ -13,6 +13,7 @@ import nmf_xp
 from nmf_xp import Status, nmf, transform
 from nmf_xp.solvers import LOSSES, SOLVERS
 from tests.compiled import eagerly
+from tests.corpus.matrices import values
 from tests.corpus.runs import Run, call_of
 from tests.reference import Question
 
@@ -210,6 +211,18 @@ def test_a_plateau_that_another_solver_leaves_is_not_called_converged(run: Run) 
     further = call.changed(options={"init": (result.W, result.H), "solver": "auto"}).run()
     assert further.objective < 0.99 * result.objective
     assert result.status is Status.SLOW
+
+
+@pytest.mark.parametrize(("solver", "beta"), [pair for pair in PAIRS if pair[1] >= 1])
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_a_column_of_zeros_has_loadings_of_zero(solver: str, beta: float, penalty: float) -> None:
+    """Pixels that are black in all digits."""
+    V = np.array(values("digits"))
+    result = nmf(V, 10, solver=solver, beta_loss=beta, alpha_H=penalty, l1_ratio=1.0, random_state=0, max_iter=100)
+    black = ~V.any(axis=0)
+    assert black.any()
+    assert np.all(result.H[:, black] == 0)
+    assert not np.any((result.H > 0) & (result.H < 1e-100))
 
 
 def test_another_solver_is_asked_for_each_member_of_a_stack() -> None:

@@ -190,7 +190,9 @@ def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]
         share = product / total
         at_floor = x <= 2.0**8 * floor
         speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
-        found.append(Held(xp.where(xp.logical_and(at_floor, share <= eps**0.5), 0.0, share), speck))
+        # In a row that is next to nothing beside the others every entry is: there V is zero.
+        little = xp.logical_or(share <= eps**0.5, total <= eps * eps * xp.max(total, axis=(-2, -1), keepdims=True))
+        found.append(Held(xp.where(xp.logical_and(at_floor, little), 0.0, share), speck))
     return found[0], found[1]
 
 
