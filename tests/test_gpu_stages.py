@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from ci.gpu import driver, lines, page, plan, stream, suite, task, variants
+from ci.gpu.iterations import Iterations
 from tests import stand_in
 from tests.scripts import ROOT
 
@@ -291,3 +293,14 @@ def test_other_kernels_are_compared_and_timed(tmp_path: Path, monkeypatch: pytes
     assert pallas["norm"] < 1e-6
     V, W, H = (jax.numpy.ones(shape) for shape in ((70, 70), (70, 4), (4, 70)))
     assert variants.pallas(V, W, H, COLUMNS=64, PART=64) == pytest.approx(variants.pallas(V, W, H))
+
+
+def test_iterations_of_a_compiled_solver_are_those_of_one_that_is_not() -> None:
+    jnp = pytest.importorskip("jax.numpy")
+    rng = np.random.default_rng(3)
+    V, W, H = (rng.random(shape, dtype=np.float32) for shape in ((9, 7), (9, 2), (2, 7)))
+    for solver, beta in (("mu", 1), ("cd", 2), ("online", 1)):
+        compiled = Iterations(jnp.asarray(V), jnp.asarray(W), jnp.asarray(H), solver, beta)
+        assert (compiled.bytes() is None) == (solver == "online")
+        for found, right in zip(compiled.run(3), Iterations(V, W, H, solver, beta).run(3), strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-4)

@@ -36,7 +36,7 @@ class Iterations:
     def run(self, n: int) -> Pair:
         """W and H after `n` iterations from the start."""
         if self.program is not None:
-            state = self.program(self.state, self.problem, n)
+            state = self.program(self.solver.floor, self.state, self.problem, n)
         else:
             steps = _control._python_programs.steps
             state = _in_precision(steps, self.solver, self.state, self.problem, n, self.xp)

@@ -546,9 +546,13 @@ def _compiled_programs() -> _Programs:
         program.__name__ = function.__name__  # by which profiles, and what XLA writes, tell the programs apart
         jitted = jax.jit(program, static_argnames=("solver", "xp"))
 
-        def call(solver: Solver, *rest: Any) -> Any:  # the floor goes with V's units, which are many
-            return jitted(dataclasses.replace(solver, floor=0.0), solver.floor, *rest[:-1], xp=rest[-1])
+        def with_floor(run: Callable[..., Any]) -> Callable[..., Any]:  # which goes with V's units, and these are many
+            return lambda solver, *rest: run(
+                dataclasses.replace(solver, floor=0.0), solver.floor, *rest[:-1], xp=rest[-1]
+            )
 
+        call: Any = with_floor(jitted)
+        call.lower = with_floor(jitted.lower)  # by which what XLA makes of it can be measured
         return call
 
     return _Programs(compiled(_init), compiled(steps), compiled(_objective), compiled(_report), compact_below=0.5)
