@@ -1,18 +1,22 @@
-"""Extrapolated iterations are accepted by changes of the objective, for which V is not looked at again."""
+"""Extrapolated iterations are accepted by changes of the objective, without a look at V; Newton's line search."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from nmf_xp import _kernels, nmf
-from nmf_xp._compat import to_host
+from nmf_xp._compat import array_namespace, overflow_allowed, to_host
 from nmf_xp.data import as_data
+from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import FREE, Constraints, Problem
 from nmf_xp.solvers import SOLVERS
+from nmf_xp.solvers.newton import Newton
+from nmf_xp.updates import factor_floor
 from tests.compiled import eagerly
 from tests.problems import noisy
 from tests.test_solvers import made_sparse
@@ -92,3 +96,23 @@ def test_float32_comes_as_far_as_float64(target: Target, seed: int) -> None:
         result = nmf(arrays[0], 5, init=(arrays[1], arrays[2]), solver="cd", tol=0, max_iter=300)
         ends.append(0.5 * np.sum((V.astype(float) - to_host(result.W).astype(float) @ to_host(result.H)) ** 2))
     assert ends[0] <= ends[1] * (1 + 1e-8)
+
+
+@eagerly
+@pytest.mark.parametrize("size", [1e-4, 1.0, 6e4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_line_search_of_newton_from_the_floor(target: Target, dtype: str, size: float) -> None:
+    """Most of the model is at the least that there is, beside which a step is huge, or falls back to it."""
+    rng = np.random.default_rng(0)
+    V = size * rng.poisson(1.0, (M, N))
+    floor = factor_floor(np.dtype(dtype), beta=1.0, xp=array_namespace(V))
+    W, H = (np.where(rng.random(s) < 0.7, floor, rng.random(s) + 0.1) for s in ((M, R), (R, N)))
+    given, W_given, H_given = (target.asarray(x.astype(dtype)) for x in (V, W, H))
+    data = as_data(given)
+    solver = Newton(beta=1.0, floor=floor)
+    with mock.patch.object(_kernels, "LEAST", 2**60), overflow_allowed():
+        before = data_divergence(data, W_given, H_given, beta=1.0, xp=target.xp)
+        half = solver.half(data, W_given, H_given, FREE, measured=True, xp=target.xp)
+    assert np.all(np.isfinite(to_host(half.new)))
+    assert half.divergence is not None
+    assert 0 <= float(half.divergence) < float(before)

@@ -13,6 +13,9 @@ which the divergence still falls along its direction d,
 
     phi'(t) = sum_k d_k sum_j h_kj - sum_j v_ij e_ij / (y_ij + t e_ij) <= 0,     e = d H.
 
+With b = e / y the last sum is that of v b / (b + 1/t), divided by t, so that a trial takes a sum, a division and a sum
+over the row.
+
 phi is convex, so it falls from 0 to such a t: no step raises D, and no divergence is computed. To take the curvature
 at its mean is Fisher scoring; coordinate descent (Hsieh & Dhillon 2011) needs r passes where this takes four products.
 """
@@ -75,8 +78,8 @@ class Newton(Extrapolated):
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
             settings: Any = {"sweeps": sweeps, "floor": self.floor, "xp": xp}
-            new, Y = newton_rows(block, W, H, correlation, constraints, **settings)
-            return Part(new, (block_divergence(block, new, H, Y, beta=1.0, xp=xp),) if measured else ())
+            new, moved = newton_rows(block, W, H, correlation, constraints, **settings)
+            return Part(new, (block_divergence(block, new, H, moved(), beta=1.0, xp=xp),) if measured else ())
 
         W, sums = sweep(rows, data, W, constraints, xp=xp)
         return Half(W, sums[0] if measured else None)
@@ -102,13 +105,13 @@ def newton_rows(
     sweeps: Callable[..., Array] | None,
     floor: float,
     xp: Namespace,
-) -> tuple[Array, Array]:
-    """W (..., m, r) after one step of Newton's method for each of its rows, and its WH at the stored entries.
+) -> tuple[Array, Callable[[], Array]]:
+    """W (..., m, r) after one step of Newton's method for each row, and what makes its WH at the stored entries.
 
     `sweeps` is the kernel of that name.
     """
     info = xp.finfo(W.dtype)
-    tiny, huge = float(info.smallest_normal), float(info.max)
+    tiny, huge, eps = float(info.smallest_normal), float(info.max), float(info.eps)
     V, Y = data.values, data.predict(W, H, xp=xp)
     l1, l2 = constraints.penalties
     model = data.model_slope(W, H, None, beta=1.0, xp=xp)
@@ -123,20 +126,24 @@ def newton_rows(
 
     change = new - W
     E = data.predict(change, H, xp=xp)
-    VE = V * E
+    # It is more than -1 but for rounding, and no larger than the change of an entry of W in units of that entry.
+    growth = _compat.at_least(E * inverse, eps - 1.0, xp=xp)
+    weight = V * growth
     ones = xp.ones_like(H[..., :1, :])
     linear = xp.sum(change * (model + l1), axis=-1, keepdims=True)
     ridge = [l2 * xp.sum(change * x, axis=-1, keepdims=True) for x in (W, change)]
 
-    def moved(t: Array) -> Array:
-        return _compat.at_least(Y + data.spread(t, xp=xp) * E, floor * floor, xp=xp)
-
     def derivative(t: Array) -> Array:
-        return linear + ridge[0] + t * ridge[1] - data.contract(VE / moved(t), ones, xp=xp)
+        pull = data.contract(weight / (growth + data.spread(1.0 / t, xp=xp)), ones, xp=xp) / t
+        return linear + ridge[0] + t * ridge[1] - pull
 
     first = xp.sum(slope * change, axis=-1, keepdims=True)
     t = longest_descent(derivative, first, tiny=tiny, xp=xp)
-    return constraints.enforce(_compat.at_least(W + t * change, floor, xp=xp), W, xp=xp), moved(t)
+
+    def moved() -> Array:
+        return _compat.at_least(Y + data.spread(t, xp=xp) * E, floor * floor, xp=xp)
+
+    return constraints.enforce(_compat.at_least(W + t * change, floor, xp=xp), W, xp=xp), moved
 
 
 def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny: float, xp: Namespace) -> Array:
