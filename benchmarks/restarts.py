@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp import _kernels, nmf
+from nmf_xp import nmf
+from nmf_xp.arrays import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,12 +75,12 @@ def main() -> None:
 
     jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
     data = np.random.default_rng(0).poisson(np.random.default_rng(1).gamma(1.0, 5.0, (96, 1)), (96, 200)).astype(float)
-    find = _kernels.find
-    for kernels in (True, False):
-        _kernels.find = find if kernels else lambda *_: None
+    find = kernels.find
+    for with_kernels in (True, False):
+        kernels.find = find if with_kernels else lambda *_: None
         for library, V in (("NumPy", data), ("JAX", jax.numpy.asarray(data))):
             for setting, options in (("tol=0", {"tol": 0}), ("default tol", {})):
-                name = f"{library}, {setting}{'' if kernels else ', no numba'}"
+                name = f"{library}, {setting}{'' if with_kernels else ', no numba'}"
                 compare(name, V, {"beta_loss": "kullback-leibler", "solver": "mu", "max_iter": 200, **options})
 
 

@@ -92,7 +92,7 @@ def temporaries(device: Any, kind: str, dtype: str, rank: int) -> tuple[float, i
     import jax
     from jax import numpy as jnp
 
-    from nmf_xp._kernels import gpu
+    from nmf_xp.arrays.kernels import gpu
     from nmf_xp.data import Dense, Sparse
     from nmf_xp.data.sparse_products import View
     from nmf_xp.problem import Problem

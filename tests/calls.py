@@ -11,9 +11,9 @@ import numpy as np
 import scipy.sparse
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp.arrays import transfer
+from nmf_xp.divergences import check_beta
 from nmf_xp.testing import Backend
-from nmf_xp.validation import check_beta
 from tests.reference import Question, Terms
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Call:
 
     def answers(self, result: Result) -> Iterator[tuple[Question, Answer]]:
         """Each matrix of the call, as what it asks and what came back."""
-        W, H = (_compat.to_host(x) for x in (result.W, result.H))
+        W, H = (transfer.to_host(x) for x in (result.W, result.H))
         asked = float(np.finfo(W.dtype).eps), self.options.get("tol", 1e-4), self.options.get("normalize") is not None
         if W.ndim == 2:
             numbers = [result.divergence, result.objective, result.kkt_residual]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp import _compat
+from nmf_xp.arrays import transfer
 from tests.calls import SPARSE
 from tests.optimum import best_from
 
@@ -161,7 +161,7 @@ def same_in_units_of_four(call: Call) -> None:
             scale = 1.0 if name == "H" and call.H is not None else 2.0**k
             power = scale if call.H is None else 4.0**k if name == "W" else 1.0
             if exact:
-                off = int(np.sum(_compat.to_host(scaled) != _compat.to_host(plain) * power))
+                off = int(np.sum(transfer.to_host(scaled) != transfer.to_host(plain) * power))
                 assert off == 0, f"{off} entries of {name} differ where V is 4^{k} times what it was"
         _assert_same(call, first, result, scale=4.0**k, what=f"with V times 4^{k}")
 
@@ -245,7 +245,7 @@ def _assert_calls_agree(first: Call, second: Call, *, other_steps: bool, what: s
         if any(result.status.name != "CONVERGED" for result in long):
             return  # one sweep an iteration may need more
         ends = [result.objective for result in long]
-        size = first.question().objective(np.zeros((first.V.shape[0], first.rank)), _compat.to_host(results[0].H))
+        size = first.question().objective(np.zeros((first.V.shape[0], first.rank)), transfer.to_host(results[0].H))
         allowed = REMAINING_CONVEX * min(ends) + SAME[first.V.dtype.name] ** 2 * size
         assert abs(ends[0] - ends[1]) <= allowed, f"{what} the minimum is {ends[1]:.9g}, and without {ends[0]:.9g}"
 
@@ -269,7 +269,7 @@ def _assert_same(call: Call, first: Any, second: Any, *, scale: float = 1.0, wha
 
 
 def _model(result: Any) -> Matrix:
-    W, H = (_compat.to_host(x).astype(np.float64) for x in (result.W, result.H))
+    W, H = (transfer.to_host(x).astype(np.float64) for x in (result.W, result.H))
     with np.errstate(over="ignore"):
         return W @ H
 

@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import nmf_xp
 from nmf_xp.data import as_data
-from nmf_xp.init import start
+from nmf_xp.problem.starts import start
 from nmf_xp.sharding import load_blocks
 from tests.problems import various
 

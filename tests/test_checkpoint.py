@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import nmf_xp
-from nmf_xp import CheckpointError, Status, _compat
-from nmf_xp.checkpoint import storage
+from nmf_xp import CheckpointError, Status
+from nmf_xp.arrays import transfer
 from nmf_xp.cli import main
+from nmf_xp.run.checkpoint import storage
 from nmf_xp.testing import Backend, Target
 from tests.problems import noisy
 
@@ -41,7 +42,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def assert_same(found: nmf_xp.Result, expected: nmf_xp.Result) -> None:
     """Equal to the last bit, in all that a result holds."""
     for name in ("W", "H", "divergence", "objective", "kkt_residual", "n_iter"):
-        x, y = (_compat.to_host(getattr(result, name)) for result in (found, expected))
+        x, y = (transfer.to_host(getattr(result, name)) for result in (found, expected))
         np.testing.assert_array_equal(x, y, err_msg=name)
     assert found.history == expected.history
     assert found.status == expected.status

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import nmf_xp
-from nmf_xp import Progress, Status, _compat
+from nmf_xp import Progress, Status
+from nmf_xp.arrays import transfer
 from nmf_xp.problem import Factors
 from nmf_xp.solvers import SOLVERS
 from nmf_xp.solvers.solver import Solver
@@ -207,7 +208,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ):
         if hasattr(cls, name):
             monkeypatch.setattr(cls, name, logged(getattr(cls, name), name, log))
-    monkeypatch.setattr(_compat, "to_host", logged(_compat.to_host, "to_host", log))
+    monkeypatch.setattr(transfer, "to_host", logged(transfer.to_host, "to_host", log))
     return log
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.solvers import LOSSES, SOLVERS, automatic
 from tests import stand_in
 
@@ -114,20 +114,20 @@ def test_a_gpu_is_known_by_its_arrays() -> None:
     """torch's fake arrays have the device that they are asked for; a JAX array, sparse or not, and NumPy's lie here."""
     fakes = pytest.importorskip("torch._subclasses.fake_tensor").FakeTensorMode()
     with fakes:
-        assert _compat.on_gpu(torch.empty((3, 2), device="cuda:1"))
-    assert not any(_compat.on_gpu(torch.ones((3, 2), device=device)) for device in ("cpu", "meta"))
-    assert not _compat.on_gpu(np.ones((3, 2)))
+        assert libraries.on_gpu(torch.empty((3, 2), device="cuda:1"))
+    assert not any(libraries.on_gpu(torch.ones((3, 2), device=device)) for device in ("cpu", "meta"))
+    assert not libraries.on_gpu(np.ones((3, 2)))
     jax, sparse = (pytest.importorskip(name) for name in ("jax", "jax.experimental.sparse"))
     on_cpu = jax.device_put(jax.numpy.ones((3, 2)), jax.devices("cpu")[0])
-    assert not _compat.on_gpu(on_cpu)
-    assert not _compat.on_gpu(sparse.BCOO.fromdense(on_cpu))
+    assert not libraries.on_gpu(on_cpu)
+    assert not libraries.on_gpu(sparse.BCOO.fromdense(on_cpu))
     with stand_in.installed():
         import cupy
         import cupyx.scipy.sparse
 
         V = cupy.ones((6, 5))
-        assert _compat.on_gpu(V)
-        assert _compat.on_gpu(cupyx.scipy.sparse.csr_matrix(V))
+        assert libraries.on_gpu(V)
+        assert libraries.on_gpu(cupyx.scipy.sparse.csr_matrix(V))
         assert nmf_xp.nmf(V, 2, beta_loss=1, random_state=0, max_iter=3).solver == "mm"
 
 
@@ -152,8 +152,8 @@ def test_bounds_are_those_of_the_standard(target: Target, dtype: str) -> None:
     x = np.asarray([[-np.inf, -1.0, 0.25], [np.nan, 0.5, np.inf]], dtype=dtype)
     given = target.asarray(x)
     for bounded, expected in (
-        (_compat.at_least(given, 0.25, xp=target.xp), np.maximum(x, np.asarray(0.25, dtype=dtype))),
-        (_compat.at_most(given, 0.25, xp=target.xp), np.minimum(x, np.asarray(0.25, dtype=dtype))),
+        (operators.at_least(given, 0.25, xp=target.xp), np.maximum(x, np.asarray(0.25, dtype=dtype))),
+        (operators.at_most(given, 0.25, xp=target.xp), np.minimum(x, np.asarray(0.25, dtype=dtype))),
     ):
         assert bounded.dtype == given.dtype
         np.testing.assert_array_equal(target.to_numpy(bounded), expected)
@@ -163,9 +163,9 @@ def test_bounds_have_a_gradient() -> None:
     """1 where `x` is taken and 0 where the bound is, on torch and JAX."""
     jax = pytest.importorskip("jax")
     x = np.asarray([-1.0, 0.0, 0.5, 2.0])
-    for bounded, expected in ((_compat.at_least, [0.0, 0.0, 1.0, 1.0]), (_compat.at_most, [1.0, 1.0, 0.0, 0.0])):
+    for bounded, expected in ((operators.at_least, [0.0, 0.0, 1.0, 1.0]), (operators.at_most, [1.0, 1.0, 0.0, 0.0])):
         on_torch = torch.asarray(x).requires_grad_()
-        bounded(on_torch, 0.25, xp=_compat.array_namespace(on_torch)).sum().backward()  # type: ignore[attr-defined]
+        bounded(on_torch, 0.25, xp=libraries.array_namespace(on_torch)).sum().backward()  # type: ignore[attr-defined]
         np.testing.assert_array_equal(on_torch.grad, expected)
-        gradient = jax.grad(lambda x, bounded=bounded: bounded(x, 0.25, xp=_compat.array_namespace(x)).sum())
+        gradient = jax.grad(lambda x, bounded=bounded: bounded(x, 0.25, xp=libraries.array_namespace(x)).sum())
         np.testing.assert_array_equal(gradient(jax.numpy.asarray(x)), expected)

@@ -141,11 +141,11 @@ def test_what_does_not_fit_is_made_again_in_every_pass(monkeypatch: pytest.Monke
         return V[a:b]
 
     D = da.map_blocks(load, chunks=((30, 30, 30), (24,)), dtype=V.dtype, meta=np.empty((0, 0)))
-    monkeypatch.setattr("nmf_xp._memory.available", lambda: V.nbytes)
+    monkeypatch.setattr("nmf_xp.arrays.memory.available", lambda: V.nbytes)
     streamed = nmf(D, 3, **OPTIONS | {"tol": 0.0})
     assert len(made) == 3 * (12 + 3)  # to check V, to scale the start, and for the report
     made.clear()
-    monkeypatch.setattr("nmf_xp._memory.available", lambda: 100 * V.nbytes)
+    monkeypatch.setattr("nmf_xp.arrays.memory.available", lambda: 100 * V.nbytes)
     assert_same(nmf(D, 3, **OPTIONS | {"tol": 0.0}), streamed)
     assert len(made) == 3
 

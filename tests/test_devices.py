@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import nmf_xp
-from nmf_xp import RowBlocks, _compat, _devices, online
+from nmf_xp import RowBlocks, online
+from nmf_xp.arrays import libraries, streams, transfer
 from nmf_xp.data.blocks import Part
 from nmf_xp.data.streamed import Streamed
-from nmf_xp.overview import overview
-from nmf_xp.problem import FREE
+from nmf_xp.result.overview import overview
+from nmf_xp.terms import FREE
 from tests.problems import noisy
 
 
@@ -33,7 +34,7 @@ def test_a_device_without_a_hash_has_an_accumulator_dtype() -> None:
     library = ModuleType("library")
     library.__array_namespace_info__ = lambda: info  # type: ignore[attr-defined]
     for device in (Unhashable(), "a device with a hash"):
-        assert _compat.accumulator_dtype(library, device) is np.float64
+        assert libraries.accumulator_dtype(library, device) is np.float64
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -153,10 +154,10 @@ def test_blocks_that_are_read_ahead_are_on_the_callers_device_in_the_order_of_it
             assert result.W.device == cupy.cuda.Device(device)
             np.testing.assert_allclose(result.W.get(), expected.W, rtol=1e-9)
             np.testing.assert_allclose(result.H.get(), expected.H, rtol=1e-9)
-    beside = [transfer for transfer in devices.counts.transfers if transfer.key != stream.key]
-    assert {transfer.key[0] for transfer in devices.counts.transfers} == {device}
+    beside = [copy for copy in devices.counts.transfers if copy.key != stream.key]
+    assert {copy.key[0] for copy in devices.counts.transfers} == {device}
     assert len(beside) >= 6 * 4  # each block in each pass but the first, which checks them
-    assert len({transfer.key for transfer in beside}) == 1  # one stream, however many passes
+    assert len({copy.key for copy in beside}) == 1  # one stream, however many passes
     with cupy.cuda.Device(device):
         again = nmf_xp.nmf(RowBlocks(host, like=like), 3, **options)  # from another stream
         np.testing.assert_array_equal(again.W.get(), result.W.get())
@@ -174,7 +175,7 @@ def test_a_copy_does_not_wait_for_the_block_in_use(cupy: Any, devices: Any) -> N
             return Part(block.values @ cupy.ones((9, 1)), ())
 
         devices.counts.reset()
-        found = data.sweep(use, cupy.ones((60, 1)), FREE, xp=_compat.array_namespace(cupy.ones(1)))
+        found = data.sweep(use, cupy.ones((60, 1)), FREE, xp=libraries.array_namespace(cupy.ones(1)))
         np.testing.assert_allclose(found.rows.get()[:, 0], V.sum(axis=1))
     copies = devices.counts.transfers
     assert len(copies) == len(begun) == 6
@@ -222,13 +223,13 @@ def test_torch_has_a_lane_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The streams are made up here; that torch keeps their promises, only a GPU can show."""
     torch = pytest.importorskip("torch")
     calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(_devices, "_streams", {})
+    monkeypatch.setattr(streams, "_streams", {})
     monkeypatch.setattr(torch.cuda, "Stream", lambda _: Timeline("theirs", calls))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Timeline("ours", calls))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: _entered(stream.name, calls))
     like: Any = SimpleNamespace(device=torch.device("cuda:1"))
-    monkeypatch.setattr(_compat, "is_torch", lambda x: x is like)
-    lane = _devices.lane(like)
+    monkeypatch.setattr(libraries, "is_torch", lambda x: x is like)
+    lane = streams.lane(like)
     assert calls == [("theirs", "a point on ours")]
     calls.clear()
     made = lane.make(lambda: "a block", lane.free())
@@ -260,7 +261,7 @@ def test_torch_copies_blocks_to_a_gpu_from_pinned_memory() -> None:
 
     xp: Any = SimpleNamespace(asarray=lambda *_, **__: Pinned())
     device = SimpleNamespace(type="cuda")
-    _compat.from_host(np.ones(3), xp=xp, dtype=np.dtype("float32"), device=device, staged=True)
+    transfer.from_host(np.ones(3), xp=xp, dtype=np.dtype("float32"), device=device, staged=True)
     assert done == ["pinned", ("cuda", True)]
 
 

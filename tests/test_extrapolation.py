@@ -9,13 +9,17 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from nmf_xp import _kernels, nmf
-from nmf_xp._compat import array_namespace, overflow_allowed, to_host
+from nmf_xp import nmf
+from nmf_xp.arrays import kernels
+from nmf_xp.arrays.libraries import array_namespace
+from nmf_xp.arrays.precision import overflow_allowed
+from nmf_xp.arrays.transfer import to_host
 from nmf_xp.data import as_data
 from nmf_xp.divergences import data_divergence
-from nmf_xp.problem import FREE, Constraints, Problem
+from nmf_xp.problem import Problem
 from nmf_xp.solvers import SOLVERS
 from nmf_xp.solvers.newton import Newton
+from nmf_xp.terms import FREE, Constraints
 from nmf_xp.updates import factor_floor
 from tests.compiled import eagerly
 from tests.problems import noisy
@@ -53,7 +57,7 @@ def test_what_is_known_of_the_objective(
     target: Target, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is that of the accepted factors beyond that of the extrapolated H; with kernels and without."""
-    monkeypatch.setattr(_kernels, "LEAST", 2**60 if "readonly" in request.node.name else 0)
+    monkeypatch.setattr(kernels, "LEAST", 2**60 if "readonly" in request.node.name else 0)
     V, W, H = noisy(M, N, R, zeros=True)
     given = target.asarray(V)
     if kind == "sparse":
@@ -110,7 +114,7 @@ def test_the_line_search_of_newton_from_the_floor(target: Target, dtype: str, si
     given, W_given, H_given = (target.asarray(x.astype(dtype)) for x in (V, W, H))
     data = as_data(given)
     solver = Newton(beta=1.0, floor=floor)
-    with mock.patch.object(_kernels, "LEAST", 2**60), overflow_allowed():
+    with mock.patch.object(kernels, "LEAST", 2**60), overflow_allowed():
         before = data_divergence(data, W_given, H_given, beta=1.0, xp=target.xp)
         half = solver.half(data, W_given, H_given, FREE, measured=True, xp=target.xp)
     assert np.all(np.isfinite(to_host(half.new)))

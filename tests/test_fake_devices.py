@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Tensors with a device and a dtype and no numbers to be read; two of different devices do not mix."""
-    monkeypatch.setattr(_compat, "is_readable", lambda _: False)
+    monkeypatch.setattr(libraries, "is_readable", lambda _: False)
     module = pytest.importorskip("torch._subclasses.fake_tensor")
     with module.FakeTensorMode() as mode, Indexing():
         yield mode

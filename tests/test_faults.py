@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import nmf_xp
-from nmf_xp import RowBlocks, _faults
+from nmf_xp import RowBlocks
+from nmf_xp.arrays import faults
 from nmf_xp.cli import main
 from tests.problems import noisy
 from tests.test_validation import DEVICES
@@ -79,9 +80,9 @@ def test_a_command_that_gets_no_gpu(id_: str, tmp_path: Path, capsys: pytest.Cap
         assert main(["fit", str(tmp_path / "V.npy"), "-k", "2", "--backend", "cupy", *device]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert SAID[id_] in line
-        assert _faults.remedy(SAID[id_]) in line  # type: ignore[operator]
+        assert faults.remedy(SAID[id_]) in line  # type: ignore[operator]
     ((_, _, what),) = [row for row in DEVICES if row[0] == id_]
-    assert str(_faults.remedy(SAID[id_])) in what
+    assert str(faults.remedy(SAID[id_])) in what
     assert main(["conformance", "--backend", "cupy"]) == 1
     assert "not run: cupy (no CUDA device)" in capsys.readouterr().out
 
@@ -100,7 +101,7 @@ def test_a_command_whose_device_vanishes_ends_in_one_line(
     assert main(["fit", str(tmp_path / "V.npy"), "-k", "2", "--backend", "cupy"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("nmf-xp: error: `V`'s device failed in the middle of the run")
-    assert line.endswith(_faults.LOST)
+    assert line.endswith(faults.LOST)
 
 
 @pytest.mark.parametrize("solver", ["mu", "mm", "newton", "cd"])
@@ -195,7 +196,7 @@ def test_every_library_has_its_words(error: Exception, kind: type[Exception] | N
     if kind is None:
         assert found is error
     else:
-        assert type(found) in (kind, _faults.DeviceError)
+        assert type(found) in (kind, faults.DeviceError)
         assert isinstance(found, kind)
         assert words in str(found)
         assert "\n" not in str(found)

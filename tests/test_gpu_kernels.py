@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from array_api_compat import numpy as xp
 
-from nmf_xp import _kernels, nmf, update_h, update_w
+from nmf_xp import nmf, update_h, update_w
+from nmf_xp.arrays import kernels
 from nmf_xp.data import Dense, as_data
 from nmf_xp.data.quotient import unfused
 from nmf_xp.data.sparse_products import sampled_product_jax
-from nmf_xp.problem import FREE
-from nmf_xp.testing import kernels
+from nmf_xp.terms import FREE
+from nmf_xp.testing import kernels as twins
 from nmf_xp.updates import factor_floor, multiplicative_h, multiplicative_w
 from tests import scripts
 from tests.problems import DTYPES
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 jax = pytest.importorskip("jax", reason="the kernels are for JAX: https://docs.jax.dev")
 pytest.importorskip("jax.experimental.pallas.triton", reason="this JAX has no Pallas for GPUs")
-from nmf_xp._kernels import fused_dense, fused_sparse, gpu  # noqa: E402 - they import JAX
+from nmf_xp.arrays.kernels import fused_dense, fused_sparse, gpu  # noqa: E402 - they import JAX
 
 jnp = jax.numpy
 compile_for_gpu = scripts.load("ci/compile_for_gpu.py")
@@ -108,9 +109,9 @@ def test_sparse(m: int, n: int, r: int, dtype: str) -> None:
 
 
 def test_every_kernel_is_compared_with_its_twin_by_the_kit() -> None:
-    assert set(kernels.FOR_NUMPY) | set(kernels.FOR_JAX) == set(_kernels.KERNELS)
-    for name, module in _kernels.KERNELS.items():
-        assert (name in kernels.FOR_JAX) == (module in _kernels.FOR_JAX)
+    assert set(twins.FOR_NUMPY) | set(twins.FOR_JAX) == set(kernels.KERNELS)
+    for name, module in kernels.KERNELS.items():
+        assert (name in twins.FOR_JAX) == (module in kernels.FOR_JAX)
 
 
 class Gpu:
@@ -164,7 +165,7 @@ def test_what_a_kernel_is_chosen_for(monkeypatch: pytest.MonkeyPatch) -> None:
     V, W, H = (jnp.asarray(x) for x in numbers(6, 5, 2, "float32"))
 
     def found(*arrays: Any) -> bool:
-        return _kernels.find("dense_quotient", *arrays) is not None
+        return kernels.find("dense_quotient", *arrays) is not None
 
     assert found(V, W, H)
     assert not found(V, W[None], H)
@@ -177,9 +178,9 @@ def test_what_a_kernel_is_chosen_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environment_leaves_out_the_kernels_of_numba_too(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="numba is not installed")
     V, W, H = numbers(90, 60, 2, "float64")
-    assert _kernels.find("kl_iterations", V, W, H) is not None
+    assert kernels.find("kl_iterations", V, W, H) is not None
     monkeypatch.setenv("NMF_XP_KERNELS", "0")
-    assert all(_kernels.find(name, V, W, H) is None for name in _kernels.KERNELS)
+    assert all(kernels.find(name, V, W, H) is None for name in kernels.KERNELS)
 
 
 def given(kind: str) -> tuple[Any, ...]:
@@ -266,7 +267,7 @@ def test_a_program_for_another_device_is_the_twins() -> None:
         for fused, plain in zip(half_steps(V, W, H), _plain_half_steps(V, W, H), strict=True):
             np.testing.assert_allclose(np.asarray(fused), np.asarray(plain), rtol=1e-5)  # compiled and not
     data: Any = as_data(given("sparse")[0])
-    chosen = _kernels.find("gathered_product", data.i, data.j, W, H)
+    chosen = kernels.find("gathered_product", data.i, data.j, W, H)
     assert chosen is not None
     arrays = data.i, data.j, W, H.T
     expected = np.asarray(sampled_product_jax(*arrays))

@@ -9,7 +9,7 @@ import pytest
 
 import nmf_xp
 from nmf_xp.data import Dense
-from nmf_xp.init import INITS, start
+from nmf_xp.problem.starts import INITS, start
 from nmf_xp.testing import Backend, Target
 from tests.compiled import eagerly
 from tests.problems import DTYPES, noisy

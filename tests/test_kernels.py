@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from array_api_compat import numpy as xp
 
-from nmf_xp import Progress, _kernels, _threads, nmf
-from nmf_xp._compat import to_host
+from nmf_xp import Progress, nmf
+from nmf_xp.arrays import kernels, threads
+from nmf_xp.arrays.transfer import to_host
 from nmf_xp.data import Dense
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Factors, Problem
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytest.importorskip("numba", reason="the kernels need numba: https://numba.pydata.org")
-multiplicative = importlib.import_module("nmf_xp._kernels.multiplicative")
+multiplicative = importlib.import_module("nmf_xp.arrays.kernels.multiplicative")
 
 
 @pytest.fixture(autouse=True)
 def for_small_arrays_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernels, "LEAST", 0)
+    monkeypatch.setattr(kernels, "LEAST", 0)
 
 
 def factors(shape: tuple[int, ...], r: int, dtype: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -45,7 +46,7 @@ def test_an_iteration_of_small_members(stacked: bool, r: int, dtype: str, monkey
     solver, problem = MultiplicativeUpdate(beta=1.0, floor=1e-6), Problem(Dense(V))
     start = solver.init(problem, W, H, xp=xp)
     found = solver.steps(start, problem, 2, xp=xp)
-    monkeypatch.setattr(_kernels, "find", lambda *_: None)
+    monkeypatch.setattr(kernels, "find", lambda *_: None)
     expected = solver.steps(start, problem, 2, xp=xp)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(
@@ -61,7 +62,7 @@ def test_an_iteration_where_products_of_two_models_underflow(dtype: str, monkeyp
     V[4:9], W[:, 4:9], H[..., 2:4] = 0, solver.floor, solver.floor
     start = solver.init(problem, W, H, xp=xp)
     found = solver.steps(start, problem, 1, xp=xp)
-    monkeypatch.setattr(_kernels, "find", lambda *_: None)
+    monkeypatch.setattr(kernels, "find", lambda *_: None)
     expected = solver.steps(start, problem, 1, xp=xp)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(to_host(x), to_host(y), rtol=50 * float(np.finfo(dtype).eps))
@@ -90,10 +91,10 @@ def test_an_iteration_in_any_memory_order(
     before = V.copy()
     start = Factors(*factors(shape, 5, dtype))
     solver, problem = MultiplicativeUpdate(beta=1.0, floor=1e-6), Problem(Dense(V))
-    with _threads.held_blas():
+    with threads.held_blas():
         found = solver.step(start, problem, xp=xp)
     np.testing.assert_array_equal(V, before)
-    monkeypatch.setattr(_kernels, "find", lambda *_: None)
+    monkeypatch.setattr(kernels, "find", lambda *_: None)
     expected = solver.step(start, problem, xp=xp)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(to_host(x), to_host(y), rtol=100 * float(np.finfo(dtype).eps))
@@ -102,13 +103,13 @@ def test_an_iteration_in_any_memory_order(
 def test_a_large_rank_is_left_to_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
     V = np.random.default_rng(0).poisson(2.0, (50, 60)).astype(float)
     used: list[str] = []
-    find = _kernels.find
+    find = kernels.find
 
     def observed(name: str, *arrays: Any) -> Any:
         used.append(name)
         return find(name, *arrays)
 
-    monkeypatch.setattr(_kernels, "find", observed)
+    monkeypatch.setattr(kernels, "find", observed)
     for r, expected in ((32, True), (33, False)):
         used.clear()
         nmf(V, r, solver="mu", beta_loss=1, random_state=0, max_iter=2)
@@ -126,7 +127,7 @@ def test_the_divergence_of_small_members(stacked: bool, r: int, dtype: str, monk
     V[..., 0, 0] = float(np.finfo(dtype).smallest_normal) / 4
     W[:, 1, :] = 1e-13
     found = data_divergence(Dense(V), W, H, beta=1.0, xp=xp)
-    monkeypatch.setattr(_kernels, "find", lambda *_: None)
+    monkeypatch.setattr(kernels, "find", lambda *_: None)
     expected = data_divergence(Dense(V), W, H, beta=1.0, xp=xp)
     # The kernel computes in float64, its twin entry by entry in the dtype.
     np.testing.assert_allclose(to_host(found), to_host(expected), rtol=20 * float(np.finfo(dtype).eps))
@@ -165,13 +166,13 @@ def test_small_stacks_of_jax_on_a_cpu_are_those_of_numpy() -> None:
 
 def test_restarts_use_it_and_agree_with_single_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     V = np.random.default_rng(0).poisson(2.0, (13, 9)).astype(float)
-    used, find = [], _kernels.find
+    used, find = [], kernels.find
 
     def observed(name: str, *arrays: Any) -> Any:
         used.append(name)
         return find(name, *arrays)
 
-    monkeypatch.setattr(_kernels, "find", observed)
+    monkeypatch.setattr(kernels, "find", observed)
     restarts = nmf(V, 3, solver="mu", beta_loss=1, n_restarts=4, random_state=0, keep_restarts=True).restarts
     assert "kl_iterations" in used
     rng = np.random.default_rng(0)

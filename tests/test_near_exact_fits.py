@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmf_xp import Status, _compat, beta_divergence, nmf, transform
+from nmf_xp import Status, beta_divergence, nmf, transform
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.data import sparse_products
 
 if TYPE_CHECKING:
@@ -155,10 +156,10 @@ def test_rounding_is_no_rise(dtype: str, beta: float, seed: int) -> None:
 def test_of_two_branches_one_runs() -> None:
     """Where the condition can be asked for; in a compiled function both are there, and one counts."""
     zero, one = np.asarray(0.0), np.asarray(1.0)
-    xp = _compat.array_namespace(zero)
+    xp = libraries.array_namespace(zero)
     never = mock.Mock(side_effect=AssertionError)
-    assert _compat.either(one > 0, lambda: one, never, xp=xp) == 1
-    assert _compat.either(zero > 0, never, lambda: zero, xp=xp) == 0
+    assert operators.either(one > 0, lambda: one, never, xp=xp) == 1
+    assert operators.either(zero > 0, never, lambda: zero, xp=xp) == 0
 
 
 @pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from nmf_xp import RowBlocks, _compat, _memory, _threads, consensus_factors, nmf, select_rank, transform
+from nmf_xp import RowBlocks, consensus_factors, nmf, select_rank, transform
+from nmf_xp.arrays import libraries, memory, threads
 from nmf_xp.data import sources
 from nmf_xp.data.blocks import Part
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.data.streamed import Streamed
-from nmf_xp.problem import FREE
+from nmf_xp.terms import FREE
 from nmf_xp.testing import Backend
 from tests.problems import noisy
 
@@ -253,8 +254,8 @@ def test_the_next_block_is_read_while_this_one_is_in_use() -> None:
         seen.append(following == 3 or read[following].wait(timeout=10))
         return Part(W, ())
 
-    assert _threads.count() == 1
-    data.sweep(use, np.zeros((150, 1)), FREE, xp=_compat.array_namespace(V))
+    assert threads.count() == 1
+    data.sweep(use, np.zeros((150, 1)), FREE, xp=libraries.array_namespace(V))
     assert seen == [True] * 3
 
 
@@ -355,21 +356,21 @@ def test_a_memory_map_is_read_by_blocks_where_memory_asks_for_it(
     """Integers take as much as what is made of them."""
     np.save(tmp_path / "V.npy", (10 * noisy(40, 30, 3).V).astype(dtype))
     V = np.load(tmp_path / "V.npy", mmap_mode="r")
-    needed = int(_memory.ROOM * 40 * 30 * 8)
+    needed = int(memory.ROOM * 40 * 30 * 8)
     asked: list[int] = []
 
     def available() -> int:
         asked.append(needed)
         return needed - (len(asked) > 1)  # less at every later look, which must change nothing
 
-    monkeypatch.setattr(_memory, "available", available)
+    monkeypatch.setattr(memory, "available", available)
     assert nmf(V, 3, **OPTIONS).solver == "cd"
     assert nmf(V, 3, **OPTIONS).solver == "mm"
     with pytest.raises(ValueError, match="`n_restarts` must be 1 for data that are read block by block"):
         nmf(V, 3, n_restarts=2)
     with pytest.raises(ValueError, match="read block by block"):
         nmf(V, 3, solver="cd")
-    monkeypatch.setattr(_memory, "available", lambda: 10 * needed)
+    monkeypatch.setattr(memory, "available", lambda: 10 * needed)
     assert nmf(RowBlocks(V), 3, **OPTIONS).solver == "mm"  # the user does
 
 
@@ -397,7 +398,8 @@ def test_memory_maps_that_joblib_makes_are_arrays_for_the_estimators(tmp_path: P
 LIMITED = """
 import resource, sys, time
 import numpy as np
-from nmf_xp import nmf, RowBlocks, _memory
+from nmf_xp import nmf, RowBlocks
+from nmf_xp.arrays import memory
 
 # What is loaded at the first call, and the buffers that BLAS keeps for each thread, are no memory of the run.
 nmf(RowBlocks(np.ones((8000, 500))), 4)
@@ -417,7 +419,7 @@ while before != used("VmData"):  # threads of that call may still be giving back
     before = used("VmData")
     time.sleep(0.2)
 resource.setrlimit(resource.RLIMIT_DATA, (before + allowed, -1))
-assert _memory.available() <= allowed
+assert memory.available() <= allowed
 try:
     np.array(V)
 except MemoryError:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmf_xp import overview as module
-from nmf_xp.overview import Overview, overview
+from nmf_xp.result import overview as module
+from nmf_xp.result.overview import Overview, overview
 from nmf_xp.testing import Target, oracle
 from tests.compiled import eagerly
 from tests.problems import BRANCHES, Matrix, noisy

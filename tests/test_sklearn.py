@@ -26,7 +26,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries
 from nmf_xp.sklearn import NMF, MiniBatchNMF, non_negative_factorization
 from nmf_xp.solvers import automatic
 from tests.compiled import eagerly
@@ -229,7 +229,7 @@ def test_every_array_library_without_a_configuration(target: Target, solver: str
     X = target.asarray(V, "float64")
     model = cls(**options)
     if solver == "auto":  # it depends on the device
-        options = {**options, "solver": automatic(beta, on_gpu=_compat.on_gpu(X))}
+        options = {**options, "solver": automatic(beta, on_gpu=libraries.on_gpu(X))}
     expected = cls(**options)
     W_expected = expected.fit_transform(V)
     W = model.fit_transform(X)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmf_xp import Status, _kernels, data, nmf, transform
-from nmf_xp._compat import to_host
+from nmf_xp import Status, data, nmf, transform
+from nmf_xp.arrays import kernels
+from nmf_xp.arrays.transfer import to_host
 from nmf_xp.solvers import LOSSES, SOLVERS, automatic
 from nmf_xp.solvers.extrapolation import Extrapolated
 from nmf_xp.testing import Backend, Target
@@ -28,7 +29,7 @@ KINDS = ("dense", "tall", "sparse", "weighted", "masked", "penalised", "fixed", 
 @pytest.fixture(autouse=True)
 def with_kernels_and_without(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """On NumPy kernels serve the small arrays of these tests too; on its read-only arrays they never do."""
-    monkeypatch.setattr(_kernels, "LEAST", 2**60 if "readonly" in request.node.name else 0)
+    monkeypatch.setattr(kernels, "LEAST", 2**60 if "readonly" in request.node.name else 0)
 
 
 def problem(kind: str, beta: float) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
@@ -91,7 +92,7 @@ def made_sparse(target: Target, V: Any) -> Any:
 def test_the_objective_never_rises_on_numpy(
     backend: Backend, solver: str, beta: float, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_kernels, "LEAST", 0 if backend is Backend.NUMPY else 2**60)
+    monkeypatch.setattr(kernels, "LEAST", 0 if backend is Backend.NUMPY else 2**60)
     never_rises(backend.target(), solver, beta, kind)
 
 
@@ -245,7 +246,7 @@ def test_the_divergence_that_comes_with_a_half_iteration_of_newton(
     backend: Backend, kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is that of the factors, although WH was not computed from them."""
-    monkeypatch.setattr(_kernels, "LEAST", 0 if backend is Backend.NUMPY else 2**60)
+    monkeypatch.setattr(kernels, "LEAST", 0 if backend is Backend.NUMPY else 2**60)
     objective = Extrapolated._objective
     found_with_h: list[bool] = []
     errors: list[float] = []
@@ -352,7 +353,7 @@ def test_blocks_and_threads_change_nothing(kind: str, monkeypatch: pytest.Monkey
         options |= kinds
         results = [nmf(V, 6, **options)]
         with monkeypatch.context() as patch:
-            patch.setattr(_kernels, "find", lambda *_: None)
+            patch.setattr(kernels, "find", lambda *_: None)
             results.append(nmf(V, 6, **options))
             for cls in (data.Dense, data.Sparse):
                 patch.setattr(cls, "block_starts", lambda self, _: [0, self.shape[-2]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nmf_xp import beta_divergence, nmf, transform, update_h, update_w
-from nmf_xp._compat import to_host
+from nmf_xp.arrays.transfer import to_host
 from nmf_xp.data import Dense, as_data, quickest
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def test_absent_entries_can_be_unobserved(convert: Callable[[Any], Any]) -> None
     holes[to_host(stored.i), to_host(stored.j)] = V[to_host(stored.i), to_host(stored.j)]  # type: ignore[attr-defined]
     options: dict[str, Any] = {"solver": "mu", "beta_loss": 1, "random_state": 0, "max_iter": 25, "tol": 0}
     dense = nmf(holes, 3, missing="nan", weights=weights, **options)
-    device_weights = importlib.import_module("nmf_xp._compat").array_namespace(stored.values).asarray(weights)
+    device_weights = importlib.import_module("nmf_xp.arrays.libraries").array_namespace(stored.values).asarray(weights)
     assert_equal(nmf(convert(V), 3, absent="missing", weights=device_weights, **options), dense)
 
 
@@ -156,7 +156,7 @@ def test_weights_count_on_zeros_too(convert: Callable[[Any], Any], shape: tuple[
     if weights.size == 1:
         weights = np.full(shape, 0.7)
     stored = as_data(convert(V)).values
-    device_weights = importlib.import_module("nmf_xp._compat").array_namespace(stored).asarray(weights)
+    device_weights = importlib.import_module("nmf_xp.arrays.libraries").array_namespace(stored).asarray(weights)
     options: dict[str, Any] = {"solver": "mu", "beta_loss": beta, "random_state": 0, "max_iter": 20, "tol": 0}
     sparse = nmf(convert(V), 3, weights=device_weights, **options)
     dense = nmf(V, 3, weights=weights, **options)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from nmf_xp import RowBlocks, _memory, cli, nmf
-from nmf_xp.files import FileError, read_matrix
+from nmf_xp import RowBlocks, cli, nmf
+from nmf_xp.arrays import memory
+from nmf_xp.data.files import FileError, read_matrix
 from tests.problems import noisy
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def test_what_fits_is_read_whole_with_its_names(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_read_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = written(tmp_path)
-    monkeypatch.setattr(_memory, "available", lambda: 5000)
+    monkeypatch.setattr(memory, "available", lambda: 5000)
     expected = nmf(V, 3, solver="mm", random_state=0, max_iter=5)
     for name, (path, key) in files.items():
         if name == "AnnData by columns":
@@ -98,7 +99,7 @@ def test_fit_reads_block_by_block_and_says_so(
     monkeypatch.chdir(tmp_path)
     np.save("V.npy", V)
     np.save("weights.npy", 1.0 + (V > 1))
-    monkeypatch.setattr(_memory, "available", lambda: 5000)
+    monkeypatch.setattr(memory, "available", lambda: 5000)
     options = ["--random-state", "0", "--weights", "weights.npy", "--backend", backend, "--dtype", dtype]
     assert cli.main(["fit", "V.npy", "-k", "3", "--beta-loss", "kullback-leibler", *options]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -114,7 +115,7 @@ def test_fit_reads_block_by_block_and_says_so(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are Linux's")
 def test_limits_of_the_process_count_as_memory() -> None:
     code = """
-import resource, nmf_xp._memory as memory
+import resource, nmf_xp.arrays.memory as memory
 free = memory.available()
 assert 0 < free < 2**50
 used = memory._table("/proc/self/status")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nmf_xp import _threads
+from nmf_xp.arrays import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,17 +18,17 @@ threadpoolctl = pytest.importorskip("threadpoolctl")
 
 def blas_threads() -> set[int]:
     """Of the libraries that were loaded when a run first asked for them."""
-    return {library.num_threads for library in _threads._controller().lib_controllers}
+    return {library.num_threads for library in threads._controller().lib_controllers}
 
 
 @pytest.fixture
-def crew() -> Iterator[_threads.Crew]:
-    crew = _threads.Crew(3)
+def crew() -> Iterator[threads.Crew]:
+    crew = threads.Crew(3)
     yield crew
     crew.dismiss()
 
 
-def test_a_crew_returns_results_in_order_and_shares_the_work(crew: _threads.Crew) -> None:
+def test_a_crew_returns_results_in_order_and_shares_the_work(crew: threads.Crew) -> None:
     seen = set()
 
     def work(i: int) -> int:
@@ -42,7 +42,7 @@ def test_a_crew_returns_results_in_order_and_shares_the_work(crew: _threads.Crew
 
 
 @pytest.mark.parametrize("bad", [0, 9, 19])
-def test_an_error_reaches_the_caller_and_the_crew_goes_on(crew: _threads.Crew, bad: int) -> None:
+def test_an_error_reaches_the_caller_and_the_crew_goes_on(crew: threads.Crew, bad: int) -> None:
     def work(i: int) -> int:
         time.sleep(0.001)
         if i == bad:
@@ -56,27 +56,27 @@ def test_an_error_reaches_the_caller_and_the_crew_goes_on(crew: _threads.Crew, b
 
 
 def test_what_runs_in_threads_does_not_divide_itself_again() -> None:
-    with threadpoolctl.threadpool_limits(2, user_api="blas"), _threads.held_blas():
-        assert _threads.count() == 2
-        assert _threads.run(lambda _: _threads.count(), [0, 1, 2, 3]) == [1, 1, 1, 1]
+    with threadpoolctl.threadpool_limits(2, user_api="blas"), threads.held_blas():
+        assert threads.count() == 2
+        assert threads.run(lambda _: threads.count(), [0, 1, 2, 3]) == [1, 1, 1, 1]
 
 
 def test_blas_is_held_freed_and_given_back() -> None:
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        with _threads.held_blas():
+        with threads.held_blas():
             assert blas_threads() == {1}
-            with _threads.free_blas():
+            with threads.free_blas():
                 assert blas_threads() == {2}
             assert blas_threads() == {1}
         assert blas_threads() == {2}
-        with _threads.free_blas():  # on its own it changes nothing
+        with threads.free_blas():  # on its own it changes nothing
             assert blas_threads() == {2}
 
 
 def test_threads_end_with_the_block() -> None:
     before = threading.active_count()
-    with threadpoolctl.threadpool_limits(2, user_api="blas"), _threads.held_blas():
-        _threads.run(str, [1, 2, 3])
+    with threadpoolctl.threadpool_limits(2, user_api="blas"), threads.held_blas():
+        threads.run(str, [1, 2, 3])
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)

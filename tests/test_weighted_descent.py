@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from nmf_xp import _kernels, nmf, transform
+from nmf_xp import nmf, transform
+from nmf_xp.arrays import kernels
 from tests.compiled import eagerly
 
 if TYPE_CHECKING:
@@ -64,16 +65,16 @@ def least(V: Matrix, H: Matrix, w: Matrix) -> float:
     r=st.integers(1, 8),
     solver=st.sampled_from(SOLVERS),
     dtype=st.sampled_from(("float32", "float64")),
-    kernels=st.booleans(),
+    compiled=st.booleans(),
 )
 def test_transform_reaches_the_minimum_of_nnls(
-    kind: str, seed: int, shape: tuple[int, int], r: int, solver: str, dtype: str, kernels: bool
+    kind: str, seed: int, shape: tuple[int, int], r: int, solver: str, dtype: str, compiled: bool
 ) -> None:
     V, H = problem(*shape, min(r, shape[1]), seed=seed)
     w = weights_of(kind, shape, seed=seed)
     w[0, 0] = max(w[0, 0], 0.5)
     V, H, w = (x.astype(dtype).astype(float) for x in (V, H, w))
-    with mock.patch.object(_kernels, "wanted", return_value=kernels), mock.patch.object(_kernels, "LEAST", 0):
+    with mock.patch.object(kernels, "wanted", return_value=compiled), mock.patch.object(kernels, "LEAST", 0):
         found = transform(*(x.astype(dtype) for x in (V, H)), weights=w.astype(dtype), solver=solver, max_iter=2000)
     W = found.W.astype(float)
     reached = 0.5 * float(np.sum(w * (V - W @ H) ** 2))
@@ -157,29 +158,29 @@ def test_weights_of_lines_cost_nothing(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_what_is_stored_is_all_that_is_observed(dtype: str, kernels: bool, solver: str) -> None:
+def test_what_is_stored_is_all_that_is_observed(dtype: str, compiled: bool, solver: str) -> None:
     """A sparse V with unobserved zeros, with weights of any spread, is a dense one with weights of 0."""
     sparse = importlib.import_module("scipy.sparse")
     V, H = problem(40, 30, 4, seed=1)
     mask = np.random.default_rng(1).random(V.shape) < 0.3
     w = weights_of("lognormal", V.shape, seed=1)
     want = least(V, H, w * mask)
-    with mock.patch.object(_kernels, "wanted", return_value=kernels), mock.patch.object(_kernels, "LEAST", 0):
+    with mock.patch.object(kernels, "wanted", return_value=compiled), mock.patch.object(kernels, "LEAST", 0):
         stored = sparse.csr_array((V * mask).astype(dtype))
         settings: dict[str, Any] = {"absent": "missing", "solver": solver, "max_iter": 1000}
         result = transform(stored, H.astype(dtype), weights=w.astype(dtype), **settings)
     assert result.divergence <= 1.001 * want
 
 
-@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_objective_never_rises_and_nothing_observed_gives_nothing(kind: str, kernels: bool) -> None:
+def test_the_objective_never_rises_and_nothing_observed_gives_nothing(kind: str, compiled: bool) -> None:
     V, _ = problem(60, 25, 5, seed=2)
     w = weights_of(kind, V.shape, seed=2)
     w[7], w[:, 3] = 0, 0
-    with mock.patch.object(_kernels, "wanted", return_value=kernels), mock.patch.object(_kernels, "LEAST", 0):
+    with mock.patch.object(kernels, "wanted", return_value=compiled), mock.patch.object(kernels, "LEAST", 0):
         for solver in SOLVERS:
             result = nmf(V, 5, weights=w, solver=solver, random_state=0, check_every=1, tol=1e-9, max_iter=300)
             assert np.max(np.diff(result.history)) <= 1e-12 * result.history[0]

@@ -11,7 +11,7 @@ import numpy as np
 from ci.gpu import plan
 from ci.gpu.clock import Clock, uniform
 from ci.gpu.iterations import Iterations, plain
-from nmf_xp import _compat, _kernels
+from nmf_xp.arrays import kernels, transfer
 
 if TYPE_CHECKING:
     from ci.gpu.task import Run
@@ -47,7 +47,7 @@ def compared(clock: Clock, V: Any, case: plan.Exact) -> dict[str, Any]:
 
     W, H = uniform((case.shape[0], case.rank), 4), uniform((case.rank, case.shape[1]), 5)
     used: set[str] = set()
-    find = _kernels.find
+    find = kernels.find
 
     def observed(name: str, *arrays: Any) -> Any:
         kernel = find(name, *arrays)
@@ -56,12 +56,12 @@ def compared(clock: Clock, V: Any, case: plan.Exact) -> dict[str, Any]:
 
     given = clock.asarray(csr_array(V) if case.kind == "sparse" else V, case.dtype)
     w, h = (clock.asarray(x, case.dtype) for x in (W, H))
-    with warnings.catch_warnings(record=True) as seen, mock.patch.object(_kernels, "find", observed):
+    with warnings.catch_warnings(record=True) as seen, mock.patch.object(kernels, "find", observed):
         warnings.simplefilter("always")
         found = Iterations(given, w, h, "mu", 1.0).run(1)
     v, w, h = (clock.asarray(x, "float64") for x in (V, W, H))
     expected = plain(v, w, h, 1.0, 1)
-    pairs = [tuple(_compat.to_host(x).astype("float64") for x in pair) for pair in zip(found, expected, strict=True)]
+    pairs = [tuple(transfer.to_host(x).astype("float64") for x in pair) for pair in zip(found, expected, strict=True)]
     errors = [float(np.linalg.norm(f - e) / np.linalg.norm(e)) for f, e in pairs]
     bias = [float(np.mean(f[e > 0] / e[e > 0] - 1)) if (e > 0).any() else float("nan") for f, e in pairs]
     said = sorted({str(warning.message)[:300] for warning in seen})

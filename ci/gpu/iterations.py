@@ -6,9 +6,10 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat, _control
+from nmf_xp.arrays import libraries, precision
 from nmf_xp.data import as_data
 from nmf_xp.problem import Factors, Problem
+from nmf_xp.run import programs
 from nmf_xp.solvers import SOLVERS
 from nmf_xp.updates import factor_floor
 
@@ -22,15 +23,15 @@ class Iterations:
     """A solver at its start, run by the same programs as in `nmf`."""
 
     def __init__(self, V: Any, W: Any, H: Any, solver: str, beta: float) -> None:
-        self.xp = _compat.array_namespace(W)
+        self.xp = libraries.array_namespace(W)
         self.solver = SOLVERS[solver](beta=beta, floor=factor_floor(W.dtype, beta=beta, xp=self.xp))
         self.problem = self.solver.prepare(Problem(as_data(V)), xp=self.xp)
-        compiled = _compat.is_jax(W) and self.solver.compiles
-        programs: Any = _control._compiled_programs() if compiled else _control._python_programs
-        self.state = _in_precision(programs.init, self.solver, Factors(W, H), self.problem, self.xp)
+        compiled = libraries.is_jax(W) and self.solver.compiles
+        made: Any = programs.compiled_programs() if compiled else programs.python_programs
+        self.state = _in_precision(made.init, self.solver, Factors(W, H), self.problem, self.xp)
         self.program: Any = None
         if compiled:
-            lowered = _in_precision(programs.steps.lower, self.solver, self.state, self.problem, 1, self.xp)
+            lowered = _in_precision(made.steps.lower, self.solver, self.state, self.problem, 1, self.xp)
             self.program = lowered.compile()
 
     def run(self, n: int) -> Pair:
@@ -38,7 +39,7 @@ class Iterations:
         if self.program is not None:
             state = self.program(self.solver.floor, self.state, self.problem, n)
         else:
-            steps = _control._python_programs.steps
+            steps = programs.python_programs.steps
             state = _in_precision(steps, self.solver, self.state, self.problem, n, self.xp)
         return state.W, state.H
 
@@ -51,13 +52,13 @@ class Iterations:
 
 
 def _in_precision(program: Callable[..., Any], *args: Any) -> Any:
-    with _compat.overflow_allowed():
-        return _compat.in_full_precision(program)(*args)
+    with precision.overflow_allowed():
+        return precision.in_full_precision(program)(*args)
 
 
 def plain(V: Any, W: Any, H: Any, beta: float, n: int) -> Pair:
     """The loop that one writes by hand with any of the libraries: Lee & Seung's updates, W first."""
-    step = _compiled_step() if _compat.is_jax(W) else _step
+    step = _compiled_step() if libraries.is_jax(W) else _step
     for _ in range(n):
         W, H = _in_precision(step, V, W, H, beta)
     return W, H

@@ -119,11 +119,11 @@ def first_kernel() -> dict[str, Any]:
     """Whether JAX's kernels are taken here, and where they are not compiled, what JAX says."""
     import jax
 
-    from nmf_xp._kernels import gpu
+    from nmf_xp.arrays.kernels import gpu
 
     if gpu.device() is None:
         return {"taken": False, "why": "kernels are for one NVIDIA GPU of Ampere or newer"}
-    from nmf_xp._kernels import fused_dense
+    from nmf_xp.arrays.kernels import fused_dense
     from nmf_xp.data import Dense
 
     V, W, H = (jax.numpy.ones(shape, "float32") for shape in ((512, 256), (512, 16), (16, 256)))

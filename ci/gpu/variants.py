@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from ci.gpu.clock import Clock, factors, uniform
-from nmf_xp import _compat
+from nmf_xp.arrays import transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def measured(clock: Clock, quotient: Callable[..., Any], V: Any, W: Any, H: Any)
     some = slice(0, 200)
     wide = [x.astype("float64") for x in (V[some], W[some], H)]
     expected = (wide[0] / (wide[1] @ wide[2])) @ wide[2].T
-    found = _compat.to_host(quotient(v, w, h))[some]
+    found = transfer.to_host(quotient(v, w, h))[some]
     norm = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     return {"along": along, "across": across, "norm": norm}
 
@@ -83,7 +83,7 @@ def pallas(V: Any, W: Any, H: Any, *, precision: str | None = None, **tiles: int
 def _pallas(precision: str | None, tiles: tuple[tuple[str, int], ...]) -> Callable[..., Any]:
     import jax
 
-    from nmf_xp._kernels import fused_dense
+    from nmf_xp.arrays.kernels import fused_dense
 
     interpret = jax.default_backend() != "gpu"
     settings: dict[str, Any] = dict(tiles)

@@ -1,11 +1,11 @@
 """Non-negative matrix factorization on any array type."""
 
-from nmf_xp._control import Progress
-from nmf_xp.checkpoint import CheckpointError
 from nmf_xp.data.sources import RowBlocks
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Result, Status
+from nmf_xp.run.checkpoint import CheckpointError
+from nmf_xp.run.position import Progress
 from nmf_xp.selection import ConsensusFactors, RankSelection, consensus_factors, select_rank
 from nmf_xp.updates import update_h, update_w
 

@@ -13,21 +13,42 @@ All but the first are computed from y - v, so that a model close to its data kee
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat, _kernels, _layout
+from nmf_xp.arrays import kernels, libraries, mesh, operators, precision
+from nmf_xp.arrays.checks import is_real
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.problem import FREE
-from nmf_xp.validation import check_beta, check_problem
+from nmf_xp.data.checks import check_problem
+from nmf_xp.terms import FREE
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints
+    from nmf_xp.terms import Constraints
 
 
-@_compat.in_full_precision
+BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+
+
+def check_beta(beta_loss: float | str) -> float:
+    """The beta of a loss given by name or by number."""
+    if isinstance(beta_loss, str):
+        if beta_loss not in BETA_LOSSES:
+            msg = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number, got {beta_loss!r}"
+            raise ValueError(msg)
+        return BETA_LOSSES[beta_loss]
+    if not is_real(beta_loss):
+        msg = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number, got {beta_loss!r}"
+        raise TypeError(msg)
+    if not math.isfinite(beta_loss):
+        msg = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number, got {beta_loss!r}"
+        raise ValueError(msg)
+    return float(beta_loss)
+
+
+@precision.in_full_precision
 def beta_divergence(
     V: Array,
     W: Array,
@@ -88,7 +109,7 @@ def beta_divergence(
     """
     beta = check_beta(beta_loss)
     data, xp = check_problem(as_data(V), W, H, weights)
-    W, H, weights = _layout.beside(data.values, W, H, weights)
+    W, H, weights = mesh.beside(data.values, W, H, weights)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     return data_divergence(data, W, H, beta=beta, xp=xp)
 
@@ -96,7 +117,7 @@ def beta_divergence(
 def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) over any kind of data."""
     if beta == 1 and W.ndim > 2 and type(data) is Dense:  # a stack of small matrices
-        kernel = _kernels.find("kl_divergence", data.values, W, H)
+        kernel = kernels.find("kl_divergence", data.values, W, H)
         if kernel is not None:
             return kernel(data.values, W, H)
 
@@ -108,19 +129,19 @@ def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespac
 
 def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) for Y = WH at the stored entries; where rounding makes the sum negative, it is 0."""
-    dtype = _compat.accumulator_dtype(xp, _compat.device(W))
-    kernel = None if beta != 1 or data.weighted or W.ndim > 2 else _kernels.find("kl_entries", data.values, Y)
+    dtype = libraries.accumulator_dtype(xp, libraries.device(W))
+    kernel = None if beta != 1 or data.weighted or W.ndim > 2 else kernels.find("kl_entries", data.values, Y)
     if kernel is not None:
-        divergence = xp.asarray(kernel(data.values, Y), dtype=dtype, device=_compat.device(W))
+        divergence = xp.asarray(kernel(data.values, Y), dtype=dtype, device=libraries.device(W))
     else:
-        entries = beta != 1 or not _compat.runs_one_by_one(data.values, Y)
+        entries = beta != 1 or not operators.runs_one_by_one(data.values, Y)
         quick = None if entries else _quick_kullback_leibler(data, Y, dtype=dtype, xp=xp)
         if quick is None:
             quick = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
         divergence = quick
     absent = data.absent(W, H, Y, divergence, beta=beta, dtype=dtype, xp=xp)
     divergence = divergence if absent is None else divergence + absent
-    return divergence if beta == 2 and absent is None else _compat.at_least(divergence, 0.0, xp=xp)
+    return divergence if beta == 2 and absent is None else operators.at_least(divergence, 0.0, xp=xp)
 
 
 def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
@@ -143,7 +164,7 @@ def _kullback_leibler(V: Array, Y: Array, *, xp: Namespace) -> Array:
     info = xp.finfo(V.dtype)
     least = V * (4.0 / float(info.max)) + float(info.smallest_normal)
     y = xp.maximum(Y, least)
-    u = _compat.at_least((V - y) / y, float(info.eps) - 1.0, xp=xp)
+    u = operators.at_least((V - y) / y, float(info.eps) - 1.0, xp=xp)
     return xp.where(xp.logical_and(V > 0, Y == 0), float("inf"), (Y - V) + V * xp.log1p(u))
 
 
@@ -156,12 +177,12 @@ def _quick_kullback_leibler(data: Data, Y: Array, *, dtype: Any, xp: Namespace) 
     NumPy's sums are looked at, and None leaves those to the entries.
     """
     V = data.values
-    difference = _compat.less_scaled(V, Y, 1.0 - 2.0 * float(xp.finfo(Y.dtype).eps))
-    terms, less = _compat.times_log1p_less(V, difference, Y)
+    difference = operators.less_scaled(V, Y, 1.0 - 2.0 * float(xp.finfo(Y.dtype).eps))
+    terms, less = operators.times_log1p_less(V, difference, Y)
     divergence = data.sum(terms, dtype=dtype, numbers=True, xp=xp)
     if less is not None:
         divergence = divergence - data.sum(less, dtype=dtype, xp=xp)
-    return _compat.at_least(divergence, 0.0, xp=xp) if _compat.seen_to_be_finite(divergence) else None
+    return operators.at_least(divergence, 0.0, xp=xp) if operators.seen_to_be_finite(divergence) else None
 
 
 def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:

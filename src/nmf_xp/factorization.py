@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat, _control, _faults
-from nmf_xp._ending import Asked
-from nmf_xp.checkpoint import Checkpoint
-from nmf_xp.data.blocks import Blockwise
-from nmf_xp.data.grid import Grid
-from nmf_xp.data.hidden import missed_columns, supports, without_unreachable
-from nmf_xp.data.kinds import Kind, kind_of, settled
-from nmf_xp.init import INITS, proportional_start, start
-from nmf_xp.posing import Posed, pose
-from nmf_xp.problem import Factors
-from nmf_xp.result import Result
-from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
-from nmf_xp.solvers.grid import GridUpdate
-from nmf_xp.validation import (
-    check_array,
-    check_beta,
-    check_callable,
-    check_columns,
-    check_components,
+from nmf_xp.arrays import faults, libraries, precision
+from nmf_xp.arrays.checks import check_array
+from nmf_xp.data.checks import check_columns, check_components
+from nmf_xp.data.kinds import kind_of, settled
+from nmf_xp.problem.checks import (
     check_init,
-    check_integer,
     check_n_components,
-    check_non_negative,
-    check_option,
+    check_normalize,
     check_penalties,
+    check_restarts,
+    check_start,
 )
+from nmf_xp.problem.posing import pose
+from nmf_xp.problem.starts import INITS, first_factors, proportional_start
+from nmf_xp.result import Result, best_of, normalized
+from nmf_xp.run.checkpoint import Checkpoint
+from nmf_xp.run.position import check_schedule
+from nmf_xp.run.solve import solve
+from nmf_xp.solvers.choice import chosen
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from nmf_xp._control import Progress
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array
     from nmf_xp.data.sources import RowBlocks
-    from nmf_xp.problem import Constraints, Problem
-    from nmf_xp.solvers import Solver
+    from nmf_xp.run.position import Progress
 
     Callback = Callable[[Progress], bool | None]
 
 
-@_faults.explained
-@_compat.on_data
+@faults.explained
+@precision.on_data
 def nmf(
     V: Array | RowBlocks,
     /,
@@ -206,63 +195,35 @@ def nmf(
     ((20, 3), (3, 10), 'CONVERGED')
     """
     V = settled(V)
-    beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every)
-    n_restarts = check_integer("n_restarts", n_restarts, minimum=1)
-    _check_kind(kind_of(V), n_restarts, init)
+    method = chosen(V, beta_loss, solver)
+    schedule = check_schedule(max_iter, tol, check_every)
+    n_restarts = check_restarts(n_restarts, init, kind_of(V))
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
-    posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
-    m, n = posed.shape
+    posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent)
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
-    if n_restarts > 1 and (posed.stack or init != "random" or not _compat.is_readable(posed.values)):
-        msg = (
-            "`n_restarts` above 1 needs one matrix V, init='random' and values that can be read, "
-            f"got V of shape {posed.stack + posed.shape} and init={init if isinstance(init, str) else '(W, H)'!r}; "
-            "give a stack of starts `init=(W, H)` instead"
-        )
-        raise ValueError(msg)
-    if isinstance(init, str) and not (fixed_w is None and fixed_h is None):
-        msg = f"`fixed_w` and `fixed_h` need the values to keep: give `init=(W, H)`, got init={init!r}"
-        raise ValueError(msg)
+    check_start(posed, init, n_restarts, fixed=not (fixed_w is None and fixed_h is None))
     if not isinstance(init, str):
         posed = posed.suited(*init)
-    alphas = check_penalties(alpha_W, alpha_H, l1_ratio)
-    constraints = (
-        posed.constraints("W", (m, r), alpha=n * alphas[0], l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w),
-        posed.constraints("H", (r, n), alpha=m * alphas[1], l1_ratio=l1_ratio, fixed=fixed_h, upper=upper_h),
+    posed = posed.constrained(
+        r,
+        check_penalties(alpha_W, alpha_H, l1_ratio),
+        l1_ratio=l1_ratio,
+        fixed=(fixed_w, fixed_h),
+        upper=(upper_w, upper_h),
     )
+    check_normalize(normalize, posed.problem)
+    factors = first_factors(posed, init, r, random_state=random_state, n_restarts=n_restarts)
+    restarted = not posed.stack and any(x.ndim > 2 for x in factors)
+    method = method._replace(init=init if isinstance(init, str) else None)
+    result = solve(posed, factors, method, schedule, record, callback=callback, progress=progress)
     if normalize is not None:
-        check_option("normalize", normalize, ("W", "H"))
-        if any(c.fixed is not None or c.upper is not None for c in constraints):
-            msg = (
-                f"`normalize` must be None with fixed entries or upper bounds, which it would break, got {normalize!r}"
-            )
-            raise ValueError(msg)
-        if any(c.l1 is not None or c.l2 is not None for c in constraints):
-            msg = (
-                "`normalize` must be None with penalties, which decide the scale of the factors and would be others "
-                f"after it, got {normalize!r}; divide the returned W and H yourself"
-            )
-            raise ValueError(msg)
-    posed = posed._replace(problem=posed.problem._replace(w=constraints[0], h=constraints[1]))
-    if not isinstance(init, str):
-        given = [posed.factor(f"init[{i}]", x, "WH"[i], r) for i, x in enumerate(init)]
-    elif init == "random" or _compat.is_readable(posed.values):
-        members = posed.members if n_restarts == 1 else n_restarts
-        given = start(posed.problem.data, r, init=init, random_state=random_state, members=members, xp=posed.xp)
-    else:
-        msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
-        raise ValueError(msg)
-    restarted = not posed.stack and any(x.ndim > 2 for x in given)
-    settings = settings._replace(init=init if isinstance(init, str) else None)
-    result = _solve(posed, given, settings, schedule, record, callback=callback, progress=progress)
-    if normalize is not None:
-        result = _normalized(result, normalize, xp=posed.xp)
-    return _best(result, keep_factors=keep_restarts) if restarted else result
+        result = normalized(result, normalize, xp=posed.xp)
+    return best_of(result, keep_factors=keep_restarts) if restarted else result
 
 
-@_faults.explained
-@_compat.on_data
+@faults.explained
+@precision.on_data
 def transform(
     V: Array | RowBlocks,
     H: Array,
@@ -329,19 +290,20 @@ def transform(
     (5, 3)
     """
     V = settled(V)
-    beta, settings, schedule = _settings(V, beta_loss, solver, max_iter, tol, check_every, convex=True)
-    if settings.method == "online":
+    method = chosen(V, beta_loss, solver, fixed_h=True)
+    schedule = check_schedule(max_iter, tol, check_every)
+    if method.name == "online":
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
         raise ValueError(msg)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
-    posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
-    m, n = posed.shape
+    posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent)
+    n = posed.shape[1]
     check_array("H", H, min_ndim=2)
     check_columns((*posed.stack, *posed.shape), H)
     r = H.shape[-2]
     posed = posed.suited(init, H, fixed_h=True)
     components = posed.factor("H", H, "H", r)
-    if _compat.is_readable(H):
+    if libraries.is_readable(H):
         check_components(H, xp=posed.xp)
     if init is not None:
         W = posed.factor("init", init, "W", r)
@@ -350,271 +312,9 @@ def transform(
     else:
         msg = "`fixed_w` needs the values to keep: give `init=W`, got init=None"
         raise ValueError(msg)
-    alpha = check_penalties(alpha_W, 0.0, l1_ratio)[0]
-    w = posed.constraints("W", (m, r), alpha=n * alpha, l1_ratio=l1_ratio, fixed=fixed_w, upper=upper_w)
-    posed = posed._replace(problem=posed.problem._replace(w=w))
-    settings = settings._replace(fixed_h=True)
-    result = _solve(posed, [W, components], settings, schedule, record, callback=callback, progress=progress)
+    alphas = check_penalties(alpha_W, 0.0, l1_ratio)
+    posed = posed.constrained(r, alphas, l1_ratio=l1_ratio, fixed=(fixed_w, None), upper=(upper_w, None))
+    result = solve(posed, [W, components], method, schedule, record, callback=callback, progress=progress)
     if result.W.ndim > 2:
         H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))
     return dataclasses.replace(result, H=H)
-
-
-def _settings(
-    V: Any,
-    beta_loss: float | str,
-    solver: Any,
-    max_iter: int,
-    tol: float,
-    check_every: int,
-    *,
-    convex: bool = False,
-) -> tuple[float, _Settings, _control.Schedule]:
-    """Validate what depends on V's type at most; a `convex` problem, W alone, has one solver on all devices."""
-    beta = check_beta(beta_loss)
-    pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
-    solver, options = solver if pair else (solver, {})
-    method = check_option("solver", solver, ("auto", *SOLVERS))
-    schedule = _control.Schedule(
-        check_integer("max_iter", max_iter, minimum=1),
-        check_non_negative("tol", tol),
-        check_integer("check_every", check_every, minimum=1),
-    )
-    kind = kind_of(V)
-    method = automatic(beta, kind, on_gpu=not convex and _compat.on_gpu(V)) if method == "auto" else method
-    if method not in BY_KIND.get(kind, SOLVERS):
-        msg = (
-            f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "
-            f"got {solver!r}, which takes V in memory only"
-        )
-        raise ValueError(msg)
-    if beta not in LOSSES.get(method, (beta,)):
-        losses = " or ".join(f"{loss:g}" for loss in LOSSES[method])
-        msg = f"`solver={method!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
-        raise ValueError(msg)
-    for option in options:
-        if option not in OPTIONS.get(method, ()):
-            known = ", ".join(OPTIONS.get(method, ())) or "none"
-            msg = f"The options of `solver` {method!r} must be among its own, {known}, got {option!r}"
-            raise ValueError(msg)
-    if options.get("violation_tol") is not None:
-        check_non_negative("violation_tol", options["violation_tol"])
-    if "batch_size" in options:
-        options = {**options, "batch_size": check_integer("batch_size", options["batch_size"], minimum=1)}
-    if "forget_factor" in options and check_non_negative("forget_factor", options["forget_factor"]) > 1:
-        msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
-        raise ValueError(msg)
-    return beta, _Settings(method, tuple(options.items())), schedule
-
-
-def _check_kind(kind: Kind, n_restarts: int, init: Any) -> None:
-    """Refuse what needs V in memory before a pass over V is spent on it."""
-    if n_restarts > 1 and kind is not Kind.WHOLE:
-        msg = (
-            f"`n_restarts` must be 1 for data that are {kind.value}, got {n_restarts}; "
-            "call `nmf` with several values of `random_state`"
-        )
-        raise ValueError(msg)
-    if kind is Kind.GRID and isinstance(init, str) and init != "random":
-        msg = f"`init` must be 'random' or (W, H) for dask arrays, got {init!r}"
-        raise ValueError(msg)
-
-
-class _Settings(NamedTuple):
-    """Which solver, which factors it updates, and from which start where that was not given."""
-
-    method: str
-    options: tuple[tuple[str, Any], ...] = ()
-    fixed_h: bool = False
-    init: str | None = None
-
-
-def _solve(
-    posed: Posed,
-    start: list[Array],
-    settings: _Settings,
-    schedule: _control.Schedule,
-    record: Checkpoint | None,
-    *,
-    callback: Callback | None,
-    progress: bool,
-) -> Result:
-    """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
-    xp, problem = posed.xp, posed.problem
-    settings_of_solver = {
-        "beta": posed.beta,
-        "floor": posed.floor,
-        "fixed_h": settings.fixed_h,
-        **dict(settings.options),
-    }
-    make = GridUpdate if isinstance(problem.data, Grid) else SOLVERS[settings.method]
-    solver = make(**settings_of_solver)
-    start[:] = _same_stack(*start, xp=xp)
-    if record is not None:
-        function = "transform" if settings.fixed_h else "nmf"
-        named = " ".join((settings.method, *(f"{name}={value}" for name, value in settings.options)))
-        record.identify(posed, start, schedule, function=function, solver=named, init=settings.init)
-    asked, problem = _begin(problem, start, solver, xp=xp)
-    options: Any = {"schedule": schedule, "recorder": record, "asked": asked}
-    options["second"] = _second(posed, settings, solver)
-    with _observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
-        outcome = _control.run(solver, problem, start, observe=observe, **options, xp=xp)
-    if asked is not None and asked.missed and float("inf") in _compat.to_host(outcome.divergence).ravel():
-        msg = (
-            f"no component is positive in column {asked.missed} of V, so nothing explains what stands there and the "
-            "divergence is infinite; the other columns are fitted as if these were missing"
-        )
-        warnings.warn(msg, stacklevel=3)
-    W, H = (posed.restore_factor(which, x) for which, x in zip("WH", (outcome.W, outcome.H), strict=True))
-    if len(posed.stack) > 1:
-        W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
-    history = outcome.history
-    if isinstance(history, tuple) and any(posed.units):
-        restore = posed.restore_divergence
-        history = tuple(restore(x) if isinstance(x, float) else tuple(map(restore, x)) for x in history)
-    return Result(
-        W=W,
-        H=H,
-        solver=settings.method,
-        beta=posed.beta,
-        _divergence=posed.restore_divergence(outcome.divergence),
-        _objective=posed.restore_divergence(outcome.objective),
-        _history=history,
-        _n_iter=outcome.n_iter,
-        _status=outcome.status,
-        _kkt_residual=outcome.kkt_residual,
-    )
-
-
-def _second(posed: Posed, settings: _Settings, solver: Solver) -> Solver | None:
-    """The solver that is asked whether a run has converged: what `auto` takes, where that is another one.
-
-    For W alone there are bounds instead.
-    """
-    method = automatic(posed.beta)
-    if settings.fixed_h or method == settings.method or isinstance(posed.problem.data, Grid | Blockwise):
-        return None
-    return SOLVERS[method](beta=posed.beta, floor=posed.floor) if solver.polish and not solver.has_rule else None
-
-
-def _begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespace) -> tuple[Asked | None, Problem]:
-    """Raise the factors in `start` to the solver's floor, where their entries are not given, and bounds below it too.
-
-    Entries that are fixed and the H of `transform` stay as they are. What their zeros leave without a model is not in
-    the problem that is solved. Where that is another one than what was asked for, the latter comes back beside it.
-    """
-    given, asked = Factors(*start), problem
-    w, h, low = *(_above_floor(c, solver.floor, xp=xp) for c in (problem.w, problem.h)), None
-    if w is not None or h is not None:
-        low = Asked(asked, given)
-        problem = problem._replace(w=w or problem.w, h=h or problem.h)
-    fixed = problem.w.fixed, None if solver.fixed_h else problem.h.fixed
-    raised = [_compat.at_least(x, solver.floor, xp=xp) for x in given]
-    start[:] = [c.enforce(new, x, xp=xp) for new, x, c in zip(raised, given, (problem.w, problem.h), strict=True)]
-    if solver.beta == 2:  # nothing is divided by the model
-        start[1] = given.H if solver.fixed_h else start[1]
-        return low, problem
-    if not (solver.fixed_h or any(x is not None for x in fixed)):
-        return low, problem
-    if not _compat.is_readable(given.H):  # in a compiled function the floor has to stand for zeros
-        start[:] = raised
-        return Asked(asked, given), problem
-    W, H = start[0], given.H if solver.fixed_h else start[1]
-    least = float(xp.finfo(H.dtype).smallest_normal) / solver.floor
-    found = supports(None if fixed[0] is None else W, H, least=least, xp=xp)
-    start[1] = H
-    if found is None:
-        return low, problem
-    reached = found[0] @ found[1]
-    rows, columns = (xp.min(reached, axis=axis, keepdims=True) == 0 for axis in (-1, -2))
-    start[0] = xp.where(xp.logical_and(rows, W <= least), raised[0], W)
-    start[1] = xp.where(xp.logical_and(columns, H <= least), raised[1], H)
-    data = without_unreachable(problem.data, *found, beta=solver.beta, xp=xp)
-    missed = missed_columns(*found, xp=xp) if fixed[0] is None else None  # what the user fixed needs no word
-    return Asked(asked, given, missed), problem._replace(data=data)
-
-
-def _above_floor(constraints: Constraints, floor: float, *, xp: Namespace) -> Constraints | None:
-    """The constraints with no bound below the floor, None where there is none to raise."""
-    upper = constraints.upper
-    if upper is None or (_compat.is_readable(upper) and _compat.scalar(xp.min(upper)) >= floor):
-        return None
-    return constraints._replace(upper=_compat.at_least(upper, floor, xp=xp))
-
-
-def _same_stack(W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array]:
-    """Both factors as stacks where one of them is a stack."""
-    stacks = {x.shape[:-2] for x in (W, H) if x.ndim > 2}
-    if len(stacks) > 1:
-        msg = f"The stacks of `W` and `H` must have the same length, got shapes {tuple(W.shape)} and {tuple(H.shape)}"
-        raise ValueError(msg)
-    for stack in stacks:
-        W, H = (xp.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (W, H))
-    return W, H
-
-
-def _best(restarts: Result, *, keep_factors: bool) -> Result:
-    """The restart with the least objective, carrying all of them."""
-    objectives = [x if x == x else float("inf") for x in restarts.objective.tolist()]
-    best = restarts[objectives.index(min(objectives))]
-    if not keep_factors:
-        restarts = dataclasses.replace(restarts, W=restarts.W[:0, ...], H=restarts.H[:0, ...])
-    return dataclasses.replace(best, restarts=restarts)
-
-
-def _normalized(result: Result, which: str, *, xp: Namespace) -> Result:
-    """The same product with the columns of W, or the rows of H, summing to 1."""
-    W, H = result.W, result.H
-    if which == "W":
-        sums = _or_one(_compat.computed(xp.sum(W, axis=-2, keepdims=True)), xp=xp)
-        return dataclasses.replace(result, W=W / sums, H=H * _compat.transposed(sums))
-    sums = _or_one(xp.sum(H, axis=-1, keepdims=True), xp=xp)
-    return dataclasses.replace(result, W=W * _compat.transposed(sums), H=H / sums)
-
-
-def _or_one(sums: Array, *, xp: Namespace) -> Array:
-    """The sums, and 1 for a component that is zero."""
-    return xp.where(sums > 0, sums, 1.0)
-
-
-@contextlib.contextmanager
-def _observer(
-    posed: Posed, schedule: _control.Schedule, callback: Callback | None, progress: bool
-) -> Iterator[Callable[[Progress], bool] | None]:
-    """What the loop calls at each check: the progress bar and the user's callback; None for neither."""
-    check_callable("callback", callback)
-    if callback is None and not progress:
-        yield None
-        return
-    if _compat.is_traced(posed.values):
-        msg = "`callback` and `progress` must be left out in a compiled function, where nothing can be observed"
-        raise ValueError(msg)
-    bar = progress_bar(schedule.max_iter) if progress else None
-
-    def observe(seen: Progress) -> bool:
-        stacked = isinstance(seen.divergence, tuple)
-        values = [posed.restore_divergence(x) for x in (seen.divergence if stacked else (seen.divergence,))]
-        if bar is not None:
-            bar.update(seen.iteration - bar.n)
-            bar.set_postfix(divergence=f"{min(values):.6g}")  # of several, the least so far
-        if callback is None:
-            return False
-        W, H = posed.restore_factor("W", seen.W), posed.restore_factor("H", seen.H)
-        divergence = tuple(values) if stacked else values[0]
-        return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
-
-    try:
-        yield observe
-    finally:
-        if bar is not None:
-            bar.close()
-
-
-def progress_bar(total: int, *, unit: str = "it", what: str = "nmf") -> Any:
-    """A bar of tqdm's, which must be installed."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        msg = '`progress=True` needs tqdm: pip install "nmf_xp[progress]"'
-        raise ImportError(msg) from error
-    return tqdm(total=total, unit=unit, desc=what)

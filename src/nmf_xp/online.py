@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
-from nmf_xp._threads import held_for
-from nmf_xp.init import constant_start
-from nmf_xp.posing import pose_array
-from nmf_xp.solvers.online import OnlineState, OnlineUpdate, batches, left, relative_change
-from nmf_xp.units import number_times_power, times_power
-from nmf_xp.updates import factor_floor
-from nmf_xp.validation import (
-    check_beta,
+from nmf_xp.arrays import libraries, operators, precision, transfer
+from nmf_xp.arrays.checks import (
     check_callable,
-    check_columns,
     check_factor,
     check_integer,
     check_non_negative,
     check_option,
-    check_penalties,
     check_values,
 )
+from nmf_xp.arrays.threads import held_for
+from nmf_xp.data.checks import check_columns
+from nmf_xp.data.units import number_times_power, times_power
+from nmf_xp.divergences import check_beta
+from nmf_xp.problem.checks import check_penalties
+from nmf_xp.problem.posing import pose_array
+from nmf_xp.problem.starts import constant_start
+from nmf_xp.solvers.online import OnlineState, OnlineUpdate, batches, left, relative_change
+from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.posing import Posed
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.problem import Problem
+    from nmf_xp.problem.posing import Posed
 
 
 RULES = ("majorizer", "scikit-learn")
@@ -76,7 +76,7 @@ class Smoothed(NamedTuple):
         return Smoothed(average, self.least, self.stale + 1)
 
 
-@_compat.on_data
+@precision.on_data
 def online_start(H: Array, /, *, beta_loss: float | str = "frobenius", rule: str = "majorizer") -> OnlineState:
     """The state before the first block.
 
@@ -95,7 +95,7 @@ def online_start(H: Array, /, *, beta_loss: float | str = "frobenius", rule: str
     OnlineState
         H with the two sums of which it is the quotient, three arrays of H's shape, whatever comes; and one number.
     """
-    xp = _compat.array_namespace(H)
+    xp = libraries.array_namespace(H)
     check_values("H", H, xp=xp)
     beta = check_beta(beta_loss)
     check_option("rule", rule, RULES)
@@ -103,7 +103,7 @@ def online_start(H: Array, /, *, beta_loss: float | str = "frobenius", rule: str
     return OnlineUpdate(beta, floor, 1.0, rule == "scikit-learn").init(H, xp=xp)
 
 
-@_compat.on_data
+@precision.on_data
 def online_step(
     state: OnlineState,
     V: Array,
@@ -174,13 +174,13 @@ def online_step(
     settings, xp = _settings(state, beta_loss, memory, rule)
     posed = _posed(state, V, W, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     if W is not None:
-        W = _compat.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
+        W = operators.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
     with held_for(state.H):
         before = settings.entered(state, posed.units, xp=xp)
         return _step(settings, before, posed, posed.problem, W, (fresh_max_iter, fresh_tol), xp=xp)
 
 
-@_compat.on_data
+@precision.on_data
 def online_nmf(
     V: Array,
     W: Array | None,
@@ -245,7 +245,7 @@ def online_nmf(
     starts, stops, problems = zip(*batches(posed.problem, batch_size), strict=True)
     parts: list[Any] = [None] * len(problems)
     if W is not None:
-        W = _compat.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
+        W = operators.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
         parts = [W[start:stop, :] for start, stop in zip(starts, stops, strict=True)]
     fresh = W is None
     watched = tol > 0 or max_no_improvement is not None or callback is not None
@@ -259,11 +259,11 @@ def online_nmf(
             state, parts[i] = done.state, times_power(done.W, -posed.units.w)
             if not watched:
                 continue
-            costs.append(_compat.scalar(done.cost))
+            costs.append(transfer.scalar(done.cost))
             ended = callback is not None and bool(callback(step + 1, costs[-1], state))
             if step > 0:  # the cost of the first batch is that of the start
                 smoothed = smoothed.seen(costs[-1], problems[i].data.shape[0] / (m + 1))
-                ended = ended or (tol > 0 and _compat.scalar(done.change) <= tol)
+                ended = ended or (tol > 0 and transfer.scalar(done.change) <= tol)
                 ended = ended or (max_no_improvement is not None and smoothed.stale >= max_no_improvement)
             if ended:
                 break
@@ -285,18 +285,18 @@ def _step(
     update_w, units = W is not None, posed.units
     if W is None:
         W = times_power(constant_start(problem.data, state.H.shape[0], xp=xp), (units.h - units.w) // 2)
-        W = _compat.at_least(W, settings.floor, xp=xp)
+        W = operators.at_least(W, settings.floor, xp=xp)
         W = settings.loadings(problem, W, state.H, max_iter=fresh[0], tol=fresh[1], xp=xp)
     after, W, cost = settings.step(state, problem, W, update_w=update_w, xp=xp)
     cost = cost / problem.data.shape[0]
     if any(units):
-        restored = number_times_power(_compat.scalar(cost), units.divergence(posed.beta))
-        cost = xp.full((), restored, dtype=cost.dtype, device=_compat.device(cost))
+        restored = number_times_power(transfer.scalar(cost), units.divergence(posed.beta))
+        cost = xp.full((), restored, dtype=cost.dtype, device=libraries.device(cost))
     return OnlineStep(left(after, units), times_power(W, units.w), cost, relative_change(after.H, state.H, xp=xp))
 
 
 def _settings(state: OnlineState, beta_loss: float | str, memory: float, rule: str) -> tuple[OnlineUpdate, Namespace]:
-    xp = _compat.array_namespace(state.H)
+    xp = libraries.array_namespace(state.H)
     beta = check_beta(beta_loss)
     check_option("rule", rule, RULES)
     if check_non_negative("memory", memory) > 1:
@@ -320,8 +320,4 @@ def _posed(
     check_factor("H", state.H, posed.values)
     check_columns((*posed.stack, *posed.shape), state.H)
     posed = posed.suited(W, state.H) if state.units is None else posed
-    (m, n), r = posed.shape, state.H.shape[0]
-    alphas, l1_ratio = check_penalties(*penalties), penalties[2]
-    w = posed.constraints("W", (m, r), alpha=n * alphas[0], l1_ratio=l1_ratio, fixed=None, upper=None)
-    h = posed.constraints("H", (r, n), alpha=m * alphas[1], l1_ratio=l1_ratio, fixed=None, upper=None)
-    return posed._replace(problem=posed.problem._replace(w=w, h=h))
+    return posed.constrained(state.H.shape[0], check_penalties(*penalties), l1_ratio=penalties[2])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp._layout import Layout
+from nmf_xp.arrays.checks import check_integer, check_option
+from nmf_xp.arrays.mesh import Layout
+from nmf_xp.divergences import check_beta
 from nmf_xp.solvers import automatic
-from nmf_xp.validation import check_beta, check_integer, check_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

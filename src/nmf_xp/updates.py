@@ -19,19 +19,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nmf_xp import _compat, _layout
+from nmf_xp.arrays import mesh, operators, precision
 from nmf_xp.data import as_data, with_weights
+from nmf_xp.data.checks import check_problem
 from nmf_xp.data.quotient import contract_quotient
-from nmf_xp.problem import FREE
-from nmf_xp.validation import check_beta, check_problem
+from nmf_xp.divergences import check_beta
+from nmf_xp.terms import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints
+    from nmf_xp.terms import Constraints
 
 
 def update_w(
@@ -113,7 +114,7 @@ def update_h(
     return _checked(multiplicative_h, V, W, H, beta_loss, weights, absent)
 
 
-@_compat.in_full_precision
+@precision.in_full_precision
 def _checked(
     rule: Callable[..., Array],
     V: Array,
@@ -127,12 +128,12 @@ def _checked(
     beta = check_beta(beta_loss)
     data, xp = check_problem(as_data(V), W, H, weights)
     floor = factor_floor(W.dtype, beta=beta, xp=xp)
-    W, H, weights = _layout.beside(data.values, W, H, weights)
-    W, H = (_compat.at_least(x, floor, xp=xp) for x in (W, H))
+    W, H, weights = mesh.beside(data.values, W, H, weights)
+    W, H = (operators.at_least(x, floor, xp=xp) for x in (W, H))
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
-    with _compat.overflow_allowed():
+    with precision.overflow_allowed():
         new = rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
-    return _layout.give_back(new, _layout.layout(V))
+    return mesh.give_back(new, mesh.layout(V))
 
 
 def multiplicative_w(
@@ -152,19 +153,19 @@ def mm_step(
         slope = denominator if constraints.l1 is None else denominator + constraints.l1
         new = W * ridge_minimum(numerator, slope, constraints.l2 * W, beta=beta, xp=xp)
     else:
-        ratio = numerator / _compat.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
+        ratio = numerator / operators.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
         gamma = mm_exponent(beta)
         new = W * (ratio if gamma == 1 else ratio**gamma)
-    return constraints.enforce(_compat.at_least(new, floor, xp=xp), W, xp=xp)
+    return constraints.enforce(operators.at_least(new, floor, xp=xp), W, xp=xp)
 
 
 def multiplicative_h(
     data: Data, W: Array, H: Array, constraints: Constraints, *, beta: float, floor: float, xp: Namespace
 ) -> Array:
     """The update of H: that of W on the transposed problem."""
-    Wt, Ht = _compat.transposed(W), _compat.transposed(H)
+    Wt, Ht = operators.transposed(W), operators.transposed(H)
     turned = constraints.transposed(xp=xp)
-    return _compat.transposed(multiplicative_w(data.T, Ht, Wt, turned, beta=beta, floor=floor, xp=xp))
+    return operators.transposed(multiplicative_w(data.T, Ht, Wt, turned, beta=beta, floor=floor, xp=xp))
 
 
 def ridge_minimum(p: Array, d: Array, s: Any, *, beta: float, xp: Namespace) -> Array:
@@ -182,10 +183,10 @@ def ridge_minimum(p: Array, d: Array, s: Any, *, beta: float, xp: Namespace) -> 
     """
     tiny = float(xp.finfo(p.dtype).smallest_normal)
     if beta == 1:
-        return 2.0 * p / _compat.at_least(d + xp.sqrt(d * d + 4.0 * s * p), tiny, xp=xp)
+        return 2.0 * p / operators.at_least(d + xp.sqrt(d * d + 4.0 * s * p), tiny, xp=xp)
     g, c = (2.0 - beta, 1.0) if beta < 1 else (1.0, 2.0 - beta)
-    d = _compat.at_least(d, tiny, xp=xp)
-    x = xp.minimum((p / d) ** (1.0 / g), (p / _compat.at_least(s, tiny, xp=xp)) ** (1.0 / (g + c)))
+    d = operators.at_least(d, tiny, xp=xp)
+    x = xp.minimum((p / d) ** (1.0 / g), (p / operators.at_least(s, tiny, xp=xp)) ** (1.0 / (g + c)))
     for _ in range(4):
         penalty = s * (x if c == 1 else x**c)
         total = d + penalty
@@ -219,7 +220,7 @@ def power_quotient(V: Array, Y: Array, power: Array, *, beta: float, xp: Namespa
     is then less than it might be and still more than its denominator, so the step is shorter and goes the same way.
     """
     quotient = V / Y * power
-    return quotient if beta >= 1 else _compat.at_most(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32, xp=xp)
+    return quotient if beta >= 1 else operators.at_most(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32, xp=xp)
 
 
 def mm_exponent(beta: float) -> float:

@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
-from nmf_xp import CheckpointError, _compat, showing
-from nmf_xp.checkpoint import SUFFIXES, position
+from nmf_xp import CheckpointError
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.cli.environment import environment
 from nmf_xp.cli.placement import BACKENDS, Place, describe
 from nmf_xp.cli.terminal import complain, say
+from nmf_xp.data.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.data.kinds import Kind, kind_of
-from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
-from nmf_xp.init import INITS
-from nmf_xp.overview import overview
+from nmf_xp.divergences import BETA_LOSSES
+from nmf_xp.problem.starts import INITS
+from nmf_xp.result import showing
+from nmf_xp.result.overview import overview
+from nmf_xp.run.checkpoint import SUFFIXES, position
 from nmf_xp.solvers import SOLVERS
-from nmf_xp.validation import BETA_LOSSES
 
 if TYPE_CHECKING:
     from nmf_xp import Result
@@ -126,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     V = place.asarray(matrix.values)
     like = getattr(V, "like", V)  # what says where V is, if it comes in row blocks
     chosen = {name: getattr(options, name) for name in _NMF_OPTIONS if getattr(options, name) is not None}
-    dtype = _compat.dtype_name(like.dtype)
+    dtype = libraries.dtype_name(like.dtype)
     if options.start is not None:
         chosen["init"] = tuple(place.asarray(x, dtype) for x in read_factors(options.start))
     for name in _ARRAYS:
@@ -186,8 +188,8 @@ def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespac
     import numpy as np
 
     arrays = {
-        "W": _compat.to_host(result.W),
-        "H": _compat.to_host(result.H),
+        "W": transfer.to_host(result.W),
+        "H": transfer.to_host(result.H),
         "history": np.asarray(result.history),
         **{name: np.asarray(getattr(result, name)) for name in ("divergence", "objective", "kkt_residual", "n_iter")},
         **{name: np.asarray(value) for name, value in about.items() if not isinstance(value, str)},

@@ -6,7 +6,7 @@ import importlib
 from typing import Any, NamedTuple
 
 import nmf_xp
-from nmf_xp import _compat, _faults
+from nmf_xp.arrays import faults, libraries
 from nmf_xp.cli.terminal import say
 
 BACKENDS = ("numpy", "jax", "torch", "cupy", "array_api_strict")
@@ -51,17 +51,17 @@ class Place(NamedTuple):
         except Exception as error:  # every library has its own for a device that is not there, or not large enough
             device = "" if self.device is None else f" --device {self.device}"
             said = " ".join(str(error).split()) or type(error).__name__
-            advice = _faults.remedy(said)
+            advice = faults.remedy(said)
             msg = f"--backend {self.backend}{device}: {said}{'' if advice is None else f'; {advice}'}"
             raise ValueError(msg) from error
 
 
 def describe(V: Any, place: Place) -> str:
     """Library, kind, device and dtype of an array, in words."""
-    sparse = _compat.sparse_library(V) is not None
+    sparse = libraries.sparse_library(V) is not None
     values = V.data if sparse and place.backend != "torch" else V  # the stored entries say where they are
     device = str(getattr(values, "device", "cpu")).removeprefix("array_api_strict.")
-    return f"{place.backend}{' (sparse)' if sparse else ''} on {device}, {_compat.dtype_name(V.dtype)}"
+    return f"{place.backend}{' (sparse)' if sparse else ''} on {device}, {libraries.dtype_name(V.dtype)}"
 
 
 def _working_dtype(dtype: Any) -> str:
@@ -78,7 +78,7 @@ def _dense(values: Any) -> Any:
 
 def _dense_array(values: Any, place: Place) -> Any:
     module = importlib.import_module("jax.numpy" if place.backend == "jax" else place.backend)
-    xp = _compat.array_namespace(module.empty(0))
+    xp = libraries.array_namespace(module.empty(0))
     device = None if place.device is None else _device(place.backend, place.device)
     return xp.asarray(values, **({} if device is None else {"device": device}))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nmf_xp.cli.terminal import say
-from nmf_xp.files import OUTPUTS, check_output, write_atomically
+from nmf_xp.data.files import OUTPUTS, check_output, write_atomically
 
 
 def add_parser(commands: Any) -> None:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     name = options.file.stem.removesuffix(".factors")
     out = options.out or Path(f"{name}.report.html")
     check_output(out, suffixes=(".html", ".htm"), force=options.force)
-    from nmf_xp import report  # NumPy comes with it
+    from nmf_xp.result import report  # NumPy comes with it
 
     stored = report.read_stored(options.file)
     title = options.title or stored.texts.get("input") or options.file.name

@@ -6,19 +6,19 @@ and the contractions of arrays of that pattern with the factors. One file a kind
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat, _layout
+from nmf_xp.arrays import libraries, mesh, transfer
+from nmf_xp.arrays.checks import check_array, check_option, check_sparse
 from nmf_xp.data.dense import Dense
+from nmf_xp.data.seam import Data
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.data.sparse_formats import from_sparse, stores_nothing
+from nmf_xp.data.units import times_power
 from nmf_xp.data.weighted import LineWeighted, Weighted, with_bound
-from nmf_xp.units import times_power
-from nmf_xp.validation import check_array, check_option, check_sparse
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data.weighted import Bound
+    from nmf_xp.arrays.typing import Array, Namespace
 
 __all__ = [
     "Data",
@@ -36,87 +36,11 @@ __all__ = [
 ]
 
 
-class Data(Protocol):
-    """The seam: V's entries and their contractions with the factors W (..., m, r) and H (..., r, n)."""
-
-    @property
-    def values(self) -> Array:
-        """V at its stored entries; arrays of this pattern go through `contract` and `sum`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape (..., m, n) of the problem."""
-
-    @property
-    def T(self) -> Data:
-        """The transposed problem, V^T = H^T W^T, on the same entries in the same order."""
-
-    @property
-    def has_absent(self) -> bool:
-        """Whether the domain has entries that are not stored, which are zeros."""
-
-    @property
-    def weighted(self) -> bool:
-        """Whether the entries have weights."""
-
-    @property
-    def products_by_blas(self) -> bool:
-        """Whether V's products with a factor are BLAS's, which then divides them among threads better than blocks."""
-
-    @property
-    def bound(self) -> Bound | None:
-        """A close bound on the weights, a number for each row and one for each column; None where there is none."""
-
-    def with_values(self, values: Array) -> Data:
-        """The same kind of data with other values at the stored entries."""
-
-    def with_both_orders(self) -> Data:
-        """The same data, stored so that rows and columns are both quickly found."""
-
-    def flatten_stack(self, *, xp: Namespace) -> Data:
-        """The same matrices with all leading axes as one."""
-
-    def block_starts(self, n_components: int) -> list[int]:
-        """First row of each block that fits the cache, and the end."""
-
-    def rows(self, start: int, stop: int) -> Data:
-        """A block of rows of one matrix."""
-
-    def member(self, i: int) -> Data:
-        """One member of a stack; data that all members share as they are."""
-
-    def select(self, indices: Array, *, xp: Namespace) -> Data:
-        """Some members of a stack; data that all members share stay as they are."""
-
-    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """WH at the stored entries."""
-
-    def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
-        """Z H^T for Z on the stored entries: (..., m, r)."""
-
-    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
-        """(WH)^(beta-1) H^T over the whole domain; Y is WH at the stored entries (None for beta 1 and 2)."""
-
-    def spread(self, t: Array, *, xp: Namespace) -> Array:
-        """One number for each row, t (..., m, 1), at the stored entries or broadcasting to them."""
-
-    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
-        """Sum over the matrix of Z, given on the stored entries: (...,); of its `numbers`, see `sum_of_numbers`."""
-
-    def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
-        """Sum of WH over the whole domain: (...,)."""
-
-    def absent(
-        self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
-    ) -> Array | None:
-        """Divergence of the zeros that are not stored, (...,), beside that of the `stored` ones; None without any."""
-
-
 def as_data(V: Any) -> Data:
     """The Data that holds V, of the kind that its type calls for; V's type and shape are checked, not its values."""
-    if _compat.sparse_library(V) is None:
+    if libraries.sparse_library(V) is None:
         check_array("V", V, min_ndim=2)
-        return Dense(_layout.taken_over(V))
+        return Dense(mesh.taken_over(V))
     check_sparse("V", V)
     return from_sparse(V)
 
@@ -176,7 +100,7 @@ def quickest(data: Data, *, xp: Namespace) -> Data:
 
     An entry then costs half of what it does in a sparse V, and with its two places there it takes as much memory.
     """
-    if not isinstance(data, Sparse) or not _compat.is_numpy(data.values):
+    if not isinstance(data, Sparse) or not libraries.is_numpy(data.values):
         return data
     m, n = data.shape
     return Dense(data.dense(xp=xp)) if DENSE <= m * n <= 2 * data.values.shape[0] else data
@@ -185,7 +109,7 @@ def quickest(data: Data, *, xp: Namespace) -> Data:
 def _line_weighted(data: Sparse, weights: Array, *, beta: float, xp: Namespace) -> Data:
     m, n = data.shape
     weights = xp.reshape(weights, (1, 1, *weights.shape)[-2:])
-    ones = [xp.ones(shape, dtype=weights.dtype, device=_compat.device(weights)) for shape in ((m, 1), (1, n))]
+    ones = [xp.ones(shape, dtype=weights.dtype, device=libraries.device(weights)) for shape in ((m, 1), (1, n))]
     a, b = (weights * ones[0], ones[1]) if weights.shape[1] == 1 else (ones[0], weights * ones[1])
     stored = xp.take(a[:, 0], data.i) * xp.take(b[0, :], data.j)
     return LineWeighted(_behind(data, stored, beta=beta, xp=xp), stored, a, b)
@@ -200,7 +124,7 @@ def largest_observed(data: Data, largest: float, *, beta: float, xp: Namespace) 
     """The largest entry but for what stands behind weights of 0."""
     if not isinstance(data, Weighted) or beta > 0:
         return largest
-    return _compat.scalar(xp.max(xp.where(data.weights > 0, data.values, 0.0)))
+    return transfer.scalar(xp.max(xp.where(data.weights > 0, data.values, 0.0)))
 
 
 def in_units(data: Data, exponent: int, *, beta: float, xp: Namespace) -> Data:

@@ -12,15 +12,15 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, _threads
-from nmf_xp.problem import FREE
+from nmf_xp.arrays import libraries, operators, threads
+from nmf_xp.terms import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.seam import Data
+    from nmf_xp.terms import Constraints
 
 
 class Part(NamedTuple):
@@ -84,7 +84,7 @@ def sweep(
     if isinstance(data, Blockwise):
         return data.sweep(function, W, constraints, xp=xp)
     if products_only and W.ndim == 2 and data.products_by_blas:
-        with _threads.free_blas():
+        with threads.free_blas():
             return function(data, W, constraints)
     starts = data.block_starts(W.shape[-1])
     if len(starts) < 3 or W.ndim > 2:
@@ -101,7 +101,7 @@ def sweep(
             totals = totals or [xp.asarray(term, device="cpu") for term in part.sums]
         return rows, totals
 
-    shares = _threads.run(work, _threads.shares(list(itertools.pairwise(starts))))
+    shares = threads.run(work, threads.shares(list(itertools.pairwise(starts))))
     rows = [block for share, _ in shares for block in share]
     totals = zip(*(totals for _, totals in shares), strict=True)
     return Part(None if rows[0] is None else xp.concat(rows), tuple(sum(terms[1:], terms[0]) for terms in totals))
@@ -109,7 +109,7 @@ def sweep(
 
 def blas_threads(data: Data) -> contextlib.AbstractContextManager[None]:
     """A while in which BLAS has its threads, for what is computed from products with V that it made."""
-    return _threads.free_blas() if data.products_by_blas else contextlib.nullcontext()
+    return threads.free_blas() if data.products_by_blas else contextlib.nullcontext()
 
 
 def matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
@@ -120,7 +120,7 @@ def matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
     def rows(block: Data, *_: Any) -> Part:
         return Part(block.contract(block.values, Xt, xp=xp), ())
 
-    nothing = xp.zeros((data.shape[0], 0), dtype=Xt.dtype, device=_compat.device(Xt))
+    nothing = xp.zeros((data.shape[0], 0), dtype=Xt.dtype, device=libraries.device(Xt))
     return sweep(rows, data, nothing, FREE, xp=xp).rows
 
 
@@ -130,6 +130,6 @@ def transposed_matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
         return data.T.contract(data.values, Xt, xp=xp)
 
     def sums(block: Data, X: Array, _: Constraints) -> Part:
-        return Part(None, (block.T.contract(block.values, _compat.transposed(X), xp=xp),))
+        return Part(None, (block.T.contract(block.values, operators.transposed(X), xp=xp),))
 
-    return sweep(sums, data, _compat.transposed(Xt), FREE, xp=xp).sums[0]
+    return sweep(sums, data, operators.transposed(Xt), FREE, xp=xp).sums[0]

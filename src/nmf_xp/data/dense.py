@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, _threads
+from nmf_xp.arrays import libraries, operators, threads
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
 
 
 SMALL = 2**15  # entries below which threads cost more than they bring
@@ -48,7 +48,7 @@ class Dense(NamedTuple):
 
     @property
     def products_by_blas(self) -> bool:
-        return _compat.is_numpy(self.values)
+        return libraries.is_numpy(self.values)
 
     def with_both_orders(self) -> Dense:
         return self
@@ -63,12 +63,12 @@ class Dense(NamedTuple):
         copied. Every thread gets as many.
         """
         m, n = self.shape[-2:]
-        if self.values.ndim > 2 or m * n < SMALL or not _compat.is_numpy(self.values):
+        if self.values.ndim > 2 or m * n < SMALL or not libraries.is_numpy(self.values):
             return [0, m]
-        threads = _threads.count()
+        count = threads.count()
         tile = 2**20 * (1 + n_components / 32)
-        height = max(32, min(96, m // (16 * threads)), int(tile / (n * self.values.itemsize)))
-        parts = min(m, -(-m // height // threads) * threads)
+        height = max(32, min(96, m // (16 * count)), int(tile / (n * self.values.itemsize)))
+        parts = min(m, -(-m // height // count) * count)
         return [m * i // parts for i in range(parts + 1)]
 
     def rows(self, start: int, stop: int) -> Dense:
@@ -84,7 +84,7 @@ class Dense(NamedTuple):
         return W @ H
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
-        return Z @ _compat.transposed(H)
+        return Z @ operators.transposed(H)
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta in (1, 2):
@@ -97,7 +97,7 @@ class Dense(NamedTuple):
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
         if numbers:
-            return _compat.sum_of_numbers(Z, axis=(-2, -1), dtype=dtype, xp=xp)
+            return operators.sum_of_numbers(Z, axis=(-2, -1), dtype=dtype, xp=xp)
         return xp.sum(Z, axis=(-2, -1), dtype=dtype)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
@@ -131,20 +131,20 @@ class DenseTransposed(Dense):
         return DenseTransposed(self.values[:, start:stop])
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
-        return _compat.transposed(t)
+        return operators.transposed(t)
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return _compat.transposed(H) @ _compat.transposed(W)
+        return operators.transposed(H) @ operators.transposed(W)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
-        return _compat.transposed(H @ Z)  # in V's order: a tenth of an iteration faster than Z^T H^T
+        return operators.transposed(H @ Z)  # in V's order: a tenth of an iteration faster than Z^T H^T
 
 
 def full_domain_slope(W: Array, H: Array, G: Array, *, beta: float, xp: Namespace) -> Array:
     """(WH)^(beta-1) G^T over all entries of the matrix, without WH, for beta 1 and 2."""
     if beta == 1:
         return xp.sum(G, axis=-1)[..., None, :]
-    return W @ (H @ _compat.transposed(G))
+    return W @ (H @ operators.transposed(G))
 
 
 def full_domain_total(W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:

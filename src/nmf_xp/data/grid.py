@@ -13,16 +13,17 @@ import operator
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries
+from nmf_xp.arrays.checks import check_array, check_broadcast
+from nmf_xp.data.checks import NOTHING_OBSERVED
 from nmf_xp.data.recipe import Range, Recipe, prototype
 from nmf_xp.data.tasks import Handles, InProcess, OnCluster, WorkersLostError, grouped, runner
-from nmf_xp.validation import NOTHING_OBSERVED, check_array, check_broadcast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array
-    from nmf_xp.units import Units
+    from nmf_xp.arrays.typing import Array
+    from nmf_xp.data.units import Units
 
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class Grid:
         self.options = missing, absent
         arrays = [V] if weights is None else [V, _like_v(weights, V)]
         self.runner: InProcess | OnCluster = runner(*arrays)
-        self.range, self.has_absent = self._checked(_compat.dtype_name(V.dtype))
+        self.range, self.has_absent = self._checked(libraries.dtype_name(V.dtype))
 
     @property
     def values(self) -> Array:
@@ -284,8 +285,8 @@ def _rows(W: Any) -> Any:
 
 
 def _look(recipe: Recipe, block: Any, weights: Any = None) -> Summary:
-    sparse = _compat.sparse_library(block) is not None
-    kind = f"{'sparse ' if sparse else ''}{_compat.dtype_name(block.dtype)}"
+    sparse = libraries.sparse_library(block) is not None
+    kind = f"{'sparse ' if sparse else ''}{libraries.dtype_name(block.dtype)}"
     try:
         if not sparse:
             check_array("V", block, min_ndim=2, max_ndim=2)

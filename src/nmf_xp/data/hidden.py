@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data import Weighted
 from nmf_xp.data.blocks import Blockwise, Part, sweep
 from nmf_xp.data.grid import Grid
@@ -16,9 +16,9 @@ from nmf_xp.data.grid import Grid
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.seam import Data
+    from nmf_xp.terms import Constraints
 
 
 def supports(W: Array | None, H: Array, *, least: float, xp: Namespace) -> tuple[Array, Array] | None:
@@ -29,10 +29,10 @@ def supports(W: Array | None, H: Array, *, least: float, xp: Namespace) -> tuple
     of_H = xp.astype(H > least, H.dtype)
     if W is None:
         of_H = xp.max(of_H, axis=-2, keepdims=True)
-        of_W = xp.ones((1, 1), dtype=H.dtype, device=_compat.device(H))
+        of_W = xp.ones((1, 1), dtype=H.dtype, device=libraries.device(H))
     else:
         of_W = xp.astype(W > least, H.dtype)
-    return None if _compat.scalar(xp.min(of_W @ of_H)) > 0 else (of_W, of_H)
+    return None if transfer.scalar(xp.min(of_W @ of_H)) > 0 else (of_W, of_H)
 
 
 def without_unreachable(data: Data, of_W: Array, of_H: Array, *, beta: float, xp: Namespace) -> Data:
@@ -58,7 +58,7 @@ def without_unreachable(data: Data, of_W: Array, of_H: Array, *, beta: float, xp
 
 def missed_columns(of_W: Array, of_H: Array, *, xp: Namespace) -> str:
     """The columns with an entry that is not reached, ten of them at most, in words."""
-    missed = _compat.to_host(xp.min(of_W @ of_H, axis=-2) == 0).nonzero()[-1]
+    missed = transfer.to_host(xp.min(of_W @ of_H, axis=-2) == 0).nonzero()[-1]
     return ", ".join(str(j) for j in missed[:10]) + (" and others" if len(missed) > 10 else "")
 
 
@@ -93,6 +93,6 @@ class Reached(Blockwise):
 
     def in_order(self) -> Iterator[tuple[int, Data]]:
         """One block after the other, each with its first row."""
-        xp = _compat.array_namespace(self.values)
+        xp = libraries.array_namespace(self.values)
         for first, block in self.data.in_order():
             yield first, without_unreachable(block, self.of_W, self.of_H, beta=self.beta, xp=xp)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from nmf_xp import _compat, _memory
+from nmf_xp.arrays import libraries, memory, transfer
 from nmf_xp.data.sources import RowBlocks, is_mapped, source_of
 
 
@@ -24,17 +24,17 @@ def settled(V: Any) -> Any:
     """
     if not is_mapped(V):
         return V
-    fits = _memory.ROOM * V.size * _memory.bytes_of(V.dtype) <= _memory.available()
+    fits = memory.ROOM * V.size * memory.bytes_of(V.dtype) <= memory.available()
     return unmapped(V) if fits or V.ndim != 2 else RowBlocks(V)
 
 
 def unmapped(x: Any) -> Any:
     """A NumPy memory map as a plain array over the same memory; all else as it is."""
-    return _compat.to_host(x) if is_mapped(x) else x
+    return transfer.to_host(x) if is_mapped(x) else x
 
 
 def kind_of(V: Any) -> Kind:
     """The kind that V is by its type."""
-    if _compat.is_dask(V):
+    if libraries.is_dask(V):
         return Kind.GRID
     return Kind.WHOLE if source_of(V) is None else Kind.STREAMED

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nmf_xp import _compat, _kernels
+from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data.dense import Dense, DenseTransposed
 from nmf_xp.data.sparse import Sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array
-    from nmf_xp.data import Data
+    from nmf_xp.arrays.typing import Array
+    from nmf_xp.data.seam import Data
 
 KERNELS: dict[type, str] = {
     Dense: "dense_quotient",
@@ -29,10 +29,10 @@ def contract_quotient(data: Data, W: Array, H: Array) -> Array:
 
 def unfused(data: Data, W: Array, H: Array) -> Array:
     """(V / WH) H^T with V / WH in memory."""
-    xp = _compat.array_namespace(W)
-    return data.contract(_compat.divide_into(data.values, data.predict(W, H, xp=xp)), H, xp=xp)
+    xp = libraries.array_namespace(W)
+    return data.contract(operators.divide_into(data.values, data.predict(W, H, xp=xp)), H, xp=xp)
 
 
 def _kernel(data: Data, W: Array, H: Array) -> Callable[..., Array] | None:
     name = KERNELS.get(type(data))
-    return None if name is None else _kernels.find(name, data.values, W, H)
+    return None if name is None else kernels.find(name, data.values, W, H)

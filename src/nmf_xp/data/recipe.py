@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, precision, transfer
+from nmf_xp.arrays.checks import as_working_dtype, check_values
 from nmf_xp.data import Dense, Weighted, entry_weights, in_units, largest_observed, seen, with_weights
 from nmf_xp.data.sparse import from_entries
 from nmf_xp.data.sparse_formats import from_sparse
-from nmf_xp.units import Units, in_weight_units
-from nmf_xp.validation import as_working_dtype, check_values
+from nmf_xp.data.units import Units, in_weight_units
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array
-    from nmf_xp.data import Data
+    from nmf_xp.arrays.typing import Array
+    from nmf_xp.data.seam import Data
 
 
 def prototype(block: Any, *, like: Array | None, dtype: str | None) -> Array:
@@ -22,13 +22,13 @@ def prototype(block: Any, *, like: Array | None, dtype: str | None) -> Array:
     Namespace and device follow `like`, or the block itself where that is None. The dtype is the one named, or the one
     for an array of the block's dtype.
     """
-    values: Any = block.data if _compat.sparse_library(block) == "scipy" else block
-    theirs = _compat.array_namespace(values)
+    values: Any = block.data if libraries.sparse_library(block) == "scipy" else block
+    theirs = libraries.array_namespace(values)
     like = values if like is None else like
-    xp, device = _compat.array_namespace(like), _compat.device(like)
-    working = _compat.dtype_name(as_working_dtype("V", values[:0], xp=theirs).dtype)
+    xp, device = libraries.array_namespace(like), libraries.device(like)
+    working = libraries.dtype_name(as_working_dtype("V", values[:0], xp=theirs).dtype)
     if theirs.isdtype(values.dtype, ("bool", "integral")):
-        working = _compat.dtype_name(_compat.default_dtype(xp, device))
+        working = libraries.dtype_name(libraries.default_dtype(xp, device))
     return xp.empty((0, block.shape[1]), dtype=getattr(xp, dtype or working), device=device)
 
 
@@ -55,17 +55,17 @@ class Recipe(NamedTuple):
 
     def checked(self, block: Any, weights: Any = None) -> tuple[Data, Range]:
         """The same, and the range of its entries, after a look at all of them."""
-        xp = _compat.array_namespace(self.like)
+        xp = libraries.array_namespace(self.like)
         data, weights = self._assemble(block, weights)
         heaviest = 1.0 if weights is None else check_values("weights", weights, xp=xp)[1]
         if isinstance(data, Weighted):  # of a sparse block, only what is stored
-            heaviest = _compat.scalar(xp.max(data.weights))
+            heaviest = transfer.scalar(xp.max(data.weights))
         low, high = check_values("V", data.values, xp=xp)
         high = largest_observed(data, high, beta=self.beta, xp=xp)
         return data, Range(0.0 if data.has_absent else low, high, heaviest)
 
     def _assemble(self, block: Any, weights: Any) -> tuple[Data, Array | None]:
-        xp = _compat.array_namespace(self.like)
+        xp = libraries.array_namespace(self.like)
         data = self.unweighted(block)
         if weights is not None:
             weights = self._moved(weights)
@@ -77,25 +77,25 @@ class Recipe(NamedTuple):
 
     def unweighted(self, block: Any) -> Data:
         """The block on the device and in the working dtype, and no more."""
-        library = _compat.sparse_library(block)
+        library = libraries.sparse_library(block)
         if library is None:
             return Dense(self._moved(block))
-        if library != "scipy" or _compat.is_numpy(self.like):
+        if library != "scipy" or libraries.is_numpy(self.like):
             data = from_sparse(block)
             return data.with_values(self._moved(data.values))
-        if _compat.is_jax(self.like):  # whose sparse products would be compiled anew for every block
+        if libraries.is_jax(self.like):  # whose sparse products would be compiled anew for every block
             msg = "`like` must not be a JAX array for sparse blocks, got one; leave it out, or make the blocks dense"
             raise TypeError(msg)
         entries = block.tocoo(copy=False)
         entries.sum_duplicates()
-        xp, device = _compat.array_namespace(self.like), _compat.device(self.like)
-        i, j = (_compat.from_host(x, xp=xp, dtype=xp.int64, device=device) for x in (entries.row, entries.col))
+        xp, device = libraries.array_namespace(self.like), libraries.device(self.like)
+        i, j = (transfer.from_host(x, xp=xp, dtype=xp.int64, device=device) for x in (entries.row, entries.col))
         return from_entries(self._moved(entries.data), i, j, block.shape)
 
     def _moved(self, x: Any) -> Array:
         """An array of the working dtype on the device."""
-        x = _compat.as_data_only(x)
-        xp, device = _compat.array_namespace(self.like), _compat.device(self.like)
-        if _compat.is_numpy(x) and not _compat.is_numpy(self.like):
-            return _compat.from_host(x, xp=xp, dtype=self.like.dtype, device=device, staged=True)
+        x = precision.as_data_only(x)
+        xp, device = libraries.array_namespace(self.like), libraries.device(self.like)
+        if libraries.is_numpy(x) and not libraries.is_numpy(self.like):
+            return transfer.from_host(x, xp=xp, dtype=self.like.dtype, device=device, staged=True)
         return xp.astype(x, self.like.dtype, copy=False)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nmf_xp import _compat, _memory
+from nmf_xp.arrays import libraries, memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ class RowBlocks:
     """
 
     def __init__(self, source: Any, *, like: Any = None, dtype: str | None = None) -> None:
-        if like is not None and not _compat.is_array(like):
+        if like is not None and not libraries.is_array(like):
             msg = f"`like` must be an array of the namespace and device to compute with, got {type(like).__name__}"
             raise TypeError(msg)
         if dtype not in (None, "float32", "float64"):
@@ -274,7 +274,7 @@ def _of_anndata(V: Any) -> Source:
 
 def block_starts(m: int, row_bytes: float, step: int = 1) -> list[int]:
     """First row of each block, and the end: blocks of whole chunks, of a size that suits the memory."""
-    target = min(BLOCK, max(2**20, _memory.available() // SHARE))
+    target = min(BLOCK, max(2**20, memory.available() // SHARE))
     height = max(1, int(target / max(1.0, row_bytes)))
     if step <= 4 * height:
         height = -(-height // step) * step

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data.dense import full_domain_slope, full_domain_total
 from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, product, sampled_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
 
 
 class Sparse(NamedTuple):
@@ -61,7 +61,7 @@ class Sparse(NamedTuple):
 
     def with_both_orders(self) -> Sparse:
         """On NumPy the entries column by column too, for what visits one column after the other."""
-        if self.across.others is not None or not _compat.is_numpy(self.values):
+        if self.across.others is not None or not libraries.is_numpy(self.values):
             return self
         import numpy as np
         from scipy.sparse import csr_matrix
@@ -73,14 +73,14 @@ class Sparse(NamedTuple):
     def dense(self, *, xp: Namespace) -> Array:
         """V as a dense array; where an array library cannot write to places, V I or I V, whichever I is smaller."""
         m, n = self.shape
-        if _compat.is_numpy(self.values):
-            V: Any = xp.zeros((m, n), dtype=self.values.dtype, device=_compat.device(self.values))
+        if libraries.is_numpy(self.values):
+            V: Any = xp.zeros((m, n), dtype=self.values.dtype, device=libraries.device(self.values))
             V[self.i, self.j] = self.values  # lint: made here
             return V
-        eye = xp.eye(min(m, n), dtype=self.values.dtype, device=_compat.device(self.values))
+        eye = xp.eye(min(m, n), dtype=self.values.dtype, device=libraries.device(self.values))
         if n <= m:
             return self.contract(self.values, eye, xp=xp)
-        return _compat.transposed(self.T.contract(self.values, eye, xp=xp))
+        return operators.transposed(self.T.contract(self.values, eye, xp=xp))
 
     def flatten_stack(self, *, xp: Namespace) -> Sparse:
         return self
@@ -89,7 +89,7 @@ class Sparse(NamedTuple):
         """Blocks of rows with about the same number of entries, enough of them to outweigh a sum of H's size."""
         m, n = self.shape
         nnz = self.values.shape[0]
-        known = _compat.is_numpy(self.values) and self.along.others is not None
+        known = libraries.is_numpy(self.values) and self.along.others is not None
         count = min(m, nnz // max(2**16, 2 * n)) if known else 1
         if count < 2:
             return [0, m]
@@ -100,10 +100,10 @@ class Sparse(NamedTuple):
 
     def rows(self, start: int, stop: int) -> Sparse:
         starts = self.along.starts[start : stop + 1]
-        first, last = int(_compat.scalar(starts[0])), int(_compat.scalar(starts[-1]))
+        first, last = int(transfer.scalar(starts[0])), int(transfer.scalar(starts[-1]))
         stored: Any = slice(first, last) if self.along.order is None else self.along.order[first:last]
         values, i, j = self.values[stored], self.i[stored] - start, self.j[stored]
-        if self.across.others is not None and not _compat.is_numpy(self.values):  # torch and JAX need both orders
+        if self.across.others is not None and not libraries.is_numpy(self.values):  # torch and JAX need both orders
             return from_entries(values, i, j, (stop - start, self.shape[1]))
         return Sparse(values, i, j, View(starts - first, j, None), View(self.across.starts, None, None))
 
@@ -114,10 +114,10 @@ class Sparse(NamedTuple):
         return self
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return sampled_product(self.i, self.j, W, _compat.transposed(H), xp=xp)
+        return sampled_product(self.i, self.j, W, operators.transposed(H), xp=xp)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
-        return product(self.along, self.across, Z, _compat.transposed(H), xp=xp)
+        return product(self.along, self.across, Z, operators.transposed(H), xp=xp)
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         return self.weighted_slope(W, H, H, beta=beta, xp=xp)
@@ -127,14 +127,14 @@ class Sparse(NamedTuple):
         if beta in (1, 2):
             return full_domain_slope(W, H, G, beta=beta, xp=xp)
         least = float(xp.finfo(W.dtype).smallest_normal)  # its power is finite: a model may be zero
-        powers = (_compat.at_least(Y, least, xp=xp) ** (beta - 1.0) for Y in _model_blocks(W, H))
-        return xp.concat([power @ _compat.transposed(G) for power in powers], axis=0)
+        powers = (operators.at_least(Y, least, xp=xp) ** (beta - 1.0) for Y in _model_blocks(W, H))
+        return xp.concat([power @ operators.transposed(G) for power in powers], axis=0)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return xp.take(t[:, 0], self.i)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
-        return _compat.sum_of_numbers(Z, axis=None, dtype=dtype, xp=xp) if numbers else xp.sum(Z, dtype=dtype)
+        return operators.sum_of_numbers(Z, axis=None, dtype=dtype, xp=xp) if numbers else xp.sum(Z, dtype=dtype)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return full_domain_total(W, H, dtype=dtype, xp=xp)
@@ -150,26 +150,26 @@ class Sparse(NamedTuple):
         if not self.has_absent:
             return None
         if beta <= 0:
-            return xp.full((), float("inf"), dtype=dtype, device=_compat.device(W))
+            return xp.full((), float("inf"), dtype=dtype, device=libraries.device(W))
         everywhere, absent = self._absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
 
         def again() -> Array:
             if W.dtype != dtype:
                 wide = xp.astype(W, dtype), xp.astype(H, dtype)
                 return self._absent(*wide, self.predict(*wide, xp=xp), beta=beta, dtype=dtype, xp=xp)[1]
-            if _compat.is_slow_to_ask(W):
+            if operators.is_slow_to_ask(W):
                 return absent
             return absent_powers(self.i, self.j, W, H, beta=beta, dtype=dtype, xp=xp) / beta
 
-        rough = _compat.cancelled(absent + stored, everywhere, W.dtype, xp=xp)
-        return _compat.at_least(_compat.either(rough, again, lambda: absent, xp=xp), 0.0, xp=xp)
+        rough = operators.cancelled(absent + stored, everywhere, W.dtype, xp=xp)
+        return operators.at_least(operators.either(rough, again, lambda: absent, xp=xp), 0.0, xp=xp)
 
     def _absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> tuple[Array, Array]:
         """The sum over the domain, and its difference from that over the stored entries, divided by beta."""
         if beta == 1:
             everywhere = self.total(W, H, dtype=dtype, xp=xp)
         elif beta == 2:
-            everywhere = xp.sum((_compat.transposed(W) @ W) * (H @ _compat.transposed(H)), dtype=dtype)
+            everywhere = xp.sum((operators.transposed(W) @ W) * (H @ operators.transposed(H)), dtype=dtype)
         else:
             everywhere = sum(xp.sum(Y**beta, dtype=dtype) for Y in _model_blocks(W, H))
         return everywhere / beta, (everywhere - xp.sum(Y if beta == 1 else Y**beta, dtype=dtype)) / beta
@@ -183,8 +183,8 @@ def _model_blocks(W: Array, H: Array) -> Iterator[Array]:
 
 def from_entries(values: Array, i: Array, j: Array, shape: tuple[int, ...]) -> Sparse:
     """Entries in order of rows, with a second order by columns."""
-    xp: Namespace = _compat.array_namespace(values)
-    device = _compat.device(values)
+    xp: Namespace = libraries.array_namespace(values)
+    device = libraries.device(values)
     if values.shape[0] == 0:
         values = xp.zeros(1, dtype=values.dtype, device=device)
         i = j = xp.zeros(1, dtype=i.dtype, device=device)

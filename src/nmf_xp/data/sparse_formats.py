@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.sparse import Sparse, from_entries
 from nmf_xp.data.sparse_products import View
 
 
 def from_sparse(V: Any) -> Sparse:
-    """The entries of a sparse array of any library; `_compat.sparse_library` has recognised it."""
-    match _compat.sparse_library(V):
+    """The entries of a sparse array of any library; `libraries.sparse_library` has recognised it."""
+    match libraries.sparse_library(V):
         case "scipy" | "cupyx":
             return _from_scipy(V)
         case "torch":
@@ -28,7 +28,7 @@ def from_sparse(V: Any) -> Sparse:
 
 def stores_nothing(V: Any) -> bool:
     """Whether a sparse array has no stored entry: `from_sparse` then makes an explicit zero."""
-    if _compat.sparse_library(V) == "torch":
+    if libraries.sparse_library(V) == "torch":
         return bool(V._nnz() == 0)
     return bool(getattr(V, "nnz", getattr(V, "nse", None)) == 0)
 
@@ -39,13 +39,13 @@ def _from_scipy(V: Any) -> Sparse:
     if not V.has_canonical_format:
         V = V.copy()
         V.sum_duplicates()
-    xp = _compat.array_namespace(V.data)
-    device = _compat.device(V.data)
+    xp = libraries.array_namespace(V.data)
+    device = libraries.device(V.data)
     values, starts, columns = V.data, V.indptr, V.indices
     if V.nnz == 0:  # one explicit zero spares everything else the case of no entries
         values = xp.zeros(1, dtype=values.dtype, device=device)
         columns = xp.zeros(1, dtype=columns.dtype, device=device)
-        starts = _compat.at_most(xp.arange(V.shape[0] + 1, dtype=starts.dtype, device=device), 1, xp=xp)
+        starts = operators.at_most(xp.arange(V.shape[0] + 1, dtype=starts.dtype, device=device), 1, xp=xp)
     narrow = xp.int32 if max(V.shape) < 2**31 else xp.int64
     i = xp.repeat(xp.arange(V.shape[0], dtype=narrow, device=device), starts[1:] - starts[:-1])
     nothing = xp.zeros(V.shape[1] + 1, dtype=starts.dtype, device=device)
@@ -63,11 +63,11 @@ def _from_jax(V: Any) -> Sparse:
     if V.n_batch or V.n_dense:
         msg = f"`V` must be a BCOO array without batch and dense axes, got n_batch={V.n_batch} and n_dense={V.n_dense}"
         raise TypeError(msg)
-    if _compat.on_mesh(V.data):
+    if libraries.on_mesh(V.data):
         msg = f"`V` must lie on one device where it is sparse, got {len(V.data.devices())} devices; make it dense"
         raise ValueError(msg)
     if not (V.unique_indices and V.indices_sorted):
-        if _compat.is_traced(V.data):
+        if libraries.is_traced(V.data):
             rule = "sorted indices without duplicates in a compiled function"
             msg = f"`V` must have {rule}, got indices that promise neither; call `V.sum_duplicates()` before"
             raise ValueError(msg)

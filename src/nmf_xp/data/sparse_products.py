@@ -10,10 +10,10 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, _kernels
+from nmf_xp.arrays import kernels, libraries
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
 
 CHUNK = 2**17  # numbers gathered at a time, which fit the cache
 
@@ -31,10 +31,10 @@ class View(NamedTuple):
 
 def sampled_product(i: Array, j: Array, left: Array, right: Array, *, xp: Namespace) -> Array:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
-    if _compat.is_jax(left):
-        kernel, twin = _kernels.find("gathered_product", i, j, left, right), sampled_product_jax
+    if libraries.is_jax(left):
+        kernel, twin = kernels.find("gathered_product", i, j, left, right), sampled_product_jax
         return twin(i, j, left, right) if kernel is None else kernel(twin, i, j, left, right)
-    kernel = _kernels.find("sampled_product", i, j, left, right)
+    kernel = kernels.find("sampled_product", i, j, left, right)
     if kernel is not None:
         return kernel(i, j, left, right)
     step = max(1, CHUNK // left.shape[1])
@@ -49,17 +49,17 @@ def product(along: View, across: View, Z: Array, B: Array, *, xp: Namespace) -> 
     """The sparse matrix with the entries Z, as `along` orders them, times the dense B."""
     if along.order is not None:
         Z = xp.take(Z, along.order)
-    if _compat.is_jax(Z):
+    if libraries.is_jax(Z):
         assert along.others is not None
         return _product_jax(along.starts, along.others, Z, B)
     shape = (along.starts.shape[0] - 1, across.starts.shape[0] - 1)
-    if _compat.is_torch(Z):
+    if libraries.is_torch(Z):
         torch = importlib.import_module("torch")
         with warnings.catch_warnings():  # torch calls its compressed rows a beta feature, once a process
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
             warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")  # torch 2.11
             return torch.sparse_csr_tensor(along.starts, along.others, Z, size=shape, check_invariants=False) @ B
-    sparse = importlib.import_module("scipy.sparse" if _compat.is_numpy(Z) else "cupyx.scipy.sparse")
+    sparse = importlib.import_module("scipy.sparse" if libraries.is_numpy(Z) else "cupyx.scipy.sparse")
     if along.others is not None:
         return sparse.csr_matrix((Z, along.others, along.starts), shape=shape) @ B
     return sparse.csr_matrix((Z, across.others, across.starts), shape=shape[::-1]).T @ B
@@ -103,9 +103,9 @@ def absent_powers(i: Array, j: Array, W: Array, H: Array, *, beta: float, dtype:
     """
     (m, _), n = W.shape, H.shape[-1]
     height = min(m, max(1, max(CHUNK, i.shape[0]) // n))
-    if _compat.is_jax(W):
+    if libraries.is_jax(W):
         return _absent_powers_jax(i, j, W, H, height, beta=beta, dtype=dtype)
-    total: Any = xp.zeros((), dtype=dtype, device=_compat.device(W))
+    total: Any = xp.zeros((), dtype=dtype, device=libraries.device(W))
     for start in range(0, m, height):
         Y: Any = W[start : start + height, :] @ H
         here = xp.nonzero(xp.logical_and(i >= start, i < start + height))[0]

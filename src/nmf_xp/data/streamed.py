@@ -11,20 +11,21 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from nmf_xp import _compat, _devices, _threads
+from nmf_xp.arrays import libraries, streams, threads, transfer
+from nmf_xp.arrays.checks import check_array, check_broadcast, check_sparse
 from nmf_xp.data.blocks import Blockwise, Part, sweep
+from nmf_xp.data.checks import NOTHING_OBSERVED, check_weights
 from nmf_xp.data.recipe import Range, Recipe, prototype
 from nmf_xp.data.sources import Rows
-from nmf_xp.validation import NOTHING_OBSERVED, check_array, check_broadcast, check_sparse, check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.seam import Data
     from nmf_xp.data.sources import RowBlocks
-    from nmf_xp.problem import Constraints
-    from nmf_xp.units import Units
+    from nmf_xp.data.units import Units
+    from nmf_xp.terms import Constraints
 
 T = TypeVar("T")
 STRIDE = 61  # of the entries that a mark sums: some in every page of a file, and in time every column
@@ -111,7 +112,7 @@ class Streamed(Blockwise):
                 total.add(number, part.sums)
 
         try:
-            _threads.run(work, list(range(_threads.count())))
+            threads.run(work, list(range(threads.count())))
         finally:
             blocks.close()
         return Part(None if rows[0] is None else xp.concat(rows), total.terms)
@@ -130,14 +131,14 @@ class Streamed(Blockwise):
 
     def _take_back(self, raw: Any) -> None:
         """Let the source read into a block's memory again, where nothing can still be reading it."""
-        if _compat.is_numpy(self.values):
+        if libraries.is_numpy(self.values):
             self._source.done(raw)
 
     def _first_pass(self) -> Iterator[Range]:
         """The range of each block, marked and checked."""
         start = 0
         for number, raw in enumerate(self._source.blocks()):
-            if _compat.sparse_library(raw) is None:
+            if libraries.sparse_library(raw) is None:
                 check_array("V", raw, min_ndim=2, max_ndim=2)
             else:
                 check_sparse("V", raw)
@@ -196,14 +197,14 @@ class Streamed(Blockwise):
     def _mark(self, raw: Any) -> Mark:
         import numpy as np
 
-        sparse = _compat.sparse_library(raw) is not None
+        sparse = libraries.sparse_library(raw) is not None
         shape = (int(raw.shape[0]), int(raw.shape[1]))
         with np.errstate(all="ignore"):  # what is no number is found by the check of the values
-            if _compat.is_numpy(raw):
+            if libraries.is_numpy(raw):
                 entries = np.ravel(raw, order="K")[::STRIDE].sum()
             else:
-                entries = raw.sum() if sparse else _compat.array_namespace(raw).sum(raw)
-        return Mark(shape, f"{'sparse ' if sparse else ''}{_compat.dtype_name(raw.dtype)}", _compat.scalar(entries))
+                entries = raw.sum() if sparse else libraries.array_namespace(raw).sum(raw)
+        return Mark(shape, f"{'sparse ' if sparse else ''}{libraries.dtype_name(raw.dtype)}", transfer.scalar(entries))
 
     def _check_weights(self, shape: tuple[int, int]) -> None:
         if self.weights is not None:
@@ -248,14 +249,14 @@ def _ahead(items: Iterator[T], like: Array) -> Generator[T]:
     Their arrays are where `like` is.
     """
     end: Any = object()
-    lane = _devices.lane(like)
+    lane = streams.lane(like)
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="nmf_xp-reader") as reader:
 
-            def begin() -> Future[_devices.Made]:
+            def begin() -> Future[streams.Made]:
                 return reader.submit(lane.make, lambda: next(items, end), lane.free())
 
-            coming = collections.deque(begin() for _ in range(_threads.count()))
+            coming = collections.deque(begin() for _ in range(threads.count()))
             while (item := lane.take(coming.popleft().result())) is not end:
                 coming.append(begin())
                 yield item

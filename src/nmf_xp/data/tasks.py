@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _memory, _threads
+from nmf_xp.arrays import memory, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class InProcess:
         """Keep the blocks of V and of its weights in memory, if they fit; else they are made again in every pass."""
         from dask.base import persist
 
-        if 2 * sum(map(_bytes, arrays)) < _memory.available():
+        if 2 * sum(map(_bytes, arrays)) < memory.available():
             arrays = persist(*arrays)
         self.blocks: list[Handles] = [x.to_delayed().tolist() for x in arrays]
         self.places = [[HERE] * len(row) for row in self.blocks[0]]
@@ -64,7 +64,7 @@ class InProcess:
         """Handles of finished tasks, and values."""
         from dask.base import compute
 
-        with _threads.held_blas():  # a task a thread
+        with threads.held_blas():  # a task a thread
             values = list(compute(*keep, *fetch))
         return values[: len(keep)], values[len(keep) :]
 

@@ -9,44 +9,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, transfer
+from nmf_xp.data.seam import Bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.data import Data
-
-
-class Bound(NamedTuple):
-    """Numbers a_i and b_j with a_i b_j >= w_ij, by which all rows share the curvature H diag(b) H^T, up to a factor."""
-
-    rows: Array  # a, (..., m, 1)
-    columns: Array  # b, (..., 1, n)
-    members: Array | None = None  # (..., 1, 1): the members of a stack for which it is close; None for all
-
-    @property
-    def T(self) -> Bound:
-        return Bound(_compat.transposed(self.columns), _compat.transposed(self.rows), self.members)
-
-    def part(self, start: int, stop: int) -> Bound:
-        """That of some rows."""
-        return self._replace(rows=self.rows[..., start:stop, :])
-
-    def member(self, i: int) -> Bound | None:
-        """That of one member of a stack; None where it is not close."""
-        if self.rows.ndim == 2:
-            return self
-        if self.members is not None and not _compat.scalar(self.members[i, 0, 0]):
-            return None
-        return Bound(self.rows[i, ...], self.columns[i, ...])
-
-    def select(self, indices: Array, *, xp: Namespace) -> Bound:
-        """That of some members of a stack."""
-        if self.rows.ndim == 2:
-            return self
-        rows, columns = (xp.take(x, indices, axis=0) for x in self[:2])
-        return Bound(rows, columns, None if self.members is None else xp.take(self.members, indices, axis=0))
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.seam import Data
 
 
 class Weighted(NamedTuple):
@@ -231,9 +201,9 @@ def with_bound(data: Data, *, least: float, xp: Namespace) -> Data:
     bounds: 1 for weights that are products of one number for each row and one for each column, and for 0 and 1 the
     share that is observed.
     """
-    if not isinstance(data, Weighted) or data.weights.ndim < 2 or not _compat.is_readable(data.weights):
+    if not isinstance(data, Weighted) or data.weights.ndim < 2 or not libraries.is_readable(data.weights):
         return data
-    weights, dtype = data.weights, _compat.accumulator_dtype(xp, _compat.device(data.weights))
+    weights, dtype = data.weights, libraries.accumulator_dtype(xp, libraries.device(data.weights))
     rows = xp.max(weights, axis=-1, keepdims=True)
     columns = xp.max(weights / xp.where(rows > 0, rows, 1.0), axis=-2, keepdims=True)
     shares = [
@@ -241,7 +211,7 @@ def with_bound(data: Data, *, least: float, xp: Namespace) -> Data:
         for along, across, axis in ((rows, columns, -1), (columns, rows, -2))
     ]
     close = xp.minimum(*shares)[..., None, None] >= least
-    count = _compat.scalar(xp.sum(xp.astype(close, xp.int32)))
+    count = transfer.scalar(xp.sum(xp.astype(close, xp.int32)))
     if count == 0:
         return data
     return data._replace(bound=Bound(rows, columns, None if count == math.prod(close.shape) else close))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import transfer
 from nmf_xp.plot.style import HUES, host_components, ink, new_axes, relative, several_axes
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from nmf_xp._typing import Array
+    from nmf_xp.arrays.typing import Array
 
 HEIGHT = 0.85  # of a spectrum, where one follows the other in steps of 1
 
@@ -53,7 +53,7 @@ def spectra(H: Array, x: Any = None, *, names: Sequence[str] | None = None, ax: 
 
     host = host_components(H)
     r, n = host.shape
-    positions = np.arange(n) if x is None else _compat.to_host(x)
+    positions = np.arange(n) if x is None else transfer.to_host(x)
     if positions.shape != (n,):
         msg = f"`x` must have shape ({n},), one position for each column of `H`, got {positions.shape}"
         raise ValueError(msg)

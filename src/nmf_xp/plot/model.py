@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.overview import overview
 from nmf_xp.plot.style import DIFFERENCE, MAGNITUDE, UNOBSERVED, several_axes
+from nmf_xp.result.overview import overview
 
 if TYPE_CHECKING:
     import numpy as np
 
     from nmf_xp import Result
-    from nmf_xp._typing import Array
+    from nmf_xp.arrays.typing import Array
 
 CELLS = 400  # along an axis: about as many as a panel has points
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.plot.style import MAGNITUDE, host_components, ink, new_axes, relative
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array
+    from nmf_xp.arrays.typing import Array
 
 GAP = 0.15  # between two images, as a share of their height and width
 

@@ -6,15 +6,15 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
-from nmf_xp.showing import decades
+from nmf_xp.arrays import transfer
+from nmf_xp.result.showing import decades
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy as np
 
-    from nmf_xp._typing import Array
+    from nmf_xp.arrays.typing import Array
 
 # Okabe & Ito (2008), "Color universal design"; their yellow is too light for a line on white.
 HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -76,7 +76,7 @@ def several_axes(ax: Any, count: int, *, columns: int, size: tuple[float, float]
 
 def host_components(H: Array) -> np.ndarray[Any, Any]:
     """H on the host, checked to be one matrix."""
-    host = _compat.to_host(H)
+    host = transfer.to_host(H)
     if host.ndim != 2:
         msg = f"`H` must be a matrix (r, n), got shape {host.shape}; draw the members of a stack one by one"
         raise ValueError(msg)

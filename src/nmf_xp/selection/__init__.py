@@ -13,27 +13,29 @@ import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat, _threads
-from nmf_xp.checkpoint import identity, storage
+from nmf_xp.arrays import precision, threads
+from nmf_xp.arrays.checks import as_working_dtype, check_integer, check_option
 from nmf_xp.data import as_data, entry_weights
 from nmf_xp.data.kinds import settled
 from nmf_xp.data.sparse import Sparse
-from nmf_xp.factorization import progress_bar
-from nmf_xp.init import random_generator
-from nmf_xp.posing import pose
+from nmf_xp.divergences import check_beta
+from nmf_xp.problem.checks import check_n_components
+from nmf_xp.problem.posing import pose
+from nmf_xp.problem.starts import random_generator
+from nmf_xp.run.checkpoint import identity, storage
+from nmf_xp.run.observer import progress_bar
 from nmf_xp.selection import held_out, rules
 from nmf_xp.selection.evidence import Kept, gather
 from nmf_xp.selection.merging import ConsensusFactors, consensus_factors
 from nmf_xp.selection.outcome import RankSelection
 from nmf_xp.selection.relevance import relevances
-from nmf_xp.validation import as_working_dtype, check_beta, check_integer, check_n_components, check_option
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.posing import Posed
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.problem.posing import Posed
 
 __all__ = ["ConsensusFactors", "RankSelection", "consensus_factors", "select_rank"]
 
@@ -41,7 +43,7 @@ PREDICTIVE = {"held-out": held_out.speckled, "bi-cross-validation": held_out.bi_
 RULES = ("auto", *PREDICTIVE, "relevance", "cophenetic", "stability")
 
 
-@_compat.on_data
+@precision.on_data
 def select_rank(
     V: Array,
     /,
@@ -161,7 +163,7 @@ def select_rank(
         "random_state": identity.seed(random_state),
     }
     kept = Kept(path, posed, described, _seed(random_state))
-    with _threads.held_for(posed.values):
+    with threads.held_for(posed.values):
         losses = None
         if rule in PREDICTIVE and not all(rank in kept for rank in candidates):
             dense, observed = _dense(V, weights, missing, absent, xp=posed.xp)
@@ -187,11 +189,11 @@ def select_rank(
                     bar.update()
 
         with progress_bar(len(unfinished), unit="rank", what="select_rank") if progress else nullcontext() as bar:
-            if len(unfinished) < _threads.count():  # there are threads to spare within a rank
+            if len(unfinished) < threads.count():  # there are threads to spare within a rank
                 for rank in unfinished:
                     finish(rank)
             else:
-                _threads.run(finish, unfinished)
+                threads.run(finish, unfinished)
     return _selection(posed, candidates, kept, rule=rule)
 
 

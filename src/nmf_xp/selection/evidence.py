@@ -1,6 +1,7 @@
 """What is known of one rank, which depends on no other rank, and how it is kept on the disk.
 
-The file is one of `nmf_xp.checkpoint`: whole or not there, the last two kept, and refused where V or an option differs.
+The file is one of `nmf_xp.run.checkpoint`: whole or not there, the last two kept, and refused where V or an option
+differs.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nmf_xp
-from nmf_xp import _compat
-from nmf_xp.checkpoint import identity, storage
+from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.factorization import nmf
 from nmf_xp.result import Result, Status
+from nmf_xp.run.checkpoint import identity, storage
 from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion
 from nmf_xp.selection.stability import stability
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from nmf_xp._typing import Array
-    from nmf_xp.posing import Posed
+    from nmf_xp.arrays.typing import Array
+    from nmf_xp.problem.posing import Posed
     from nmf_xp.selection.held_out import Losses
 
     Matrix = np.ndarray[Any, Any]
@@ -56,9 +57,9 @@ def gather(
     best = nmf(V, rank, n_restarts=n_restarts, keep_restarts=True, random_state=rng, **options)
     assert best.restarts is not None
     W, H = best.restarts.W, best.restarts.H
-    xp = _compat.array_namespace(W)
-    loadings = H * _compat.transposed(xp.sum(W, axis=-2, keepdims=True))
-    consensus = consensus_matrix(_compat.to_host(xp.argmax(loadings, axis=-2)))
+    xp = libraries.array_namespace(W)
+    loadings = H * operators.transposed(xp.sum(W, axis=-2, keepdims=True))
+    consensus = consensus_matrix(transfer.to_host(xp.argmax(loadings, axis=-2)))
     agreement = stability(W, H, xp=xp)
     row = {
         "rank": rank,
@@ -113,7 +114,7 @@ class Kept:
             arrays: dict[str, Matrix] = {}
             ranks: dict[str, Any] = {}
             for k, (best, row, consensus, loss) in sorted(self._evidence.items()):
-                factors = {"W": _compat.to_host(best.W), "H": _compat.to_host(best.H)}
+                factors = {"W": transfer.to_host(best.W), "H": transfer.to_host(best.H)}
                 held = {**factors, "consensus": consensus, "loss": loss}
                 arrays |= {f"{k}.{name}": x for name, x in held.items()}
                 numbers = {name: getattr(best, name) for name in NUMBERS}
@@ -126,7 +127,7 @@ def _restored(rank: str, numbers: dict[str, Any], arrays: dict[str, Matrix], pos
     """The evidence that was kept, with factors like V."""
     V, xp = posed.values, posed.xp
     W, H = (
-        _compat.from_host(arrays[f"{rank}.{name}"], xp=xp, dtype=V.dtype, device=_compat.device(V)) for name in "WH"
+        transfer.from_host(arrays[f"{rank}.{name}"], xp=xp, dtype=V.dtype, device=libraries.device(V)) for name in "WH"
     )
     best = Result(
         W=W,

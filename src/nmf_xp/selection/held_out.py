@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.result import Result
 
     Vector = np.ndarray[Any, Any]
@@ -47,7 +47,7 @@ def speckled(
 
     def split(fold: int) -> tuple[Array, Array]:
         """The weights of the entries that are seen, and of those that are held out."""
-        out = _compat.from_host((fold_of == fold).astype(float), xp=xp, dtype=V.dtype, device=_compat.device(V))
+        out = transfer.from_host((fold_of == fold).astype(float), xp=xp, dtype=V.dtype, device=libraries.device(V))
         return (1 - out, out) if weights is None else ((1 - out) * weights, out * weights)
 
     def simple(fold: int) -> Result:
@@ -98,9 +98,9 @@ def bi_cross(
         rng = np.random.default_rng([seed, 1, rank, fold])
         found = _best_of(starts, D, rank, weights=d, rng=rng, options=options)
         W = transform(B, found.H, weights=b, **options).W
-        flipped = (_compat.transposed(x) for x in (C, found.W))
-        H = transform(*flipped, weights=None if c is None else _compat.transposed(c), **options).W
-        return W, _compat.transposed(H)
+        flipped = (operators.transposed(x) for x in (C, found.W))
+        H = transform(*flipped, weights=None if c is None else operators.transposed(c), **options).W
+        return W, operators.transposed(H)
 
     simplest = [model(1, fold) for fold in range(n_folds)]
 
@@ -134,11 +134,11 @@ def _mixed(model: tuple[Array, Array], simple: tuple[Array, Array], *, xp: Names
 def _mean_divergence(
     V: Array, model: tuple[Array, Array], weights: Array | None, *, beta: float, xp: Namespace
 ) -> float:
-    total = V.shape[0] * V.shape[1] if weights is None else _compat.scalar(xp.sum(weights))
+    total = V.shape[0] * V.shape[1] if weights is None else transfer.scalar(xp.sum(weights))
     if total == 0:
         msg = "`n_folds` must leave an observed entry in each fold, got one without any; take fewer folds"
         raise ValueError(msg)
-    return _compat.scalar(beta_divergence(V, *model, beta_loss=beta, weights=weights)) / total
+    return transfer.scalar(beta_divergence(V, *model, beta_loss=beta, weights=weights)) / total
 
 
 def _block(V: Array, rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], *, xp: Namespace) -> Array:
@@ -146,6 +146,6 @@ def _block(V: Array, rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], 
     import numpy as np
 
     for axis, mask in enumerate((rows, columns)):
-        indices = _compat.from_host(np.flatnonzero(mask), xp=xp, dtype=xp.int64, device=_compat.device(V))
+        indices = transfer.from_host(np.flatnonzero(mask), xp=xp, dtype=xp.int64, device=libraries.device(V))
         V = xp.take(V, indices, axis=axis)
     return V

@@ -10,15 +10,16 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, showing
+from nmf_xp.arrays import libraries, precision, transfer
+from nmf_xp.arrays.checks import check_integer, check_non_negative
 from nmf_xp.data.kinds import settled
 from nmf_xp.factorization import nmf, transform
-from nmf_xp.validation import check_integer, check_non_negative
+from nmf_xp.result import showing
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from nmf_xp._typing import Array
+    from nmf_xp.arrays.typing import Array
     from nmf_xp.result import Result
 
     Matrix = np.ndarray[Any, Any]
@@ -85,7 +86,7 @@ class ConsensusFactors:
         return showing.notebook(self._rows(), self.result.history)
 
 
-@_compat.on_data
+@precision.on_data
 def consensus_factors(
     V: Array,
     n_components: int,
@@ -157,14 +158,14 @@ def consensus_factors(
     restarts = {"n_restarts": n_restarts, "keep_restarts": True, "random_state": random_state, "progress": progress}
     best: Any = nmf(V, n_components, **restarts, **options)
     H = best.restarts.H
-    merged = merge(_compat.to_host(H), max_distance=max_distance)
-    xp = _compat.array_namespace(H)
-    components = _compat.from_host(merged.components, xp=xp, dtype=H.dtype, device=_compat.device(H))
+    merged = merge(transfer.to_host(H), max_distance=max_distance)
+    xp = libraries.array_namespace(H)
+    components = transfer.from_host(merged.components, xp=xp, dtype=H.dtype, device=libraries.device(H))
     with warnings.catch_warnings():  # a part of V that belongs to no group is what the divergence says
         warnings.filterwarnings("ignore", message="no component is positive in column")
         result = transform(V, components, **options)
-    order = _by_share(_compat.to_host(result.W))
-    indices = _compat.from_host(order, xp=xp, dtype=xp.int64, device=_compat.device(H))
+    order = _by_share(transfer.to_host(result.W))
+    indices = transfer.from_host(order, xp=xp, dtype=xp.int64, device=libraries.device(H))
     W, H = xp.take(result.W, indices, axis=1), xp.take(result.H, indices, axis=0)
     labels = np.where(merged.labels < 0, -1, np.argsort(order)[merged.labels])
     dropped = n_components - len(order)

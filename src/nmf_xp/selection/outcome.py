@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import showing
+from nmf_xp.result import showing
 
 if TYPE_CHECKING:
     import numpy as np

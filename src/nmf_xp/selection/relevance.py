@@ -16,18 +16,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat, _threads
+from nmf_xp.arrays import libraries, precision, threads, transfer
 from nmf_xp.divergences import data_divergence
-from nmf_xp.init import start
-from nmf_xp.problem import Constraints, Factors, Problem
+from nmf_xp.problem import Factors, Problem
+from nmf_xp.problem.starts import start
 from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.terms import Constraints
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.posing import Posed
+    from nmf_xp.problem.posing import Posed
 
     Vector = np.ndarray[Any, Any]
 
@@ -56,7 +57,7 @@ class _Prior(NamedTuple):
         return float(divergence + self.dispersion * self.c * np.log1p(relevances).sum())
 
 
-@_compat.in_full_precision
+@precision.in_full_precision
 def relevances(posed: Posed, best: tuple[Array, Array], *, seed: int) -> Vector:
     """The relevances of as many components as `best` has, in falling order.
 
@@ -70,7 +71,7 @@ def relevances(posed: Posed, best: tuple[Array, Array], *, seed: int) -> Vector:
     r = best[0].shape[-1]
     W, H = posed.factor("W", best[0], "W", r), posed.factor("H", best[1], "H", r)
     a = max(3.0, math.log(m + n))
-    mean = _compat.scalar(xp.sum(W, axis=0) @ xp.sum(H, axis=1)) / (m * n)  # of WH, which has no unobserved entries
+    mean = transfer.scalar(xp.sum(W, axis=0) @ xp.sum(H, axis=1)) / (m * n)  # of WH, which has no unobserved entries
     prior = _Prior(
         b=math.sqrt((a - 1) * (a - 2) * mean / r),
         c=m + n + a + 1,
@@ -78,8 +79,8 @@ def relevances(posed: Posed, best: tuple[Array, Array], *, seed: int) -> Vector:
     )
     rng = np.random.default_rng([seed, 3])
     starts = [start(data, r, init="random", random_state=rng, members=None, xp=xp) for _ in range(STARTS)]
-    with _threads.held_for(data.values):
-        found = _threads.run(lambda given: _minimise(posed, prior, given), starts)
+    with threads.held_for(data.values):
+        found = threads.run(lambda given: _minimise(posed, prior, given), starts)
     ordered = np.sort(min(found, key=lambda end: end[0])[1])[::-1]
     return np.where(ordered > NONE, ordered, 0.0)
 
@@ -91,10 +92,10 @@ def _dispersion(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -
     for beta = 0.
     """
     (m, r), n = W.shape, H.shape[1]
-    ones = [xp.ones(shape, dtype=W.dtype, device=_compat.device(W)) for shape in ((m, 1), (1, n))]
-    entries = _compat.scalar(data.total(*ones, dtype=_compat.accumulator_dtype(xp, _compat.device(W)), xp=xp))
+    ones = [xp.ones(shape, dtype=W.dtype, device=libraries.device(W)) for shape in ((m, 1), (1, n))]
+    entries = transfer.scalar(data.total(*ones, dtype=libraries.accumulator_dtype(xp, libraries.device(W)), xp=xp))
     free = max(1.0, entries - r * (m + n - r))
-    return 2 * _compat.scalar(data_divergence(data, W, H, beta=beta, xp=xp)) / free
+    return 2 * transfer.scalar(data_divergence(data, W, H, beta=beta, xp=xp)) / free
 
 
 def _minimise(posed: Posed, prior: _Prior, given: list[Array]) -> tuple[float, Vector]:
@@ -108,8 +109,8 @@ def _minimise(posed: Posed, prior: _Prior, given: list[Array]) -> tuple[float, V
         penalty = Constraints(l1=xp.expand_dims(weights, axis=0))
         state = solver.step(state, Problem(data, penalty, penalty), xp=xp)
         before, relevances = relevances, prior.relevances(state, xp=xp)
-        if i % CHECK_EVERY == 0 and _compat.scalar(xp.max(xp.abs(relevances - before) / (1 + before))) < TOL:
+        if i % CHECK_EVERY == 0 and transfer.scalar(xp.max(xp.abs(relevances - before) / (1 + before))) < TOL:
             break
-    divergence = _compat.scalar(data_divergence(data, *state, beta=posed.beta, xp=xp))
-    host = _compat.to_host(relevances).astype(float)
+    divergence = transfer.scalar(data_divergence(data, *state, beta=posed.beta, xp=xp))
+    host = transfer.to_host(relevances).astype(float)
     return prior.objective(divergence, host), host

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import operators, transfer
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
 
     Matrix = np.ndarray[Any, Any]
 
@@ -35,7 +35,7 @@ def stability(W: Array, H: Array, *, xp: Namespace) -> Stability:
     import scipy.optimize
 
     restarts, k = W.shape[0], W.shape[-1]
-    cosines = _cosines(_compat.transposed(W), xp=xp) * _cosines(H, xp=xp)
+    cosines = _cosines(operators.transposed(W), xp=xp) * _cosines(H, xp=xp)
     matched, amari = [], []
     for a, b in itertools.combinations(range(restarts), 2):
         block = cosines[a * k : (a + 1) * k, b * k : (b + 1) * k]
@@ -64,4 +64,4 @@ def _cosines(components: Array, *, xp: Namespace) -> Matrix:
     flat = flat / xp.where(largest > 0, largest, 1.0)
     length = xp.sqrt(xp.sum(flat * flat, axis=1, keepdims=True))
     flat = flat / xp.where(length > 0, length, 1.0)
-    return _compat.to_host(flat @ _compat.transposed(flat))
+    return transfer.to_host(flat @ operators.transposed(flat))

@@ -10,11 +10,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, precision
+from nmf_xp.divergences import check_beta
 from nmf_xp.factorization import transform
 from nmf_xp.sklearn.inputs import check_data, check_factor, check_same_library
 from nmf_xp.sklearn.starts import start
-from nmf_xp.validation import check_beta
 
 if TYPE_CHECKING:
     from nmf_xp.result import Result
@@ -54,7 +54,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     verbose: int
     components_: Any
 
-    @_compat.on_data
+    @precision.on_data
     def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Learn the components of X.
 
@@ -80,7 +80,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.fit_transform(X, W=W, H=H, weights=weights)
         return self
 
-    @_compat.on_data
+    @precision.on_data
     def transform(self, X: Any, weights: Any = None) -> Any:
         """Loadings of new data on the components.
 
@@ -115,7 +115,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X @ H.
         """
         check_is_fitted(self)
-        with _compat.on_their_device(X):
+        with precision.on_their_device(X):
             return X @ self.components_
 
     @property
@@ -183,7 +183,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """H that is to be kept, checked against X."""
         r = self.n_components
         H = check_factor(H, ("auto" if r in (None, "auto") else r, X.shape[1]), "NMF (input H)")
-        if _compat.dtype_name(H.dtype) != _compat.dtype_name(X.dtype):
+        if libraries.dtype_name(H.dtype) != libraries.dtype_name(X.dtype):
             msg = f"H should have the same dtype as X. Got H.dtype = {H.dtype}."
             raise TypeError(msg)
         return H

@@ -11,9 +11,10 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_array, check_non_negative, validate_data
 
-from nmf_xp import _compat
+from nmf_xp.arrays import checks, libraries, transfer
+from nmf_xp.arrays.checks import as_working_dtype
 from nmf_xp.data import as_data
-from nmf_xp.validation import as_working_dtype, check_weights
+from nmf_xp.data.checks import check_weights
 
 
 def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom: str) -> Any:
@@ -21,11 +22,11 @@ def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom
 
     What stands behind a weight of 0 is not looked at, and comes back as a number at which every divergence is finite.
     """
-    kind = _compat.unsupported_kind("X", X) if _compat.is_masked(X) and np.ma.is_masked(X) else None
+    kind = checks.unsupported_kind("X", X) if libraries.is_masked(X) and np.ma.is_masked(X) else None
     if kind is not None:
         msg = f"`X` must be a plain array, got {kind}"
         raise TypeError(msg)
-    if not _compat.is_foreign(X):
+    if not libraries.is_foreign(X):
         finite: Any = weights is None
         options = {"accept_sparse": ("csr", "csc"), "dtype": [np.float64, np.float32], "reset": reset}
         X = validate_data(estimator, X, ensure_all_finite=finite, **options)
@@ -35,25 +36,27 @@ def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom
         check_non_negative(X, whom)
         return X
     data = as_data(X)
-    xp = _compat.array_namespace(data.values)
+    xp = libraries.array_namespace(data.values)
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     if weights is not None and data.values.ndim > 1:
         X = _observed(as_working_dtype("X", X, xp=xp), weights, xp=xp)
         data = as_data(X)
-    if not xp.isdtype(data.values.dtype, ("bool", "integral")) and not _compat.scalar(xp.all(xp.isfinite(data.values))):
+    if not xp.isdtype(data.values.dtype, ("bool", "integral")) and not transfer.scalar(
+        xp.all(xp.isfinite(data.values))
+    ):
         _refuse("Input X contains NaN or infinity.")
-    if _compat.scalar(xp.min(data.values)) < 0:
+    if transfer.scalar(xp.min(data.values)) < 0:
         _refuse(f"Negative values in data passed to {whom}.")
     return X if data.values.ndim < 2 else as_working_dtype("X", X, xp=xp)
 
 
 def _observed(X: Any, weights: Any, *, xp: Any) -> Any:
     """X with ones where the weight is 0; X itself where none is."""
-    check_weights(weights, X if _compat.sparse_library(X) is None else X.data, tuple(X.shape))
+    check_weights(weights, X if libraries.sparse_library(X) is None else X.data, tuple(X.shape))
     unseen = xp.broadcast_to(weights == 0, X.shape)
-    if not _compat.scalar(xp.any(unseen)):
+    if not transfer.scalar(xp.any(unseen)):
         return X
-    if _compat.sparse_library(X) is None:
+    if libraries.sparse_library(X) is None:
         return xp.where(unseen, xp.ones_like(X), X)
     entries = X.tocoo()
     X = X.copy()
@@ -64,9 +67,9 @@ def _observed(X: Any, weights: Any, *, xp: Any) -> Any:
 def check_same_library(estimator: Any, X: Any, method: str) -> None:
     """Refuse X of another library, or on another device, than the components."""
     values, H = as_data(X).values, estimator.components_
-    namespaces = [_compat.array_namespace(x) for x in (values, H)]
-    if namespaces[0] is not namespaces[1] or _compat.device(values) != _compat.device(H):
-        names = [f"{xp.__name__} on {_compat.device(x)}" for xp, x in zip(namespaces, (values, H), strict=True)]
+    namespaces = [libraries.array_namespace(x) for x in (values, H)]
+    if namespaces[0] is not namespaces[1] or libraries.device(values) != libraries.device(H):
+        names = [f"{xp.__name__} on {libraries.device(x)}" for xp, x in zip(namespaces, (values, H), strict=True)]
         _refuse(
             f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "
             f"as those passed to fit(): got {names[0]}, fitted with {names[1]}."
@@ -78,7 +81,7 @@ def check_positive(X: Any, beta: float) -> None:
     if beta > 0:
         return
     data = as_data(X)
-    if data.has_absent or _compat.scalar(_compat.array_namespace(data.values).min(data.values)) == 0:
+    if data.has_absent or transfer.scalar(libraries.array_namespace(data.values).min(data.values)) == 0:
         _refuse(
             "When beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a "
             "positive beta_loss."
@@ -87,14 +90,14 @@ def check_positive(X: Any, beta: float) -> None:
 
 def check_factor(A: Any, shape: tuple[int | str, int | str], whom: str) -> Any:
     """A factor from the user, of a shape in which "auto" stands for any length."""
-    A = A if _compat.is_foreign(A) else check_array(A)
+    A = A if libraries.is_foreign(A) else check_array(A)
     for axis, (name, got, expected) in enumerate(zip(("first", "second"), A.shape, shape, strict=True)):
         if expected not in ("auto", got):
             _refuse(
                 f"Array with wrong {name} dimension passed to {whom}. Expected {shape[axis]}, but got {A.shape[axis]}."
             )
-    xp = _compat.array_namespace(A)
-    low, high = _compat.scalar(xp.min(A)), _compat.scalar(xp.max(A))
+    xp = libraries.array_namespace(A)
+    low, high = transfer.scalar(xp.min(A)), transfer.scalar(xp.max(A))
     if low < 0:
         _refuse(f"Negative values in data passed to {whom}.")
     if high == 0:

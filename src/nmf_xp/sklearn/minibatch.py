@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval
 
-from nmf_xp import _compat
+from nmf_xp.arrays import precision
 from nmf_xp.factorization import transform
 from nmf_xp.online import online_nmf, online_start, online_step
-from nmf_xp.posing import pose_array
+from nmf_xp.problem.posing import pose_array
 from nmf_xp.sklearn.base import BaseNMF
 from nmf_xp.sklearn.inputs import check_data, check_positive, check_same_library
 from nmf_xp.sklearn.starts import loadings_start
@@ -148,7 +148,7 @@ class MiniBatchNMF(BaseNMF):
         self.verbose = verbose
         self.callback = callback
 
-    @_compat.on_data
+    @precision.on_data
     def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Learn the components of X and return its loadings on them.
 
@@ -194,7 +194,7 @@ class MiniBatchNMF(BaseNMF):
         self.reconstruction_err_ = reconstruction_error(float(posed.divergence(W, self.components_)))
         return W
 
-    @_compat.on_data
+    @precision.on_data
     def partial_fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Update the components with the rows of X as one mini-batch.
 

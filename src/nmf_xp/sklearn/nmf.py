@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from nmf_xp import _compat
+from nmf_xp.arrays import precision
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Status
 from nmf_xp.sklearn.base import BaseNMF
@@ -142,7 +142,7 @@ class NMF(BaseNMF):
         self.n_restarts = n_restarts
         self.callback = callback
 
-    @_compat.on_data
+    @precision.on_data
     def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Learn the components of X and return its loadings on them.
 
@@ -259,7 +259,7 @@ class NMF(BaseNMF):
         return result
 
 
-@_compat.on_data
+@precision.on_data
 def non_negative_factorization(
     X: Any,
     W: Any = None,

@@ -1,7 +1,7 @@
 """scikit-learn's starts: the same random numbers and the same singular vectors, so the same factors.
 
-Where X is no array of NumPy or SciPy, or has weights, the singular vectors are those of `nmf_xp.init`: X stays on its
-device, and entries without weight stay unread.
+Where X is no array of NumPy or SciPy, or has weights, the singular vectors are those of `nmf_xp.problem.starts`: X
+stays on its device, and entries without weight stay unread.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 from sklearn.utils import check_random_state
 from sklearn.utils.extmath import randomized_svd
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data import as_data, in_units, largest_observed, with_weights
-from nmf_xp.init import constant_start, nndsvd_factors, nndsvd_start, normal_start
-from nmf_xp.units import times_power, units_of
+from nmf_xp.data.units import times_power, units_of
+from nmf_xp.problem.starts import constant_start, nndsvd_factors, nndsvd_start, normal_start
 
 ORDERS = 1024  # iterations after which the orders of `shuffle=True` repeat
 
@@ -24,13 +24,13 @@ def start(
 ) -> tuple[Any, Any]:
     """W and H to begin with; stacks of them for several restarts."""
     data = as_data(X)
-    xp = _compat.array_namespace(data.values)
+    xp = libraries.array_namespace(data.values)
     data = with_weights(data, weights, absent="zero", beta=beta, xp=xp)
     m, n = data.shape
     if init not in (None, "random") and r > min(m, n):
         msg = f"init = '{init}' can only be used when n_components <= min(n_samples, n_features)"
         raise ValueError(msg)
-    largest = largest_observed(data, _compat.scalar(xp.max(data.values)), beta=beta, xp=xp)
+    largest = largest_observed(data, transfer.scalar(xp.max(data.values)), beta=beta, xp=xp)
     units = units_of(largest, 1.0, data.values.dtype, beta=2.0, floor=0.0, xp=xp)
     data = in_units(data, units.v, beta=beta, xp=xp)
     if init is None:
@@ -41,7 +41,7 @@ def start(
     elif n_restarts > 1:
         msg = f"n_restarts = {n_restarts} needs random starts, got init = '{init}'"
         raise ValueError(msg)
-    elif _compat.is_foreign(X) or weights is not None:
+    elif libraries.is_foreign(X) or weights is not None:
         rng = check_random_state(random_state)
         W, H = nndsvd_start(data, r, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     else:
@@ -54,8 +54,8 @@ def start(
 def loadings_start(X: Any, H: Any, solver: str) -> Any:
     """W to begin with for given H: scikit-learn's for its two solvers, None for the others, which have a better one."""
     data = as_data(X)
-    xp = _compat.array_namespace(data.values)
-    shape, dtype, device = (data.shape[0], H.shape[0]), data.values.dtype, _compat.device(H)
+    xp = libraries.array_namespace(data.values)
+    shape, dtype, device = (data.shape[0], H.shape[0]), data.values.dtype, libraries.device(H)
     if solver == "cd":
         return xp.zeros(shape, dtype=dtype, device=device)
     if solver == "mu":

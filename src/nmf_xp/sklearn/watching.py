@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.divergences import beta_divergence
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Watch:
         self.error, self.tol, self.penalised, self.verbose, self.callback = error, tol, penalised, verbose, callback
         self.begun = time.perf_counter()
         if tol is not None:
-            xp = _compat.array_namespace(*start)
+            xp = libraries.array_namespace(*start)
             self.first = self.previous = error(*(xp.where(x == 0, START, x) for x in start))
 
     def __call__(self, progress: Progress) -> bool:
@@ -70,4 +70,4 @@ def reconstruction_error(divergence: Any) -> float:
 
 def error_of(X: Any, *, beta: float, weights: Any) -> Callable[[Any, Any], float]:
     """The error of W and H as a model of X."""
-    return lambda W, H: reconstruction_error(_compat.scalar(beta_divergence(X, W, H, beta_loss=beta, weights=weights)))
+    return lambda W, H: reconstruction_error(transfer.scalar(beta_divergence(X, W, H, beta_loss=beta, weights=weights)))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries
 from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, newton_sweeps, sweeps_kernel
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
     from nmf_xp.solvers.extrapolation import Momentum
+    from nmf_xp.terms import Constraints
 
 
 class CoordinateDescent(Extrapolated):
@@ -86,7 +87,7 @@ class CoordinateDescent(Extrapolated):
             new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)
             if momentum is None:
                 return Half(new)
-            dtype = _compat.accumulator_dtype(xp, _compat.device(W))
+            dtype = libraries.accumulator_dtype(xp, libraries.device(W))
 
             def change(to: Array) -> Array:
                 step = to - W

@@ -22,23 +22,23 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat, _kernels
+from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints
+    from nmf_xp.terms import Constraints
 
 
 def least_squares_gram(H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
     """The curvature of the Frobenius loss and the penalty in a row of W: (..., r, r)."""
-    gram = H @ _compat.transposed(H)
+    gram = H @ operators.transposed(H)
     if constraints.l2 is not None:
-        gram = gram + constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=_compat.device(gram))
+        gram = gram + constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=libraries.device(gram))
     return gram
 
 
@@ -65,32 +65,32 @@ def least_squares_sweeps(
         return kernel(W, slope, gram, scale, floor=floor, sweeps=sweeps)
     s: Any = 1.0 if scale is None else scale
     tiny = float(xp.finfo(W.dtype).smallest_normal)
-    diagonal = gram * xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
+    diagonal = gram * xp.eye(gram.shape[-1], dtype=gram.dtype, device=libraries.device(gram))
     curvature = xp.sum(diagonal, axis=-2, keepdims=True)
     if ridge is not None:
         curvature = curvature + xp.sum(ridge, axis=-2, keepdims=True) / s / s
-    inverse = 1.0 / _compat.at_least(curvature, tiny, xp=xp)
+    inverse = 1.0 / operators.at_least(curvature, tiny, xp=xp)
     alone = slope / -s * inverse  # the change of S W were no other column to change
     others = gram - diagonal if ridge is not None else (gram - diagonal) * inverse
     least, most = (floor - W) * s, None if constraints.upper is None else (constraints.upper - W) * s
 
     def move(k: Any, change: Array) -> Array:
-        first, rest = _compat.column(alone, k), _compat.column(others, k)
+        first, rest = operators.column(alone, k), operators.column(others, k)
         if ridge is None:
-            return _compat.less_product(first, change, rest)
-        return first - change @ rest * _compat.column(inverse, k)
+            return operators.less_product(first, change, rest)
+        return first - change @ rest * operators.column(inverse, k)
 
     if constraints.fixed is not None:
         least = xp.where(constraints.fixed, 0.0, least)
         most = xp.where(constraints.fixed, 0.0, xp.full_like(W, float("inf")) if most is None else most)
-    change = _compat.sweep_columns(move, least, most, sweeps=sweeps, xp=xp)
+    change = operators.sweep_columns(move, least, most, sweeps=sweeps, xp=xp)
     new = xp.where(change > least, W + change / s, floor)
-    return constraints.enforce(_compat.at_least(new, floor, xp=xp), W, xp=xp)
+    return constraints.enforce(operators.at_least(new, floor, xp=xp), W, xp=xp)
 
 
 def sweeps_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
     """The kernel `name`, which sweeps over rows, if there is one and the data are large enough for it."""
-    return None if constraints.bounded or W.ndim > 2 else _kernels.find(name, data.values, W)
+    return None if constraints.bounded or W.ndim > 2 else kernels.find(name, data.values, W)
 
 
 def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
@@ -126,26 +126,26 @@ def _newton_sweeps(
     tiny, huge = float(info.smallest_normal) ** 0.5, float(info.max)
     _, l2 = constraints.penalties
     sums = data.model_slope(W, H, None, beta=1.0, xp=xp)  # (..., 1, r) or (..., m, r)
-    Ht = _compat.transposed(H)
+    Ht = operators.transposed(H)
 
     def move(k: Any, old: Array, Y: Array) -> tuple[Array, Array]:
-        h = _compat.transposed(_compat.column(Ht, k))
+        h = operators.transposed(operators.column(Ht, k))
         inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
         quotient = data.values * inverse
-        g = constraints.add_slope(_compat.column(sums, k), old) - data.contract(quotient, h, xp=xp)
-        c = data.contract(_compat.at_most(quotient * inverse, huge, xp=xp), h * h, xp=xp) + l2
+        g = constraints.add_slope(operators.column(sums, k), old) - data.contract(quotient, h, xp=xp)
+        c = data.contract(operators.at_most(quotient * inverse, huge, xp=xp), h * h, xp=xp) + l2
         new = newton_step(old, g, c, tiny=tiny, xp=xp)
-        new = constraints.column(k).enforce(_compat.at_least(new, floor, xp=xp), old, xp=xp)
+        new = constraints.column(k).enforce(operators.at_least(new, floor, xp=xp), old, xp=xp)
         moved = Y + data.predict(new - old, h, xp=xp)
-        return new, _compat.at_least(moved, floor * floor, xp=xp)  # rounding may reach below zero
+        return new, operators.at_least(moved, floor * floor, xp=xp)  # rounding may reach below zero
 
     Y = data.predict(W, H, xp=xp)
     for _ in range(sweeps):
-        W, Y = _compat.replace_columns(move, W, Y, xp=xp)
+        W, Y = operators.replace_columns(move, W, Y, xp=xp)
     return W
 
 
 def newton_step(w: Array, g: Array, c: Array, *, tiny: float, xp: Namespace) -> Array:
     """The step that cannot raise D: Newton's for a negative slope, its bound's minimum for a positive one."""
-    rising = w * (c * w) / _compat.at_least(xp.abs(g) + c * w, tiny, xp=xp)
-    return xp.where(g < 0, w - g / _compat.at_least(c, tiny, xp=xp), rising)
+    rising = w * (c * w) / operators.at_least(xp.abs(g) + c * w, tiny, xp=xp)
+    return xp.where(g < 0, w - g / operators.at_least(c, tiny, xp=xp), rising)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
-from nmf_xp._ending import component_scale
+from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.problem.balance import component_scale
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, sweeps_kernel
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
@@ -23,9 +23,10 @@ from nmf_xp.updates import slopes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
 
 
 class State(NamedTuple):
@@ -63,14 +64,14 @@ class CyclicDescent(Solver):
         """The state at the start."""
         import numpy as np
 
-        stack, device = W.shape[:-2], _compat.device(W)
+        stack, device = W.shape[:-2], libraries.device(W)
         r = W.shape[-1]
         if any(sorted(order) != list(range(r)) for order in self.orders):
             msg = f"`orders` must be permutations of the numbers from 0 to {r - 1}, got {self.orders!r}"
             raise ValueError(msg)
         table = np.asarray(self.orders, dtype=np.int32).reshape(len(self.orders), -1 if self.orders else 0)
-        orders = _compat.from_host(table, xp=xp, dtype=xp.int32, device=device)
-        zero = 0.0 * xp.sum(W, axis=(-2, -1), dtype=_compat.accumulator_dtype(xp, device))
+        orders = transfer.from_host(table, xp=xp, dtype=xp.int32, device=device)
+        zero = 0.0 * xp.sum(W, axis=(-2, -1), dtype=libraries.accumulator_dtype(xp, device))
         return State(W, H, xp.broadcast_to(orders, (*stack, *orders.shape)), zero, zero, zero)
 
     def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
@@ -79,9 +80,9 @@ class CyclicDescent(Solver):
         W, violation = self._half(problem.data, state.W, state.H, problem.w, orders, xp=xp)
         H, orders = state.H, _rolled(orders, xp=xp)
         if not self.fixed_h:
-            Ht, Wt = _compat.transposed(H), _compat.transposed(W)
+            Ht, Wt = operators.transposed(H), operators.transposed(W)
             Ht, more = self._half(problem.data.T, Ht, Wt, problem.h.transposed(xp=xp), orders, xp=xp)
-            H, violation, orders = _compat.transposed(Ht), violation + more, _rolled(orders, xp=xp)
+            H, violation, orders = operators.transposed(Ht), violation + more, _rolled(orders, xp=xp)
         if self.violation_tol is None:
             return state._replace(W=W, H=H, orders=orders)
         count = state.iterations + 1.0
@@ -98,7 +99,7 @@ class CyclicDescent(Solver):
         scale = None
         if self.polish and not self.fixed_h:
             scale = component_scale(state.W, state.H, problem, tilt=self.tilt, xp=xp)
-        return state if scale is None else state._replace(W=state.W * scale, H=state.H / _compat.transposed(scale))
+        return state if scale is None else state._replace(W=state.W * scale, H=state.H / operators.transposed(scale))
 
     def _half(
         self, data: Data, W: Array, H: Array, constraints: Constraints, orders: Array, *, xp: Namespace
@@ -154,7 +155,7 @@ class CyclicDescent(Solver):
     ) -> Part:
         move = slope
         if constraints.l1 is not None:  # it would end for good a component whose other factor is zero
-            identity = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
+            identity = xp.eye(gram.shape[-1], dtype=gram.dtype, device=libraries.device(gram))
             move = xp.where(xp.sum(gram * identity, axis=-2, keepdims=True) > 0, slope, 0.0)
         new = least_squares_sweeps(W, move, gram, constraints, kernel=kernel, floor=self.floor, sweeps=1, xp=xp)
         if self.violation_tol is None:
@@ -165,12 +166,12 @@ class CyclicDescent(Solver):
 
     def _violation(self, slope: Array, W: Array, constraints: Constraints, *, xp: Namespace) -> Array:
         """The sum of the slopes along which entries of W can move, in magnitude."""
-        slope = xp.where(W <= self.floor, _compat.at_most(slope, 0.0, xp=xp), slope)
+        slope = xp.where(W <= self.floor, operators.at_most(slope, 0.0, xp=xp), slope)
         if constraints.upper is not None:
-            slope = xp.where(W >= constraints.upper, _compat.at_least(slope, 0.0, xp=xp), slope)
+            slope = xp.where(W >= constraints.upper, operators.at_least(slope, 0.0, xp=xp), slope)
         if constraints.fixed is not None:
             slope = xp.where(constraints.fixed, 0.0, slope)
-        dtype = _compat.accumulator_dtype(xp, _compat.device(W))
+        dtype = libraries.accumulator_dtype(xp, libraries.device(W))
         return xp.sum(xp.abs(slope), axis=(-2, -1), dtype=dtype)
 
 

@@ -19,16 +19,17 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, NamedTuple
 
-from nmf_xp import _compat
-from nmf_xp._ending import component_scale
-from nmf_xp.optimality import objective, penalties
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.problem import Factors
+from nmf_xp.problem.balance import component_scale
+from nmf_xp.problem.optimality import objective, penalties
 from nmf_xp.solvers.solver import Solver
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
 
 MOMENTUM, GROWTH, LIMIT_GROWTH, REDUCTION = 0.5, 1.05, 1.01, 1.5  # as published
 
@@ -103,7 +104,7 @@ class Extrapolated(Solver):
         if self.fixed_h:
             return Factors(W, H)
         if self.knows_changes(problem.data):
-            start = 0.0 * xp.sum(W, axis=(-2, -1), dtype=_compat.accumulator_dtype(xp, _compat.device(W)))
+            start = 0.0 * xp.sum(W, axis=(-2, -1), dtype=libraries.accumulator_dtype(xp, libraries.device(W)))
         else:
             start = objective(problem, W, H, beta=self.beta, xp=xp)
         zero = 0.0 * start
@@ -118,11 +119,11 @@ class Extrapolated(Solver):
         momentum = Momentum(state.W_new, share)
         first = self.half(problem.data, state.W, state.H_ahead, problem.w, momentum=momentum, xp=xp)
         W = self.ahead(first.new, momentum, problem.w, xp=xp) if first.ahead is None else first.ahead
-        Wt, Ht, turned = _compat.transposed(W), _compat.transposed(state.H_ahead), problem.h.transposed(xp=xp)
-        momentum = Momentum(_compat.transposed(state.H), share)
+        Wt, Ht, turned = operators.transposed(W), operators.transposed(state.H_ahead), problem.h.transposed(xp=xp)
+        momentum = Momentum(operators.transposed(state.H), share)
         second = self.half(problem.data.T, Ht, Wt, turned, momentum=momentum, measured=True, xp=xp)
         Ht = self.ahead(second.new, momentum, turned, xp=xp) if second.ahead is None else second.ahead
-        H, H_ahead = _compat.transposed(second.new), _compat.transposed(Ht)
+        H, H_ahead = operators.transposed(second.new), operators.transposed(Ht)
         if first.changes is None or second.changes is None:
             current = accepted = self._objective(problem, W, H, second.divergence, xp=xp)
             before = state.objective
@@ -132,7 +133,7 @@ class Extrapolated(Solver):
         fell = current <= state.objective
 
         def choose(yes: Array, no: Array) -> Array:
-            return _compat.choose(fell, yes, no, xp=xp)
+            return operators.choose(fell, yes, no, xp=xp)
 
         return State(
             choose(W, state.W),
@@ -140,7 +141,7 @@ class Extrapolated(Solver):
             choose(first.new, state.W),
             choose(H_ahead, state.H),
             choose(xp.minimum(state.limit, GROWTH * state.momentum), state.momentum / REDUCTION),
-            choose(_compat.at_most(LIMIT_GROWTH * state.limit, 1.0, xp=xp), state.good),
+            choose(operators.at_most(LIMIT_GROWTH * state.limit, 1.0, xp=xp), state.good),
             choose(state.momentum, state.good),
             choose(0.0 * state.limit, 0.0 * state.limit + 1.0),
             choose(accepted, before),
@@ -153,7 +154,7 @@ class Extrapolated(Solver):
         )
         if isinstance(state, Factors) or scale is None:
             return state
-        turned = _compat.transposed(scale)
+        turned = operators.transposed(scale)
         return state._replace(
             W=state.W * scale,
             W_new=state.W_new * scale,
@@ -167,7 +168,7 @@ class Extrapolated(Solver):
         So what is cut to zero comes back slowly.
         """
         moved = new + momentum.share * (new - momentum.old)
-        moved = xp.maximum(moved, _compat.at_least(0.5 * new, self.floor, xp=xp))
+        moved = xp.maximum(moved, operators.at_least(0.5 * new, self.floor, xp=xp))
         return constraints.enforce(moved, new, xp=xp)
 
     def _objective(self, problem: Problem, W: Array, H: Array, divergence: Array | None, *, xp: Namespace) -> Array:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.grid import Grid, GridRows, Terms, add
 from nmf_xp.divergences import block_divergence
-from nmf_xp.optimality import Report, divergence_and_slopes, penalties, relative_slope, rows_gap
 from nmf_xp.problem import Factors
+from nmf_xp.problem.optimality import Report, divergence_and_slopes, penalties, relative_slope, rows_gap
 from nmf_xp.solvers.mu import MultiplicativeUpdate
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, slopes
@@ -23,9 +23,10 @@ from nmf_xp.updates import mm_step, slopes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
 
 KEPT = 10  # iterations after which the client takes W; as many are made again, at most, when workers are lost
 
@@ -93,7 +94,7 @@ class GridUpdate(Solver):
         """What a look at V says of the factors."""
         grid, w, h = _grid(problem), problem.w, problem.h
         W, H = factors
-        dtype = _compat.accumulator_dtype(xp, _compat.device(H))
+        dtype = libraries.accumulator_dtype(xp, libraries.device(H))
         measure = {"alone": self.fixed_h, "dtype": dtype, "xp": xp}
 
         def slopes_everywhere() -> tuple[list[Array], dict[Any, tuple[Any, ...]]]:
@@ -109,13 +110,13 @@ class GridUpdate(Solver):
         value = divergence + penalties(problem, W, H, xp=xp)
         if self.fixed_h:
             return Report(divergence, value, gap, w_slopes, H[:, :0])
-        turned, Ht = h.transposed(xp=xp), _compat.transposed(H)
+        turned, Ht = h.transposed(xp=xp), operators.transposed(H)
         found = [
             _slopes_and_gap(Ht[a:b, :], turned.rows(a, b), measure, ((), sums[j]))
             for j, (a, b) in enumerate(grid.column_spans)
         ]
         ht_slopes, gap = xp.concat([slopes for slopes, _ in found]), gap + sum(gap for _, gap in found)
-        return Report(divergence, value, gap, w_slopes, _compat.transposed(ht_slopes))
+        return Report(divergence, value, gap, w_slopes, operators.transposed(ht_slopes))
 
     def handed_over(self, W: Array, problem: Problem, *, xp: Namespace) -> GridRows:
         """W where V is."""
@@ -157,7 +158,7 @@ class GridUpdate(Solver):
         new, sums = grid.finish(new, grid.summed(*terms))
         objective: Array | float = 0.0
         if measured:
-            dtype = _compat.accumulator_dtype(xp, _compat.device(state.H))
+            dtype = libraries.accumulator_dtype(xp, libraries.device(state.H))
             objective = sums["before"][0] + h.penalty(state.H, dtype=dtype, xp=xp)
         H = state.H if self.fixed_h else self._new_h(state.H, sums, grid, h, xp=xp)
         after = State(GridRows(grid, new, H.shape[0]), H, state.iteration + 1, state.kept)
@@ -170,10 +171,10 @@ class GridUpdate(Solver):
         """The new H, column of the grid by column."""
         turned = h.transposed(xp=xp)
         blocks = [
-            mm_step(_compat.transposed(x), sums[j], turned.rows(*span), beta=self.beta, floor=self.floor, xp=xp)
+            mm_step(operators.transposed(x), sums[j], turned.rows(*span), beta=self.beta, floor=self.floor, xp=xp)
             for j, (x, span) in enumerate(zip(grid.columns_of(H), grid.column_spans, strict=True))
         ]
-        return _compat.transposed(xp.concat(blocks))
+        return operators.transposed(xp.concat(blocks))
 
 
 def _grid(problem: Problem) -> Grid:
@@ -206,7 +207,7 @@ def _moved(W: Array, w: Constraints, beta: float, floor: float, xp: Namespace, *
 
 def _down(data: Data, W: Array, H: Array, beta: float, xp: Namespace) -> tuple[Array, Array]:
     """What the update of H needs of a block."""
-    return slopes(data.T, _compat.transposed(H), _compat.transposed(W), beta=beta, xp=xp)
+    return slopes(data.T, operators.transposed(H), operators.transposed(W), beta=beta, xp=xp)
 
 
 def _all_slopes(
@@ -229,7 +230,7 @@ def _slopes_and_gap(W: Array, w: Constraints, measure: dict[str, Any], *seen: tu
 
 
 def _penalty(W: Array, w: Constraints, xp: Namespace) -> tuple[Array | float]:
-    return (w.penalty(W, dtype=_compat.accumulator_dtype(xp, _compat.device(W)), xp=xp),)
+    return (w.penalty(W, dtype=libraries.accumulator_dtype(xp, libraries.device(W)), xp=xp),)
 
 
 def _for_all(w: Constraints, W: Array, *, xp: Namespace) -> Constraints:

@@ -29,19 +29,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import operators
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
-from nmf_xp.optimality import penalties
 from nmf_xp.problem import Factors
+from nmf_xp.problem.optimality import penalties
 from nmf_xp.solvers.mu import MultiplicativeUpdate
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, power_quotient
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
 
 
 LEAST = 0.5  # of a factor, below which no extrapolation takes it: multiplicative updates hardly leave zero
@@ -85,7 +86,7 @@ class AcceleratedMajorizer(Solver):
         better = accepted[..., None, None]
         W, H = (xp.where(better, new, old) for new, old in zip(ahead, twice, strict=True))
         grown = xp.where(length >= state.longest, GROWTH * state.longest, state.longest)
-        return State(W, H, xp.where(better, grown, _compat.at_least(state.longest / GROWTH, 1.0, xp=xp))), before
+        return State(W, H, xp.where(better, grown, operators.at_least(state.longest / GROWTH, 1.0, xp=xp))), before
 
     def _map(
         self, state: Factors, problem: Problem, *, measured: bool = True, xp: Namespace
@@ -103,9 +104,9 @@ class AcceleratedMajorizer(Solver):
             return self._rows(block, W, H, constraints, measured=measured, xp=xp)
 
         W, sums = sweep(rows, data, W, w, xp=xp)
-        Ht = mm_step(_compat.transposed(H), sums[:2], h.transposed(xp=xp), beta=self.beta, floor=self.floor, xp=xp)
+        Ht = mm_step(operators.transposed(H), sums[:2], h.transposed(xp=xp), beta=self.beta, floor=self.floor, xp=xp)
         before = sums[2] + penalties(problem, *state, xp=xp) if measured else 0.0
-        return Factors(W, _compat.transposed(Ht)), before
+        return Factors(W, operators.transposed(Ht)), before
 
     def _rows(
         self, block: Data, W: Array, H: Array, constraints: Constraints, *, measured: bool, xp: Namespace
@@ -115,7 +116,7 @@ class AcceleratedMajorizer(Solver):
         Y = block.predict(W, H, xp=xp)
         divergence = (block_divergence(block, W, H, Y, beta=beta, xp=xp),) if measured else ()
         if beta == 1:
-            P = _compat.divide_into(block.values, Y)
+            P = operators.divide_into(block.values, Y)
             parts = block.contract(P, H, xp=xp), block.model_slope(W, H, None, beta=1.0, xp=xp)
         else:
             Q = Y ** (beta - 1.0)
@@ -123,11 +124,11 @@ class AcceleratedMajorizer(Solver):
             parts = block.contract(P, H, xp=xp), block.contract(Q, H, xp=xp)
         new = mm_step(W, parts, constraints, beta=beta, floor=self.floor, xp=xp)
         least = float(xp.finfo(W.dtype).smallest_normal)
-        ratio = new / _compat.at_least(W, least, xp=xp)  # an entry may be fixed at 0
+        ratio = new / operators.at_least(W, least, xp=xp)  # an entry may be fixed at 0
         # The reference W' times a power of the change, so that no power of W alone can overflow.
         chi1 = W if beta == 1 else W * ratio ** (beta - 1.0)
         chi2 = new if beta <= 1 else W * ratio**beta
-        Ht, turned, T = _compat.transposed(H), block.T, _compat.transposed
+        Ht, turned, T = operators.transposed(H), block.T, operators.transposed
         if beta == 1:
             model = turned.model_slope(Ht, T(chi2), None, beta=1.0, xp=xp)
         else:
@@ -147,8 +148,8 @@ class AcceleratedMajorizer(Solver):
         """The factors further on, within floor and constraints."""
         ahead = []
         for x0, (r, v), x2, c in zip(start, changes, twice, (problem.w, problem.h), strict=True):
-            root = _compat.at_least(1.0 + 2.0 * length * r + length * length * v, 0.0, xp=xp)
-            least = _compat.at_least(LEAST * x2, self.floor, xp=xp)
+            root = operators.at_least(1.0 + 2.0 * length * r + length * length * v, 0.0, xp=xp)
+            least = operators.at_least(LEAST * x2, self.floor, xp=xp)
             ahead.append(c.enforce(xp.maximum(x0 * root * root, least), x2, xp=xp))
         return Factors(ahead[0], start.H if self.fixed_h else ahead[1])
 
@@ -158,8 +159,8 @@ class AcceleratedMajorizer(Solver):
             return state
         W, H = state
         scale = _balance(state, xp=xp)
-        balanced = W * scale, H / _compat.transposed(scale)
-        return Factors(*(_compat.at_least(x, self.floor, xp=xp) for x in balanced))
+        balanced = W * scale, H / operators.transposed(scale)
+        return Factors(*(operators.at_least(x, self.floor, xp=xp) for x in balanced))
 
     def _length(self, start: Factors, changes: list[tuple[Array, Array]], *, xp: Namespace) -> Array:
         """a = max(1, |r| / |v|) over both factors of each matrix: (..., 1, 1).
@@ -171,19 +172,19 @@ class AcceleratedMajorizer(Solver):
         scales: tuple[Any, Any] = (1.0, 1.0)
         if not self.fixed_h:
             scale = _balance(start, xp=xp)
-            scales = scale, 1.0 / _compat.transposed(scale)
+            scales = scale, 1.0 / operators.transposed(scale)
         change: Any = 0.0
         bend: Any = 0.0
         for x0, (r, v), c in zip(start, changes, scales, strict=True):
             weight = c * x0
             change = change + xp.sum(weight * (r * r), axis=(-2, -1), keepdims=True)
             bend = bend + xp.sum(weight * (v * v), axis=(-2, -1), keepdims=True)
-        return _compat.at_least(xp.sqrt(change / _compat.at_least(bend, tiny, xp=xp)), 1.0, xp=xp)
+        return operators.at_least(xp.sqrt(change / operators.at_least(bend, tiny, xp=xp)), 1.0, xp=xp)
 
 
 def _change(x0: Array, x1: Array, x2: Array, *, xp: Namespace) -> tuple[Array, Array]:
     """r and v of a factor, relative to the root of x0."""
-    least = _compat.at_least(x0, float(xp.finfo(x0.dtype).smallest_normal), xp=xp)  # an entry may be fixed at 0
+    least = operators.at_least(x0, float(xp.finfo(x0.dtype).smallest_normal), xp=xp)  # an entry may be fixed at 0
     once, twice = xp.sqrt(x1 / least), xp.sqrt(x2 / least)
     r = once - 1.0
     return r, (twice - once) - r
@@ -192,4 +193,4 @@ def _change(x0: Array, x1: Array, x2: Array, *, xp: Namespace) -> tuple[Array, A
 def _balance(state: Factors, *, xp: Namespace) -> Array:
     """By what each column of W is multiplied, and each row of H divided, to give them equal sums: (..., 1, r)."""
     W, H = state
-    return xp.sqrt(_compat.transposed(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))
+    return xp.sqrt(operators.transposed(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat, _kernels
+from nmf_xp.arrays import kernels, operators
 from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
-from nmf_xp.optimality import penalties
 from nmf_xp.problem import Factors
+from nmf_xp.problem.optimality import penalties
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
 
 
 MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as fast as a kernel
@@ -44,7 +45,7 @@ class MultiplicativeUpdate(Solver):
 
     def rows(self, data: Data, W: Array, H: Array, w: Constraints, *, measured: bool, xp: Namespace) -> Part:
         """New rows of W, and sums over them: the divergence before, if it is `measured`, and the slopes of H."""
-        Ht = _compat.transposed(H)
+        Ht = operators.transposed(H)
         settings: Any = {"beta": self.beta, "xp": xp}
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
@@ -56,7 +57,7 @@ class MultiplicativeUpdate(Solver):
                 W, *of_h = kernel(block.values, W, H, floor=self.floor)
                 return Part(W, (*before, *of_h))
             W = multiplicative_w(block, W, H, constraints, floor=self.floor, **settings)
-            sums = () if self.fixed_h else slopes(block.T, Ht, _compat.transposed(W), **settings)
+            sums = () if self.fixed_h else slopes(block.T, Ht, operators.transposed(W), **settings)
             return Part(W, (*before, *sums))
 
         if not measured and self._kernel(data, W, H, w) is not None:  # without blocks: it makes nothing of their size
@@ -69,7 +70,7 @@ class MultiplicativeUpdate(Solver):
             return None
         if W.shape[-1] > MOST_COMPONENTS:
             return None
-        return _kernels.find("kl_half_iteration", data.values, W, H)
+        return kernels.find("kl_half_iteration", data.values, W, H)
 
     def _pass(
         self, state: Factors, problem: Problem, *, measured: bool, xp: Namespace
@@ -79,14 +80,14 @@ class MultiplicativeUpdate(Solver):
         if self.fixed_h:
             return Factors(W, state.H), before
         turned = problem.h.transposed(xp=xp)
-        Ht = mm_step(_compat.transposed(state.H), sums, turned, beta=self.beta, floor=self.floor, xp=xp)
-        return Factors(W, _compat.transposed(Ht)), before
+        Ht = mm_step(operators.transposed(state.H), sums, turned, beta=self.beta, floor=self.floor, xp=xp)
+        return Factors(W, operators.transposed(Ht)), before
 
     def steps(self, state: Factors, problem: Problem, n: int, *, xp: Namespace) -> Factors:
         """`n` iterations: those of a stack of small NumPy matrices in a kernel."""
         data, w, h = problem
         if self.beta == 1 and state.W.ndim > 2 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
-            kernel = _kernels.find("kl_iterations", data.values, *state)
+            kernel = kernels.find("kl_iterations", data.values, *state)
             if kernel is not None:
                 return Factors(*kernel(data.values, *state, floor=self.floor, n=n))
         return super().steps(state, problem, n, xp=xp)

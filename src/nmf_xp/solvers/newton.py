@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
@@ -35,10 +35,11 @@ from nmf_xp.solvers.mu import MultiplicativeUpdate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
     from nmf_xp.solvers.extrapolation import Momentum
+    from nmf_xp.terms import Constraints
 
 SWEEPS, TRIALS, MULTIPLICATIVE = 2, 3, 3
 
@@ -89,10 +90,10 @@ def shared_correlation(W: Array, H: Array, *, xp: Namespace) -> Array:
     """C (..., r, r): how much the rows of H overlap, with a unit diagonal."""
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     sums = xp.sum(W, axis=-2, keepdims=True) @ H  # of the columns of WH
-    gram = (H / _compat.at_least(sums, tiny, xp=xp)) @ _compat.transposed(H)
-    eye = xp.eye(gram.shape[-1], dtype=gram.dtype, device=_compat.device(gram))
-    length = xp.sqrt(_compat.at_least(xp.sum(gram * eye, axis=-1, keepdims=True), tiny, xp=xp))
-    return gram / length / _compat.transposed(length)
+    gram = (H / operators.at_least(sums, tiny, xp=xp)) @ operators.transposed(H)
+    eye = xp.eye(gram.shape[-1], dtype=gram.dtype, device=libraries.device(gram))
+    length = xp.sqrt(operators.at_least(xp.sum(gram * eye, axis=-1, keepdims=True), tiny, xp=xp))
+    return gram / length / operators.transposed(length)
 
 
 def newton_rows(
@@ -118,8 +119,8 @@ def newton_rows(
     inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
     quotient = V * inverse
     slope = constraints.add_slope(model, W) - data.contract(quotient, H, xp=xp)
-    curvature = data.contract(_compat.at_most(quotient * inverse, huge, xp=xp), H * H, xp=xp) + l2
-    scale = xp.sqrt(_compat.at_least(curvature, tiny**0.5, xp=xp))
+    curvature = data.contract(operators.at_most(quotient * inverse, huge, xp=xp), H * H, xp=xp) + l2
+    scale = xp.sqrt(operators.at_least(curvature, tiny**0.5, xp=xp))
     new = least_squares_sweeps(
         W, slope, correlation, constraints, kernel=sweeps, scale=scale, floor=floor, sweeps=SWEEPS, xp=xp
     )
@@ -127,7 +128,7 @@ def newton_rows(
     change = new - W
     E = data.predict(change, H, xp=xp)
     # It is more than -1 but for rounding, and no larger than the change of an entry of W in units of that entry.
-    growth = _compat.at_least(E * inverse, eps - 1.0, xp=xp)
+    growth = operators.at_least(E * inverse, eps - 1.0, xp=xp)
     weight = V * growth
     ones = xp.ones_like(H[..., :1, :])
     linear = xp.sum(change * (model + l1), axis=-1, keepdims=True)
@@ -141,9 +142,9 @@ def newton_rows(
     t = longest_descent(derivative, first, tiny=tiny, xp=xp)
 
     def moved() -> Array:
-        return _compat.at_least(Y + data.spread(t, xp=xp) * E, floor * floor, xp=xp)
+        return operators.at_least(Y + data.spread(t, xp=xp) * E, floor * floor, xp=xp)
 
-    return constraints.enforce(_compat.at_least(W + t * change, floor, xp=xp), W, xp=xp), moved
+    return constraints.enforce(operators.at_least(W + t * change, floor, xp=xp), W, xp=xp), moved
 
 
 def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny: float, xp: Namespace) -> Array:
@@ -155,8 +156,8 @@ def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny:
     at_low, at_high = first, derivative(high)
     low = xp.where(at_high <= 0, high, low)
     for _ in range(TRIALS):
-        share = at_low / _compat.at_most(at_low - _compat.at_least(at_high, 0.0, xp=xp), -tiny, xp=xp)
-        share = _compat.at_most(_compat.at_least(share, 0.05, xp=xp), 0.95, xp=xp)
+        share = at_low / operators.at_most(at_low - operators.at_least(at_high, 0.0, xp=xp), -tiny, xp=xp)
+        share = operators.at_most(operators.at_least(share, 0.05, xp=xp), 0.95, xp=xp)
         t = low + (high - low) * share
         slope = derivative(t)
         falls = slope <= 0

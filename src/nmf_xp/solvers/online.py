@@ -23,21 +23,21 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data.blocks import Part, in_order, sweep
+from nmf_xp.data.units import Units, times_power
 from nmf_xp.divergences import block_divergence
-from nmf_xp.optimality import penalties
 from nmf_xp.problem import Problem
+from nmf_xp.problem.optimality import penalties
 from nmf_xp.solvers.solver import Solver
-from nmf_xp.units import Units, times_power
 from nmf_xp.updates import mm_exponent, mm_step, ridge_minimum, slopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints
+    from nmf_xp.terms import Constraints
 
 
 class OnlineState(NamedTuple):
@@ -60,7 +60,7 @@ class OnlineUpdate(NamedTuple):
 
     def init(self, H: Array, *, xp: Namespace) -> OnlineState:
         """The state before the first block, which weighs little beside it; H may be below the floor until then."""
-        ridge = xp.zeros((*H.shape[:-2], 1, 1), dtype=H.dtype, device=_compat.device(H))
+        ridge = xp.zeros((*H.shape[:-2], 1, 1), dtype=H.dtype, device=libraries.device(H))
         if self.scikit_learn:
             return OnlineState(H, H, xp.ones_like(H), ridge)
         return OnlineState(H, xp.zeros_like(H), xp.zeros_like(H), ridge)
@@ -73,7 +73,7 @@ class OnlineUpdate(NamedTuple):
         Without `update_w` W is kept.
         """
         data, w, h = problem
-        H, Ht = state.H, _compat.transposed(state.H)
+        H, Ht = state.H, operators.transposed(state.H)
 
         def half(block: Data, W: Array, constraints: Constraints) -> Part:
             if update_w:
@@ -81,11 +81,11 @@ class OnlineUpdate(NamedTuple):
             cost: tuple[Array, ...] = ()
             if measured:
                 cost = (block_divergence(block, W, H, block.predict(W, H, xp=xp), beta=self.beta, xp=xp),)
-            return Part(W, (*slopes(block.T, Ht, _compat.transposed(W), beta=self.beta, xp=xp), *cost))
+            return Part(W, (*slopes(block.T, Ht, operators.transposed(W), beta=self.beta, xp=xp), *cost))
 
         W, (numerator, denominator, *cost) = sweep(half, data, W, w, xp=xp)
         objective = cost[0] + penalties(problem, W, H, xp=xp) if measured else 0.0
-        sums = _compat.transposed(numerator), _compat.transposed(denominator)
+        sums = operators.transposed(numerator), operators.transposed(denominator)
         return self._components(state, sums, h, rows=data.shape[-2], xp=xp), W, objective
 
     def _rows(self, block: Data, W: Array, H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
@@ -119,7 +119,7 @@ class OnlineUpdate(NamedTuple):
             new = ridge_minimum(numerator, denominator, slope, beta=self.beta, xp=xp)
         else:
             new = _quotient(numerator, denominator + ridge * H, gamma, xp=xp)
-        new = xp.where(denominator > 0, _compat.at_least(new, self.floor, xp=xp), H)
+        new = xp.where(denominator > 0, operators.at_least(new, self.floor, xp=xp), H)
         return OnlineState(h.enforce(new, H, xp=xp), numerator, denominator, ridge)
 
     def entered(self, state: OnlineState, units: Units, *, xp: Namespace) -> OnlineState:
@@ -135,7 +135,7 @@ class OnlineUpdate(NamedTuple):
             )
             sums = [times_power(times_power(sums[0], root), slope), times_power(sums[1], slope)]
             ridge = times_power(ridge, -units.penalty("H", 2, self.beta))
-        return OnlineState(_compat.at_least(times_power(H, -units.h), self.floor, xp=xp), sums[0], sums[1], ridge)
+        return OnlineState(operators.at_least(times_power(H, -units.h), self.floor, xp=xp), sums[0], sums[1], ridge)
 
     def loadings(self, problem: Problem, W: Array, H: Array, *, max_iter: int, tol: float, xp: Namespace) -> Array:
         """W after updates for a fixed H, until one changes it by no more than `tol` of its norm."""
@@ -146,14 +146,14 @@ class OnlineUpdate(NamedTuple):
 
         for _ in range(max_iter):
             old, W = W, sweep(half, data, W, w, xp=xp).rows
-            if tol > 0 and _compat.scalar(relative_change(W, old, xp=xp)) <= tol:
+            if tol > 0 and transfer.scalar(relative_change(W, old, xp=xp)) <= tol:
                 break
         return W
 
 
 def _quotient(numerator: Array, denominator: Array, gamma: float, *, xp: Namespace) -> Array:
     """The minimum of the majoriser."""
-    ratio = numerator / _compat.at_least(denominator, float(xp.finfo(numerator.dtype).smallest_normal), xp=xp)
+    ratio = numerator / operators.at_least(denominator, float(xp.finfo(numerator.dtype).smallest_normal), xp=xp)
     return ratio if gamma == 1 else ratio**gamma
 
 
@@ -214,6 +214,6 @@ def left(state: OnlineState, units: Units) -> OnlineState:
 
 def relative_change(new: Array, old: Array, *, xp: Namespace) -> Array:
     """The norm of the change, relative to that of the new factor."""
-    dtype = _compat.accumulator_dtype(xp, _compat.device(new))
+    dtype = libraries.accumulator_dtype(xp, libraries.device(new))
     change, size = (xp.sum(x * x, dtype=dtype) for x in (new - old, new))
-    return xp.sqrt(change / _compat.at_least(size, float(xp.finfo(dtype).smallest_normal), xp=xp))
+    return xp.sqrt(change / operators.at_least(size, float(xp.finfo(dtype).smallest_normal), xp=xp))

@@ -6,13 +6,13 @@ import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmf_xp.optimality import report
 from nmf_xp.problem import Factors
+from nmf_xp.problem.optimality import report
 
 if TYPE_CHECKING:
-    from nmf_xp._typing import Array, Namespace
-    from nmf_xp.optimality import Report
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.problem import Problem
+    from nmf_xp.problem.optimality import Report
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.data import Dense, Sparse, Weighted, with_bound
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.data.weighted import LineWeighted
@@ -33,9 +33,10 @@ from nmf_xp.updates import slopes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Constraints, Problem
+    from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
 
 CLOSE = 0.25  # the least share of their bound for which weights are taken as it
 SETTLED = 1e-7  # of a row's divergence: what a last sweep lowers it by no more than does not need Newton's step
@@ -88,10 +89,10 @@ def _bounded(
     xp: Namespace,
 ) -> Array:
     """W after sweeps over a quadratic whose curvature is that of the bound."""
-    gram = (H * columns) @ _compat.transposed(H)
+    gram = (H * columns) @ operators.transposed(H)
     ridge = None
     if constraints.l2 is not None:
-        ridge = constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=_compat.device(gram))
+        ridge = constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=libraries.device(gram))
     kernel = None if ridge is not None else sweeps_kernel("least_squares_sweeps", data, W, constraints)
 
     def rows(block: Data, W: Array, constraints: Constraints) -> Part:
@@ -130,7 +131,7 @@ def _exact(
         )
     (r, n), dense = H.shape[-2:], data.values.ndim > 1
     way = _by_curvatures if dense and r * (r + 1) <= 4 * n else _by_residual
-    alive = _compat.transposed(xp.max(H, axis=-1, keepdims=True)) > 0
+    alive = operators.transposed(xp.max(H, axis=-1, keepdims=True)) > 0
 
     def rows(block: Data, W: Array, constraints: Constraints) -> Part:
         W, divergence = way(_Rows(block, H, constraints, alive, floor, sweeps, convex, xp), W)
@@ -172,10 +173,10 @@ class _Rows(NamedTuple):
 
     def least(self, k: Any, old: Array, slope: Array, curvature: Array) -> Array:
         """The minimum of entry k of each row; where nothing observed depends on it, the least one."""
-        xp, c = self.xp, _compat.column(curvature, k)
+        xp, c = self.xp, operators.column(curvature, k)
         new = old - slope / xp.where(c > 0, c, 1.0)
-        new = xp.where(c > 0, new, xp.where(_compat.column(self.alive, k), self.floor, old))
-        return self.constraints.column(k).enforce(_compat.at_least(new, self.floor, xp=xp), old, xp=xp)
+        new = xp.where(c > 0, new, xp.where(operators.column(self.alive, k), self.floor, old))
+        return self.constraints.column(k).enforce(operators.at_least(new, self.floor, xp=xp), old, xp=xp)
 
     def row_sums(self, Z: Array) -> Array:
         """Sums over each row, (..., m, 1), of what the weights multiply."""
@@ -183,7 +184,7 @@ class _Rows(NamedTuple):
 
     def curvatures(self, W: Array) -> tuple[Array, Array]:
         """The upper triangles of H diag(w_i) H^T, (..., m, r (r + 1) / 2), and where in them each entry of it is."""
-        xp, H, device = self.xp, self.H, _compat.device(self.H)
+        xp, H, device = self.xp, self.H, libraries.device(self.H)
         r = H.shape[-2]
         numbers, places = (xp.arange(n, dtype=xp.int32, device=device) for n in (r, r * (r + 1) // 2))
 
@@ -210,13 +211,13 @@ class _Rows(NamedTuple):
         def stepped() -> Array:
             return xp.where(far, self._newton(W, slope, diagonal, *triangles()), W)
 
-        return _compat.either(xp.any(far), stepped, lambda: W, xp=xp)
+        return operators.either(xp.any(far), stepped, lambda: W, xp=xp)
 
     def _newton(self, W: Array, slope: Array, diagonal: Array, triangles: Array, table: Array) -> Array:
         """The minimum over the entries that are within their bounds, of which some may meet theirs on the way to it."""
         xp, r = self.xp, W.shape[-1]
         gram = xp.reshape(xp.take(triangles, xp.reshape(table, (-1,)), axis=-1), (*W.shape, r))
-        eye = xp.eye(r, dtype=W.dtype, device=_compat.device(W))
+        eye = xp.eye(r, dtype=W.dtype, device=libraries.device(W))
         gram = gram + self.l2 * eye
         for _ in range(PASSES):
             new = self._newton_step(W, slope, gram, diagonal, eye)
@@ -234,15 +235,15 @@ class _Rows(NamedTuple):
         scale = xp.where(free, 1.0 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0)), 0.0)
         damped = 1.0 + 8 * W.shape[-1] * float(xp.finfo(W.dtype).eps)  # what is singular to rounding has a solution
         system = xp.where(eye > 0, damped, gram * scale[..., :, None] * scale[..., None, :])
-        way = scale * _compat.solution(system, -(slope * scale)[..., None], xp=xp)[..., 0]
+        way = scale * operators.solution(system, -(slope * scale)[..., None], xp=xp)[..., 0]
         share = xp.where(way < 0, (W - self.floor) / xp.where(way < 0, -way, 1.0), 1.0)
         if constraints.upper is not None:
             room = xp.where(way > 0, (constraints.upper - W) / xp.where(way > 0, way, 1.0), 1.0)
             share = xp.minimum(share, room)
-        share = _compat.at_most(xp.min(share, axis=-1, keepdims=True), 1.0, xp=xp)
+        share = operators.at_most(xp.min(share, axis=-1, keepdims=True), 1.0, xp=xp)
         best, gain = W, 0.0 * share
         for ahead in (W + way, W + share * way):
-            new = constraints.enforce(_compat.at_least(ahead, self.floor, xp=xp), W, xp=xp)
+            new = constraints.enforce(operators.at_least(ahead, self.floor, xp=xp), W, xp=xp)
             change = new - W
             bent = (gram @ change[..., None])[..., 0]
             change = xp.sum(change * (slope + 0.5 * bent), axis=-1, keepdims=True)
@@ -256,18 +257,18 @@ def _by_curvatures(rows: _Rows, W: Array) -> tuple[Array, Array | None]:
     residual = data.predict(W, H, xp=xp) - data.values
     begun = constraints.add_slope(data.contract(residual, H, xp=xp), W)
     triangles, table = rows.curvatures(W)
-    eye = xp.eye(W.shape[-1], dtype=table.dtype, device=_compat.device(W))
+    eye = xp.eye(W.shape[-1], dtype=table.dtype, device=libraries.device(W))
     diagonal = xp.take(triangles, xp.sum(table * eye, axis=-1), axis=-1) + rows.l2
 
     def move(k: Any, old: Array, slope: Array) -> tuple[Array, Array]:
-        new = rows.least(k, old, _compat.column(slope, k), diagonal)
-        row = xp.take(triangles, xp.reshape(_compat.column(table, k), (-1,)), axis=-1)
+        new = rows.least(k, old, operators.column(slope, k), diagonal)
+        row = xp.take(triangles, xp.reshape(operators.column(table, k), (-1,)), axis=-1)
         return new, slope + (new - old) * row
 
     before, new, slope = W, W, begun
     for _ in range(rows.sweeps):
         before = new
-        new, slope = _compat.replace_columns(move, new, slope, xp=xp)
+        new, slope = operators.replace_columns(move, new, slope, xp=xp)
         slope = slope + rows.l2 * (new - before)  # the penalty meets an entry's own slope alone
     # A quadratic changes by the move times the mean of its slopes at both ends, here without those of the penalty.
     l1, l2 = constraints.penalties
@@ -276,18 +277,18 @@ def _by_curvatures(rows: _Rows, W: Array) -> tuple[Array, Array | None]:
     if rows.convex:
         left = 0.5 * rows.row_sums(squares) + xp.sum(gain, axis=-1, keepdims=True)
         return rows.moved_on(new, slope, diagonal, new - before, left, lambda: (triangles, table)), None
-    dtype = _compat.accumulator_dtype(xp, _compat.device(W))
+    dtype = libraries.accumulator_dtype(xp, libraries.device(W))
     return new, 0.5 * data.sum(squares, dtype=dtype, xp=xp) + xp.sum(gain, axis=(-2, -1), dtype=dtype)
 
 
 def _by_residual(rows: _Rows, W: Array) -> tuple[Array, Array | None]:
     """With the residual at the stored entries, which follows each move."""
     data, H, constraints, xp = rows.data, rows.H, rows.constraints, rows.xp
-    Ht = _compat.transposed(H)
+    Ht = operators.transposed(H)
     diagonal = data.model_slope(W, H * H, None, beta=1.0, xp=xp) + rows.l2
 
     def move(k: Any, old: Array, residual: Array) -> tuple[Array, Array]:
-        h = _compat.transposed(_compat.column(Ht, k))
+        h = operators.transposed(operators.column(Ht, k))
         slope = constraints.add_slope(data.contract(residual, h, xp=xp), old)
         new = rows.least(k, old, slope, diagonal)
         return new, residual + data.predict(new - old, h, xp=xp)
@@ -295,10 +296,10 @@ def _by_residual(rows: _Rows, W: Array) -> tuple[Array, Array | None]:
     before, residual = W, data.predict(W, H, xp=xp) - data.values
     for _ in range(rows.sweeps):
         before = W
-        W, residual = _compat.replace_columns(move, W, residual, xp=xp)
+        W, residual = operators.replace_columns(move, W, residual, xp=xp)
     squares = residual * residual
     if rows.convex:
         slope = constraints.add_slope(data.contract(residual, H, xp=xp), W)
         left = 0.5 * rows.row_sums(squares)
         return rows.moved_on(W, slope, diagonal, W - before, left, lambda: rows.curvatures(W)), None
-    return W, 0.5 * data.sum(squares, dtype=_compat.accumulator_dtype(xp, _compat.device(W)), xp=xp)
+    return W, 0.5 * data.sum(squares, dtype=libraries.accumulator_dtype(xp, libraries.device(W)), xp=xp)

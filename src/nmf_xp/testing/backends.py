@@ -9,14 +9,14 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy as np
 
-    from nmf_xp._typing import Array, Namespace
+    from nmf_xp.arrays.typing import Array, Namespace
 
 
 class Backend(enum.Enum):
@@ -65,7 +65,7 @@ class Backend(enum.Enum):
                 device = importlib.import_module("jax").devices("gpu" if self is Backend.JAX_GPU else "cpu")[0]
         return Target(
             name=self.value,
-            xp=_compat.array_namespace(module.ones(1)),
+            xp=libraries.array_namespace(module.ones(1)),
             device=device,
             compiled=self is Backend.JAX_JIT,
             readonly=self is Backend.NUMPY_READONLY,
@@ -104,7 +104,7 @@ class Target:
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values of an array of this target."""
-        return _compat.to_host(x)
+        return transfer.to_host(x)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` as this target runs it: under `jax.jit`, or as it is."""

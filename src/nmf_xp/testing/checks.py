@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import nmf_xp
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.testing import kernels, oracle
 from nmf_xp.testing.host_reads import run_without_host_reads
 from nmf_xp.testing.report import Skip
@@ -76,9 +76,9 @@ def keeps_dtype_and_device(target: Target, dtype: str) -> str:
     for name, factor, shape in (("W", result.W, W.shape), ("H", result.H, H.shape)):
         assert tuple(factor.shape) == shape, f"{name} has shape {tuple(factor.shape)}, not {shape}"
         assert factor.dtype == given.dtype, f"{name} has dtype {factor.dtype}, not {given.dtype}"
-        assert _compat.array_namespace(factor) is target.xp, f"{name} is of another namespace"
+        assert libraries.array_namespace(factor) is target.xp, f"{name} is of another namespace"
         if not target.compiled:
-            here, there = _compat.device(given), _compat.device(factor)
+            here, there = libraries.device(given), libraries.device(factor)
             assert here == there, f"{name} is on {there}, V on {here}"
     return str(given.dtype).rpartition(".")[2]
 
@@ -171,7 +171,7 @@ def starts_where_numpy_starts(target: Target, dtype: str) -> str:
     V, _, _ = _problem(dtype)
     options: dict[str, Any] = {"beta_loss": 1, "solver": "mu", "max_iter": 1, "tol": 0, "random_state": 7}
     here, there = nmf_xp.nmf(target.asarray(V), 3, **options), nmf_xp.nmf(V, 3, **options)
-    found = _distance(target, here.W, _compat.to_host(there.W))
+    found = _distance(target, here.W, transfer.to_host(there.W))
     assert found <= 100 * np.finfo(dtype).eps, f"after one iteration W differs by {found:.1e} from NumPy's"
     return f"{found / np.finfo(dtype).eps:.0f} eps"
 
@@ -181,7 +181,7 @@ def transform_agrees(target: Target, dtype: str) -> str:
     V, _, H = _problem(dtype)
     run = target.compile(lambda V, H: nmf_xp.transform(V, H, beta_loss=1, max_iter=ITERATIONS, tol=0).W)
     expected = nmf_xp.transform(V.astype(np.float64), H.astype(np.float64), beta_loss=1, max_iter=ITERATIONS, tol=0).W
-    found = _distance(target, run(target.asarray(V), target.asarray(H)), _compat.to_host(expected))
+    found = _distance(target, run(target.asarray(V), target.asarray(H)), transfer.to_host(expected))
     assert found <= AGREEMENT[dtype], f"W differs by {found:.1e} from NumPy's in float64"
     return f"{found / np.finfo(dtype).eps:.0f} eps"
 

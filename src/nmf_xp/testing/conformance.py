@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries
 from nmf_xp.testing.backends import Target
 from nmf_xp.testing.checks import checks
 from nmf_xp.testing.report import Entry, Report, Skip, run_check
@@ -81,7 +81,7 @@ def outcome(case: tuple[Check, str], target: Target, expected: Mapping[str, str]
 
 def _on_dtype(check: Check, target: Target, dtype: str) -> str:
     """The check, where the device has the dtype."""
-    widest = _compat.dtype_name(_compat.accumulator_dtype(target.xp, target.device))
+    widest = libraries.dtype_name(libraries.accumulator_dtype(target.xp, target.device))
     if dtype == "float64" and widest != "float64":
         remedy = "; JAX has it after jax.config.update('jax_enable_x64', True)" if target.is_jax else ""
         msg = f"the device has no float64{remedy}"
@@ -105,4 +105,4 @@ def make_target(xp: Any, device: Any) -> Target:
     keyword = {} if device is None else {"device": device}
     name = xp.__name__.removeprefix("array_api_compat.").removesuffix(".numpy") or "numpy"
     label = name if device is None else f"{name}:{device}"
-    return Target(name=label, xp=_compat.array_namespace(xp.ones(1, **keyword)), device=device)
+    return Target(name=label, xp=libraries.array_namespace(xp.ones(1, **keyword)), device=device)

@@ -15,16 +15,17 @@ from unittest import mock
 
 import numpy as np
 
-from nmf_xp import _compat, _kernels
+from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
 from nmf_xp.divergences import data_divergence
-from nmf_xp.problem import FREE, Problem
+from nmf_xp.problem import Problem
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
 from nmf_xp.solvers.extrapolation import Extrapolated, Momentum
 from nmf_xp.solvers.newton import Newton
+from nmf_xp.terms import FREE
 from nmf_xp.testing.report import Skip
 from nmf_xp.updates import factor_floor
 
@@ -45,30 +46,30 @@ def pairs(name: str, target: Target, dtype: str) -> Iterator[Pair]:
 
 def _with_and_without(name: str, target: Target, dtype: str) -> Iterator[Pair]:
     used: set[str] = set()
-    find = _kernels.find
+    find = kernels.find
 
     def observed(wanted: str, *arrays: Any) -> Any:
         kernel = find(wanted, *arrays)
         used.update(() if kernel is None else (wanted,))
         return kernel
 
-    with mock.patch.object(_kernels, "find", observed), mock.patch.object(_kernels, "LEAST", 0):
+    with mock.patch.object(kernels, "find", observed), mock.patch.object(kernels, "LEAST", 0):
         found = FOR_NUMPY[name](target, dtype)
     assert name in used, f"{name} is not used where it should be"
-    with mock.patch.object(_kernels, "find", return_value=None):
+    with mock.patch.object(kernels, "find", return_value=None):
         expected = FOR_NUMPY[name](target, dtype)
     yield from zip(found, expected, strict=False)  # a divergence may come without the kernel only
 
 
 def names_for(target: Target) -> list[str]:
     """The kernels for the target's arrays; Skip where there are none."""
-    if not _kernels.wanted():
+    if not kernels.wanted():
         msg = "NMF_XP_KERNELS=0 leaves kernels out"
         raise Skip(msg)
     if target.is_jax:
         missing = [] if importlib.util.find_spec("jax.experimental.pallas.triton") else ["jax.experimental.pallas"]
         names = list(FOR_JAX)
-    elif _compat.is_numpy(target.asarray(np.ones(1), "float32")):
+    elif libraries.is_numpy(target.asarray(np.ones(1), "float32")):
         missing = [library for library in ("numba", "scipy") if importlib.util.find_spec(library) is None]
         names = list(FOR_NUMPY)
     else:
@@ -92,7 +93,7 @@ def _numbers(dtype: str, *, members: int | None = None) -> tuple[np.ndarray[Any,
 
 
 def _floor(dtype: str) -> float:
-    return factor_floor(np.dtype(dtype), beta=1.0, xp=_compat.array_namespace(np.ones(1)))
+    return factor_floor(np.dtype(dtype), beta=1.0, xp=libraries.array_namespace(np.ones(1)))
 
 
 def _divergence(target: Target, dtype: str) -> list[Any]:
@@ -130,7 +131,7 @@ def _step(
         W, H = solver.begin(problem, W, H, xp=xp)
         share = xp.full((1, 1), 0.75, dtype=W.dtype, device=target.device)
         W = solver.half(problem.data, W, H, FREE, momentum=Momentum(0.5 * W, share), xp=xp).new
-        Ht, Wt = _compat.transposed(H), _compat.transposed(W)
+        Ht, Wt = operators.transposed(H), operators.transposed(W)
         half = solver.half(problem.data.T, Ht, Wt, FREE, momentum=Momentum(0.5 * Ht, share), measured=True, xp=xp)
         return [W, half.new, *(x for x in (half.divergence, half.ahead, *(half.changes or ())) if x is not None)]
 
@@ -172,7 +173,7 @@ def _gathered_product(target: Target, dtype: str) -> Iterator[Pair]:
 
 def _kernel(target: Target, module: str, name: str, **options: Any) -> Callable[..., Any]:
     """A kernel as the target runs it: on its GPU, or interpreted."""
-    kernel = getattr(importlib.import_module(f"nmf_xp._kernels.{module}"), name)
+    kernel = getattr(importlib.import_module(f"nmf_xp.arrays.kernels.{module}"), name)
     return target.compile(functools.partial(kernel, interpret=target.device.platform != "gpu", **options))
 
 

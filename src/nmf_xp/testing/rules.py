@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp import _compat
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.testing.conformance import make_target
 from nmf_xp.testing.host_reads import run_without_host_reads
 from nmf_xp.testing.report import Report, Skip, run_check
@@ -103,7 +103,7 @@ class _Prover:
         self.eps = float(np.finfo(dtype).eps)
 
     def value(self, *arrays: Any) -> float:
-        return float(_compat.to_host(self.divergence(*arrays)))
+        return float(transfer.to_host(self.divergence(*arrays)))
 
     def problem(self, seed: int = 0, shape: tuple[int, int, int] = (6, 5, 3)) -> tuple[HostArray, ...]:
         m, n, r = shape
@@ -127,9 +127,9 @@ class _Prover:
     def stays_on_the_device(self) -> str:
         V, W, H = self.given(self.problem())
         for name, after in zip("WH", self.update(V, W, H), strict=True):
-            there, here = _compat.device(after), _compat.device(V)
+            there, here = libraries.device(after), libraries.device(V)
             assert there == here, f"{name} is on {there}, V on {here}"
-        return str(_compat.device(V))
+        return str(libraries.device(V))
 
     def stays_non_negative_and_finite(self) -> str:
         V, W, H = self.given(self.problem())
@@ -253,12 +253,12 @@ def check_gradient(f: Callable[[Any], Any], grad: Callable[[Any], Any], x: Any, 
     >>> print(check_gradient(lambda x: (x**2).sum(), lambda x: -2 * x, x).failures[0].detail)
     entry (0,) is -2, should be 2: the sign is wrong
     """
-    xp = _compat.array_namespace(x)
-    point = _compat.to_host(x).astype(np.float64)
+    xp = libraries.array_namespace(x)
+    point = transfer.to_host(x).astype(np.float64)
 
     def value(p: HostArray) -> float:
-        array = _compat.from_host(p, xp=xp, dtype=x.dtype, device=_compat.device(x))
-        return float(_compat.to_host(f(array)))
+        array = transfer.from_host(p, xp=xp, dtype=x.dtype, device=libraries.device(x))
+        return float(transfer.to_host(f(array)))
 
     def against_differences() -> str:
         expected = np.empty_like(point)
@@ -268,25 +268,25 @@ def check_gradient(f: Callable[[Any], Any], grad: Callable[[Any], Any], x: Any, 
             ahead[index] += step
             behind[index] -= step
             expected[index] = (value(ahead) - value(behind)) / (ahead[index] - behind[index])
-        return _compare(_compat.to_host(grad(x)), expected, rtol)
+        return _compare(transfer.to_host(grad(x)), expected, rtol)
 
     def against_automatic_differentiation() -> str:
-        return _compare(_compat.to_host(grad(x)), _automatic(f, x), rtol)
+        return _compare(transfer.to_host(grad(x)), _automatic(f, x), rtol)
 
     name = str(xp.__name__).removeprefix("array_api_compat.")
-    dtype = _compat.dtype_name(x.dtype)
+    dtype = libraries.dtype_name(x.dtype)
     tests = (against_differences, against_automatic_differentiation)
     return Report(tuple(run_check(test, test.__name__, name, dtype, {}) for test in tests))
 
 
 def _automatic(f: Callable[[Any], Any], x: Any) -> HostArray:
     """The library's own derivative."""
-    if _compat.is_jax(x):
-        return _compat.to_host(importlib.import_module("jax").grad(f)(x))
-    if _compat.is_torch(x):
+    if libraries.is_jax(x):
+        return transfer.to_host(importlib.import_module("jax").grad(f)(x))
+    if libraries.is_torch(x):
         x = x.detach().clone().requires_grad_(True)
         f(x).backward()
-        return _compat.to_host(x.grad)
+        return transfer.to_host(x.grad)
     msg = "the library has no automatic differentiation"
     raise Skip(msg)
 

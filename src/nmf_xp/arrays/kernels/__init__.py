@@ -1,0 +1,86 @@
+"""Optional twins of array-API functions: compiled by numba for NumPy arrays, by Pallas for JAX arrays on an NVIDIA GPU.
+
+Remove this package and every answer stays the same, to rounding. A kernel is chosen here and nowhere else; the
+conformance kit compares each with its twin. `NMF_XP_KERNELS=0` in the environment does without all of them; it is
+asked for whenever a function looks for a kernel, which is once for each program that JAX compiles.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp.arrays import libraries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KERNELS = {
+    "kl_divergence": "divergence",
+    "kl_entries": "divergence",
+    "kl_half_iteration": "multiplicative",
+    "kl_iterations": "multiplicative",
+    "least_squares_rows": "coordinate",
+    "least_squares_sweeps": "coordinate",
+    "coordinate_dense": "coordinate",
+    "coordinate_sparse": "coordinate",
+    "weighted_dense": "weighted",
+    "weighted_sparse": "weighted",
+    "newton_dense": "newton",
+    "newton_sparse": "newton",
+    "sampled_product": "sampled",
+    "dense_quotient": "fused_dense",
+    "transposed_quotient": "fused_dense",
+    "sparse_quotient": "fused_sparse",
+    "gathered_product": "fused_sparse",
+}
+"""Which file holds which kernel."""
+
+LEAST = 2**12
+"""How many numbers there must be in NumPy arrays: for less, loading numba takes longer than all else."""
+
+FOR_JAX = {"fused_dense", "fused_sparse"}
+"""The files whose kernels are for JAX. They take their twin first, for what they leave to it; see `gpu`."""
+
+
+def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
+    """The kernel for these arrays; None where it is not for arrays of their kind or what compiles it is not here."""
+    module = KERNELS[name]
+    if module in FOR_JAX:
+        usable = all(libraries.is_jax(x) for x in arrays) and wanted() and _serves_jax(*arrays)
+    else:
+        usable = all(libraries.is_numpy(x) for x in arrays) and sum(x.size for x in arrays) >= LEAST
+        usable = usable and wanted() and _has_numba()
+    return _kernel(module, name) if usable else None
+
+
+@functools.cache
+def _kernel(module: str, name: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"nmf_xp.arrays.kernels.{module}"), name)
+
+
+def wanted() -> bool:
+    """Whether the environment leaves kernels on."""
+    return os.environ.get("NMF_XP_KERNELS") != "0"
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+def _serves_jax(*arrays: Any) -> bool:
+    gpu = importlib.import_module("nmf_xp.arrays.kernels.gpu")
+    return gpu.serves(*arrays) and _has_pallas()
+
+
+@functools.cache
+def _has_pallas() -> bool:
+    try:
+        importlib.import_module("jax.experimental.pallas.triton")
+    except ImportError:  # JAX promises nothing about it
+        return False
+    return True

@@ -1,0 +1,259 @@
+"""Multiplicative updates of dense matrices for the Kullback-Leibler divergence, one pass over V an iteration.
+
+The work goes by tiles of four rows and four components: what is read once then serves four products, and the registers
+hold the sums. H is kept in chunks of some columns, each of which stays in the cache while a batch of rows meets it.
+What would make a tile a special case is padded: H with ones in columns and zeros in components, V with zeros, rows of W
+with ones where they are models and with zeros where they are summed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmf_xp.arrays import threads
+from nmf_xp.arrays.kernels.compiling import jit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHUNK = 2**18  # bytes of H that share a core's cache with as many sums
+BATCH = 64  # rows that meet a chunk together
+GATHERED = 256  # rows that are copied together where those of V are not contiguous
+
+
+def kl_iterations(
+    V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, floor: float, n: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """W and H of each member (c, m, r), (c, r, n) after `n` iterations of `mu` for the Kullback-Leibler divergence.
+
+    V is one matrix (m, n) or a stack (c, m, n).
+    """
+    W, H = np.array(W, order="C"), np.array(H, order="C")
+    _iterate_members(as_members(V), W, H, *_limits(V, floor), n)
+    return W, H
+
+
+def kl_half_iteration(
+    V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, floor: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """W (m, r) after an iteration of `mu`, and for this W the two slopes of H: (n, r) and (1, r)."""
+    r, n = H.shape
+    W, h, V = np.array(W, order="C"), in_chunks(H), _with_gaps(V)
+    rest = n, h, H.sum(axis=1), *_limits(V, floor)
+
+    def work(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        numerators, totals = np.zeros_like(h), np.zeros((1, r), V.dtype)
+        step = stop - start if V.flags.c_contiguous and V.flags.writeable else GATHERED
+        for i in range(start, stop, step):
+            rows = slice(i, min(i + step, stop))
+            _half_iteration(as_members(V[rows])[0], W[rows], numerators, totals[0], *rest)
+        return numerators, totals
+
+    shares = zip(*threads.over_rows(V.shape[0], work), strict=True)
+    numerators, totals = (sum(parts[1:], parts[0]) for parts in shares)
+    return W, numerators.transpose(0, 2, 1).reshape(-1, h.shape[1])[:n, :r], totals
+
+
+def _with_gaps(V: NDArray[Any]) -> NDArray[Any]:
+    """V with what lies between its rows as more columns, which are not to be read: so it is contiguous.
+
+    One that cannot be written to is left as it is, because its rows will be copied, and after the last there may be
+    nothing.
+    """
+    width, rest = divmod(V.strides[0], V.itemsize)
+    if rest or width < V.shape[1] or V.strides[1] != V.itemsize or not V.flags.writeable:
+        return V
+    return np.lib.stride_tricks.as_strided(V, (V.shape[0], width))
+
+
+def _limits(V: NDArray[Any], floor: float) -> tuple[Any, Any]:
+    return V.dtype.type(floor), np.finfo(V.dtype).smallest_normal
+
+
+def as_members(V: NDArray[Any]) -> NDArray[Any]:
+    """One matrix or a stack as a stack, of the one kind for which the kernels are compiled: contiguous and writable."""
+    return np.require(V, requirements=["C", "W"]).reshape(-1, *V.shape[-2:])
+
+
+def in_chunks(H: NDArray[Any]) -> NDArray[Any]:
+    """H (r, n) as (chunks, components, columns), padded."""
+    r, n = H.shape
+    components, lanes = -(-r // 4) * 4, 64 // H.itemsize  # as many columns as the widest registers hold
+    chunks = max(1, -(-components * n * H.itemsize // CHUNK))
+    columns = -(-n // chunks // lanes) * lanes
+    chunks = -(-n // columns)
+    h = np.zeros((components, chunks * columns), H.dtype)
+    h[:r] = 1
+    h[:r, :n] = H
+    return np.ascontiguousarray(h.reshape(components, chunks, columns).transpose(1, 0, 2))
+
+
+@jit
+def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, iterations: Any) -> None:
+    n, r = H.shape[2], H.shape[1]
+    h = tiles(V, r)[0]
+    h = h.reshape(1, h.shape[0], h.shape[1])
+    numerators, h_sums, w_sums = np.empty_like(h), np.empty(r, V.dtype), np.empty(r, V.dtype)
+    for c in range(W.shape[0]):
+        h[0, :r, :n] = H[c]
+        for _ in range(iterations):
+            numerators[:] = 0
+            w_sums[:] = 0
+            for k in range(r):
+                h_sums[k] = h[0, k, :n].sum()
+            _half_iteration(V[c % V.shape[0]], W[c], numerators, w_sums, n, h, h_sums, floor, least)
+            for k in range(r):
+                for j in range(n):
+                    h[0, k, j] = max(h[0, k, j] * numerators[0, k, j] / w_sums[k], floor)
+        H[c] = h[0, :r, :n]
+
+
+@jit
+def _half_iteration(
+    V: Any, W: Any, numerators: Any, w_sums: Any, n: int, h: Any, h_sums: Any, floor: Any, least: Any
+) -> None:
+    """The rows of W, and with the new ones their share of the numerators and of the sums for H; V has n columns."""
+    m, r = W.shape
+    chunks, components, columns = h.shape
+    size = BATCH if chunks > 1 else 4
+    w, v, q = np.zeros((4, components), V.dtype), np.zeros((4, columns), V.dtype), np.empty((4, columns), V.dtype)
+    numerator = np.empty((size, components), V.dtype)
+    for first in range(0, m, size):
+        last = min(first + size, m)
+        numerator[:] = 0
+        for c in range(chunks):
+            for i in range(first, last, 4):
+                _load(W, i, w)
+                _quotients(V, n, i, c * columns, w, h[c], v, q, least)
+                contract(q, h[c], numerator[i - first : i - first + 4])
+        for i in range(first, last):
+            for k in range(r):
+                W[i, k] = max(W[i, k] * numerator[i - first, k] / h_sums[k], floor)
+                w_sums[k] += W[i, k]
+        for c in range(chunks):
+            for i in range(first, last, 4):
+                _load(W, i, w)
+                _quotients(V, n, i, c * columns, w, h[c], v, q, least)
+                w[m - i :] = 0
+                _accumulate(w, q, numerators[c])
+
+
+@jit
+def tiles(V: Any, r: Any) -> Any:
+    """Padded arrays for H and for four rows of W, of V and of their quotient; the padding of WH is positive."""
+    length = 64 // V.itemsize  # as many columns as the widest registers hold
+    width = -(-V.shape[2] // length) * length
+    h, w = np.zeros((-(-r // 4) * 4, width), V.dtype), np.zeros((4, -(-r // 4) * 4), V.dtype)
+    h[:r] = 1
+    w[:, :r] = 1
+    return h, w, np.zeros((4, width), V.dtype), np.empty((4, width), V.dtype)
+
+
+@jit
+def _load(W: Any, i: Any, w: Any) -> None:
+    """Four rows of W; ones for those that W has no more."""
+    for a in range(4):
+        for k in range(W.shape[1]):
+            w[a, k] = W[i + a, k] if i + a < W.shape[0] else 1
+
+
+@jit
+def _quotients(V: Any, n: Any, i: Any, first: Any, w: Any, h: Any, spare: Any, q: Any, least: Any) -> None:
+    """Q = V / (w h) for four rows of V and the columns of h; zero where there are none."""
+    m = V.shape[0]
+    count = min(n - first, q.shape[1])
+    if i + 4 > m:
+        for a in range(m - i):
+            spare[a, :count] = V[i + a, first : first + count]
+        v0, v1, v2, v3 = spare[0, :count], spare[1, :count], spare[2, :count], spare[3, :count]
+    else:
+        last = first + count
+        v0, v1, v2, v3 = V[i, first:last], V[i + 1, first:last], V[i + 2, first:last], V[i + 3, first:last]
+    predict(w, h, q)
+    if not _divide_pairs(v0, v1, v2, v3, q, least):
+        predict(w, h, q)
+        for j in range(count):
+            q[0, j], q[1, j], q[2, j], q[3, j] = v0[j] / q[0, j], v1[j] / q[1, j], v2[j] / q[2, j], v3[j] / q[3, j]
+    q[:, count:] = 0
+
+
+@jit
+def predict(w: Any, h: Any, y: Any) -> None:
+    """Y = w h."""
+    for k in range(0, h.shape[0], 4):
+        a0, a1, a2, a3 = w[0, k], w[0, k + 1], w[0, k + 2], w[0, k + 3]
+        b0, b1, b2, b3 = w[1, k], w[1, k + 1], w[1, k + 2], w[1, k + 3]
+        c0, c1, c2, c3 = w[2, k], w[2, k + 1], w[2, k + 2], w[2, k + 3]
+        d0, d1, d2, d3 = w[3, k], w[3, k + 1], w[3, k + 2], w[3, k + 3]
+        if k == 0:
+            for j in range(h.shape[1]):
+                x0, x1, x2, x3 = h[k, j], h[k + 1, j], h[k + 2, j], h[k + 3, j]
+                y[0, j] = a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                y[1, j] = b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+                y[2, j] = c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+                y[3, j] = d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+        else:
+            for j in range(h.shape[1]):
+                x0, x1, x2, x3 = h[k, j], h[k + 1, j], h[k + 2, j], h[k + 3, j]
+                y[0, j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+                y[1, j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+                y[2, j] += c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+                y[3, j] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+
+
+@jit
+def _divide_pairs(v0: Any, v1: Any, v2: Any, v3: Any, q: Any, least: Any) -> bool:
+    """V / Q in the place of Q, by one division for two quotients: 1/a = b / (ab).
+
+    A division takes as long as many products. False where a product ab comes near under- or overflow.
+    """
+    one = least / least
+    most = one / least
+    fine = 0
+    for j in range(v0.shape[0]):
+        a, b, c, d = q[0, j], q[1, j], q[2, j], q[3, j]
+        ab, cd = a * b, c * d
+        fine += (ab >= least) & (ab <= most) & (cd >= least) & (cd <= most)
+        ab, cd = one / ab, one / cd
+        q[0, j], q[1, j] = v0[j] * (b * ab), v1[j] * (a * ab)
+        q[2, j], q[3, j] = v2[j] * (d * cd), v3[j] * (c * cd)
+    return fine == v0.shape[0]
+
+
+@jit
+def contract(q: Any, h: Any, result: Any) -> None:
+    """Add Q h^T."""
+    zero = h[0, 0] - h[0, 0]
+    for k in range(0, h.shape[0], 4):
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = zero
+        c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = zero
+        for j in range(h.shape[1]):
+            x0, x1, x2, x3 = h[k, j], h[k + 1, j], h[k + 2, j], h[k + 3, j]
+            a, b, c, d = q[0, j], q[1, j], q[2, j], q[3, j]
+            a0, a1, a2, a3 = a0 + a * x0, a1 + a * x1, a2 + a * x2, a3 + a * x3
+            b0, b1, b2, b3 = b0 + b * x0, b1 + b * x1, b2 + b * x2, b3 + b * x3
+            c0, c1, c2, c3 = c0 + c * x0, c1 + c * x1, c2 + c * x2, c3 + c * x3
+            d0, d1, d2, d3 = d0 + d * x0, d1 + d * x1, d2 + d * x2, d3 + d * x3
+        for i, (y0, y1, y2, y3) in enumerate(((a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3))):
+            result[i, k] += y0
+            result[i, k + 1] += y1
+            result[i, k + 2] += y2
+            result[i, k + 3] += y3
+
+
+@jit
+def _accumulate(w: Any, q: Any, result: Any) -> None:
+    """Add w^T Q."""
+    for k in range(0, result.shape[0], 4):
+        a0, a1, a2, a3 = w[0, k], w[0, k + 1], w[0, k + 2], w[0, k + 3]
+        b0, b1, b2, b3 = w[1, k], w[1, k + 1], w[1, k + 2], w[1, k + 3]
+        c0, c1, c2, c3 = w[2, k], w[2, k + 1], w[2, k + 2], w[2, k + 3]
+        d0, d1, d2, d3 = w[3, k], w[3, k + 1], w[3, k + 2], w[3, k + 3]
+        for j in range(result.shape[1]):
+            a, b, c, d = q[0, j], q[1, j], q[2, j], q[3, j]
+            result[k, j] += a0 * a + b0 * b + c0 * c + d0 * d
+            result[k + 1, j] += a1 * a + b1 * b + c1 * c + d1 * d
+            result[k + 2, j] += a2 * a + b2 * b + c2 * c + d2 * d
+            result[k + 3, j] += a3 * a + b3 * b + c3 * c + d3 * d

@@ -1,0 +1,287 @@
+"""Newton's method for the rows of a factor, each row in the cache: twins of `newton_rows` in `solvers/newton.py`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmf_xp.arrays import threads
+from nmf_xp.arrays.kernels.compiling import inlined, jit
+from nmf_xp.arrays.kernels.coordinate import descend
+from nmf_xp.arrays.kernels.divergence import row_divergence
+from nmf_xp.arrays.kernels.multiplicative import contract, predict, tiles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BATCH = 64  # rows, at most, whose models are minimised together, one to a lane of the vector registers
+
+
+def newton_dense(
+    V: NDArray[Any],
+    W: NDArray[Any],
+    H: NDArray[Any],
+    *,
+    l1: float,
+    l2: float,
+    floor: float,
+    sweeps: int,
+    trials: int,
+    measured: bool,
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence."""
+    W, H = np.array(W, order="C"), np.ascontiguousarray(H)
+    rest = H, H.sum(axis=1), _settings(W, H, l1, l2, floor, sweeps, trials), measured
+    parts = threads.over_rows(W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], *rest))
+    return W, np.asarray(math.fsum(parts)) if measured else None
+
+
+def newton_sparse(
+    values: NDArray[Any],
+    view: tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None],
+    W: NDArray[Any],
+    H: NDArray[Any],
+    *,
+    l1: float,
+    l2: float,
+    floor: float,
+    sweeps: int,
+    trials: int,
+    measured: bool,  # noqa: ARG001 - what is not stored counts too
+) -> tuple[NDArray[Any], None]:
+    """The same for the stored entries of a sparse V, as `view` orders them row by row; the divergence is left out."""
+    starts, columns, order = view
+    order = np.empty(0, dtype=starts.dtype) if order is None else order
+    W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
+    rest = Ht, Ht.sum(axis=0), _settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
+
+    def work(start: int, stop: int) -> None:
+        _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
+
+    threads.over_rows(W.shape[0], work, starts)
+    return W, None
+
+
+def _settings(
+    W: NDArray[Any], H: NDArray[Any], l1: float, l2: float, floor: float, sweeps: int, trials: int
+) -> tuple[Any, ...]:
+    """What the kernels share: C, the penalties, the floor, a least number, and how many sweeps and trials."""
+    number = W.dtype.type
+    tiny = number(np.finfo(W.dtype).smallest_normal)
+    return _shared_correlation(W, H, tiny), number(l1), number(l2), number(floor), tiny, sweeps, trials
+
+
+@jit
+def _shared_correlation(W: Any, H: Any, tiny: Any) -> Any:
+    """C (r, r), the correlations of the rows of H weighted by the sums of the columns of WH."""
+    (m, r), n = W.shape, H.shape[1]
+    weights, inverse, gram = np.zeros(r, W.dtype), np.zeros(n, W.dtype), np.empty((r, r), W.dtype)
+    one = tiny / tiny
+    for i in range(m):
+        for k in range(r):
+            weights[k] += W[i, k]
+    for k in range(r):
+        for j in range(n):
+            inverse[j] += weights[k] * H[k, j]
+    for j in range(n):
+        inverse[j] = one / max(inverse[j], tiny)
+    for k in range(r):
+        for other in range(k + 1):
+            total = tiny - tiny
+            for j in range(n):
+                total += H[k, j] * inverse[j] * H[other, j]
+            gram[k, other] = gram[other, k] = total
+    for k in range(r):
+        weights[k] = one / np.sqrt(max(gram[k, k], tiny))
+    for k in range(r):
+        for other in range(r):
+            gram[k, other] *= weights[k] * weights[other]
+    return gram
+
+
+@jit
+def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
+    """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
+    _, l1, l2, floor, tiny, _, trials = settings
+    (m, n), r = V.shape, W.shape[1]
+    size = min(BATCH, max(8, 2**15 // n // 4 * 4))  # at least as many rows as a cache line has of a column
+    divergence = 0.0
+    h, w, q, c = tiles(np.empty((1, 4, n), V.dtype), r)
+    h[:r, :n] = H
+    h[:, n:] = 1
+    squares = h * h
+    v, y = np.zeros((size, h.shape[1]), V.dtype), np.empty((size, h.shape[1]), V.dtype)
+    numerator, curvature = np.empty((size, w.shape[1]), V.dtype), np.empty((size, w.shape[1]), V.dtype)
+    change, slopes, work = np.empty((size, r), V.dtype), np.empty(size, V.dtype), np.empty((5, r, size), V.dtype)
+    one = floor / floor
+    for first in range(0, m, size):
+        height = min(size, m - first)
+        if V.strides[1] == V.itemsize:
+            v[:height, :n] = V[first : first + height]
+        else:
+            _gather(V[first : first + height], v)
+        rows = W[first : first + height]
+        numerator[:] = 0
+        curvature[:] = 0
+        for i in range(0, height, 4):
+            for a in range(min(4, height - i)):
+                w[a, :r] = rows[i + a]
+            predict(w, h, y[i : i + 4])
+            for a in range(4):
+                for j in range(h.shape[1]):
+                    z = one / y[i + a, j]
+                    x = v[i + a, j] * z
+                    q[a, j] = x
+                    c[a, j] = x * z
+            contract(q, h, numerator[i : i + 4])
+            contract(c, squares, curvature[i : i + 4])
+        minimise(rows, numerator, curvature, sums, settings, work, change, slopes)
+        for i in range(0, height, 4):
+            for a in range(min(4, height - i)):
+                w[a, :r] = change[i + a]
+            predict(w, h, q)
+            for a in range(min(4, height - i)):
+                row, d = rows[i + a], change[i + a]
+                t = length(v[i + a], y[i + a], q[a], d, row, sums, slopes[i + a], l1, l2, floor, tiny, trials)
+                for k in range(r):
+                    row[k] = max(row[k] + t * d[k], floor)
+                if measured:
+                    model, change_of_model = y[i + a, :n], q[a, :n]
+                    for j in range(n):
+                        model[j] = max(model[j] + t * change_of_model[j], floor * floor)
+                    divergence += row_divergence(v[i + a, :n], model)
+        w[:, :r] = 1
+    return divergence
+
+
+@jit
+def _gather(V: Any, v: Any) -> None:
+    """Rows of V that are columns in memory: some at a time, so that whole cache lines are read and written."""
+    height, n = V.shape
+    whole = n // 8 * 8
+    for j in range(0, whole, 8):
+        for i in range(height):
+            x0, x1, x2, x3 = V[i, j], V[i, j + 1], V[i, j + 2], V[i, j + 3]
+            x4, x5, x6, x7 = V[i, j + 4], V[i, j + 5], V[i, j + 6], V[i, j + 7]
+            v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3] = x0, x1, x2, x3
+            v[i, j + 4], v[i, j + 5], v[i, j + 6], v[i, j + 7] = x4, x5, x6, x7
+    for j in range(whole, n):
+        for i in range(height):
+            v[i, j] = V[i, j]
+
+
+@jit
+def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any, sums: Any, settings: Any) -> None:
+    """A batch of rows at a time."""
+    _, l1, l2, floor, tiny, _, trials = settings
+    m, r = W.shape
+    longest = 1
+    for first in range(0, m, BATCH):
+        longest = max(longest, starts[min(first + BATCH, m)] - starts[first])
+    v, y, e = np.empty(longest, values.dtype), np.empty(longest, values.dtype), np.empty(longest, values.dtype)
+    numerator, curvature = np.empty((BATCH, r), W.dtype), np.empty((BATCH, r), W.dtype)
+    change, slopes, work = np.empty((BATCH, r), W.dtype), np.empty(BATCH, W.dtype), np.empty((5, r, BATCH), W.dtype)
+    zero = floor * 0
+    for first in range(0, m, BATCH):
+        rows = W[first : first + BATCH]
+        begin = starts[first]
+        numerator[:] = 0
+        curvature[:] = 0
+        for i in range(rows.shape[0]):
+            w, num, cur = rows[i], numerator[i], curvature[i]
+            for p in range(starts[first + i], starts[first + i + 1]):
+                x = values[order[p]] if order.shape[0] else values[p]
+                h = Ht[columns[p]]
+                total = zero
+                for k in range(r):
+                    total += w[k] * h[k]
+                q = x / total
+                c = q / total
+                for k in range(r):
+                    num[k] += q * h[k]
+                    cur[k] += c * h[k] * h[k]
+                v[p - begin], y[p - begin] = x, total
+        minimise(rows, numerator, curvature, sums, settings, work, change, slopes)
+        for i in range(rows.shape[0]):
+            row, d = rows[i], change[i]
+            a, b = starts[first + i] - begin, starts[first + i + 1] - begin
+            for p in range(a, b):
+                h = Ht[columns[p + begin]]
+                total = zero
+                for k in range(r):
+                    total += d[k] * h[k]
+                e[p] = total
+            t = length(v[a:b], y[a:b], e[a:b], d, row, sums, slopes[i], l1, l2, floor, tiny, trials)
+            for k in range(r):
+                row[k] = max(row[k] + t * d[k], floor)
+
+
+@jit
+def minimise(
+    W: Any, numerator: Any, curvature: Any, sums: Any, settings: Any, work: Any, change: Any, slopes: Any
+) -> None:
+    """For each row of W the change that sweeps over its model make, and the slope along it at the start."""
+    gram, l1, l2, floor, tiny, sweeps, _ = settings
+    m, r = W.shape
+    w, g, scale, inverse, slope = work[0], work[1], work[2], work[3], work[4]
+    one, root = floor / floor, np.sqrt(tiny)
+    for i in range(m):
+        for k in range(r):
+            w[k, i], g[k, i], scale[k, i] = W[i, k], numerator[i, k], curvature[i, k]
+    for k in range(r):
+        for i in range(m):
+            s = np.sqrt(max(scale[k, i] + l2, root))
+            x = one / s
+            slope[k, i] = sums[k] + l1 + l2 * w[k, i] - g[k, i]
+            scale[k, i], inverse[k, i], g[k, i] = s, x, slope[k, i] * x
+    descend(w, g, gram, scale, inverse, m, floor, sweeps)
+    slopes[:] = 0
+    for i in range(m):
+        for k in range(r):
+            change[i, k] = w[k, i] - W[i, k]
+            slopes[i] += slope[k, i] * change[i, k]
+
+
+@inlined
+def length(
+    v: Any,
+    y: Any,
+    e: Any,
+    d: Any,
+    w: Any,
+    sums: Any,
+    first: Any,
+    l1: Any,
+    l2: Any,
+    floor: Any,
+    tiny: Any,
+    trials: int,
+) -> Any:
+    """The longest step found along d at which the divergence still falls; `first` is its slope at 0."""
+    zero = floor * 0
+    one = floor / floor
+    if not first < 0:
+        return zero
+    linear = ridge = zero
+    for k in range(d.shape[0]):
+        linear += d[k] * (sums[k] + l1 + l2 * w[k])
+        ridge += l2 * d[k] * d[k]
+    low, high, t = zero, one, one
+    at_low, at_high = first, zero
+    least = floor * floor
+    for trial in range(trials + 1):
+        total = zero
+        for j in range(v.shape[0]):
+            total += v[j] * e[j] / max(y[j] + t * e[j], least)
+        slope = linear + t * ridge - total
+        if slope <= 0:
+            low, at_low = t, slope
+            if trial == 0:
+                break
+        else:
+            high, at_high = t, slope
+        share = at_low / min(at_low - max(at_high, zero), -tiny)
+        t = low + (high - low) * min(max(share, one / 20), one - one / 20)
+    return low

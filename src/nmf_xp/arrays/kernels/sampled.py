@@ -1,0 +1,38 @@
+"""The model at the stored entries of a sparse matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmf_xp.arrays import threads
+from nmf_xp.arrays.kernels.compiling import jit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def sampled_product(i: NDArray[Any], j: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """Row i of `left` times row j of `right`, for each entry (i, j)."""
+    left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+    result = np.empty(i.shape, dtype=left.dtype)
+    step = max(2**14, -(-i.shape[0] // 8))
+
+    def work(start: int) -> None:
+        part = slice(start, start + step)
+        _sampled_product(i[part], j[part], left, right, result[part])
+
+    threads.run(work, list(range(0, i.shape[0], step)))
+    return result
+
+
+@jit
+def _sampled_product(i: Any, j: Any, left: Any, right: Any, result: Any) -> None:
+    r = left.shape[1]
+    for p in range(i.shape[0]):
+        a, b = left[i[p]], right[j[p]]
+        total = a[0] * b[0]
+        for k in range(1, r):
+            total += a[k] * b[k]
+        result[p] = total

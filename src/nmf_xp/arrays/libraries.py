@@ -1,0 +1,152 @@
+"""What nmf_xp knows about array libraries: the only file that imports array-api-compat.
+
+No array library is imported here. A library is recognised by the arrays that the user hands in, so it
+has been imported already.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    import numpy as np
+
+    from nmf_xp.arrays.typing import Array, Namespace
+
+
+is_array = array_api_compat.is_array_api_obj
+
+
+is_jax = array_api_compat.is_jax_array
+
+
+is_dask = array_api_compat.is_dask_array
+
+
+is_torch = array_api_compat.is_torch_array
+
+
+is_cupy = array_api_compat.is_cupy_array
+is_torch_namespace = array_api_compat.is_torch_namespace
+
+
+def is_numpy(x: Any) -> TypeGuard[np.ndarray[Any, Any]]:
+    """Whether `x` is NumPy's: asked many times an iteration, so without the cases that array-api-compat looks at."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(x, numpy.ndarray | numpy.generic)
+
+
+def array_namespace(*arrays: Any) -> Namespace:
+    """Namespace of the arrays; TypeError when they are not arrays or not of one namespace."""
+    return array_api_compat.array_namespace(*arrays)
+
+
+def device(x: Array) -> Any:
+    """Device of an array, to be passed to creation functions; None where the array is being traced.
+
+    For an array on a mesh of JAX devices it is the sharding that puts a copy on each of them.
+    """
+    if is_traced(x):
+        return None
+    return _copies(x) if on_mesh(x) else array_api_compat.device(x)
+
+
+def on_mesh(x: Any) -> bool:
+    """Whether `x` is a JAX array that lies, in one piece or many, on a mesh of devices."""
+    if not is_jax(x) or is_traced(x):
+        return False
+    return not isinstance(x.sharding, sys.modules["jax"].sharding.SingleDeviceSharding)
+
+
+def _copies(x: Any) -> Any:
+    sharding = sys.modules["jax"].sharding
+    return sharding.NamedSharding(x.sharding.mesh, sharding.PartitionSpec())
+
+
+def on_gpu(V: Any) -> bool:
+    """Whether V, an array or a sparse array of any library, is on a device that is no CPU, as far as its type tells.
+
+    What JAX traces is where its default device is; torch's "meta" is nowhere.
+    """
+    library = sparse_library(V)
+    if library == "cupyx" or (library is None and array_api_compat.is_cupy_array(V)):
+        return True
+    if is_torch(V):
+        return V.device.type not in ("cpu", "meta")
+    if library != "jax" and not is_jax(V):
+        return False
+    jax = sys.modules["jax"]
+    V = V.data if library == "jax" else V
+    if is_traced(V):
+        return bool(jax.default_backend() != "cpu")
+    return any(device.platform != "cpu" for device in V.devices())
+
+
+def is_traced(x: Any) -> bool:
+    """Whether `x` stands for an array inside a user's `jax.jit`, `jax.vmap` or `jax.grad`."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.core.Tracer)
+
+
+def is_readable(x: Any) -> bool:
+    """Whether the values of `x` can be read now: not for a JAX tracer, a dask array or a torch meta tensor."""
+    return not (is_traced(x) or is_dask(x) or str(getattr(x, "device", "")) == "meta")
+
+
+def is_masked(x: Any) -> bool:
+    """Whether `x` is a masked array: NumPy's, torch's or marray's."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(x, numpy.ma.MaskedArray):
+        return True
+    return type(x).__module__.startswith(("torch.masked", "marray"))
+
+
+def sparse_library(x: Any) -> str | None:
+    """The library of a sparse array; None for all else."""
+    if is_torch(x):
+        return None if str(x.layout) == "torch.strided" else "torch"
+    module = type(x).__module__
+    for prefix in ("scipy.sparse", "cupyx.scipy.sparse", "jax.experimental.sparse", "sparse."):
+        if module.startswith(prefix):
+            return prefix.partition(".")[0]
+    return None
+
+
+def is_foreign(x: Any) -> bool:
+    """Whether `x` is an array, or a sparse array, of another library than NumPy and SciPy."""
+    library = sparse_library(x)
+    return library != "scipy" if library is not None else is_array(x) and not is_numpy(x)
+
+
+def dtype_name(dtype: Any) -> str:
+    """Name of a dtype without its namespace: `float32`, whoever made it."""
+    return getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
+
+
+def default_dtype(xp: Namespace, device: Any) -> Any:
+    """The namespace's default floating dtype on the device."""
+    return xp.__array_namespace_info__().default_dtypes(device=device)["real floating"]
+
+
+def accumulator_dtype(xp: Namespace, device: Any) -> Any:
+    """The dtype in which sums accumulate: float64 where the device has it, else float32."""
+    known = device if isinstance(device, Hashable) else None  # CuPy's have no hash, and all of them the same dtypes
+    return _widest_dtype(xp, known, _jax_x64())
+
+
+@functools.lru_cache(maxsize=64)
+def _widest_dtype(xp: Namespace, device: Any, _x64: bool) -> Any:
+    dtypes = xp.__array_namespace_info__().dtypes(kind="real floating", device=device)
+    return dtypes.get("float64", dtypes["float32"])
+
+
+def _jax_x64() -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and bool(jax.config.jax_enable_x64)

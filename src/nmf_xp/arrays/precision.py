@@ -1,0 +1,103 @@
+"""What is in force while arrays are computed with: the dtype of products, the device, graphs, overflow."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nmf_xp.arrays.libraries import is_cupy, is_torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+AUTOCAST = ("cpu", "cuda", "xpu", "mps")  # the kinds of devices for which torch can replace the dtype of products
+
+
+def in_full_precision(function: F) -> F:
+    """The function with matrix products in the arrays' own precision, where JAX's user has not chosen another.
+
+    It runs on their device, see `on_their_device`.
+
+    On an NVIDIA GPU JAX multiplies float32 in TF32 by default, with ten bits, which shows near a minimum. Under
+    `torch.autocast` a product has eight or eleven bits, and another dtype than its factors.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        with on_their_device(*args), _own_precision():
+            return function(*args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def on_data(function: F) -> F:
+    """The function, in full precision and on its device, on tensors without graphs: even a parameter is data.
+
+    With graphs torch would keep the arrays of all iterations for a derivative.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        if "torch" in sys.modules:
+            args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
+        with on_their_device(*args), _own_precision():
+            return function(*args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def on_their_device(*args: Any) -> contextlib.AbstractContextManager[Any]:
+    """Within it the device of the first CuPy array among these, or of which one is made, is the current one.
+
+    CuPy launches there whatever it does, wherever the arrays are, and its creation functions know no other device.
+    """
+    if "cupy" in sys.modules:
+        for x in args:
+            # A sparse matrix holds its entries, row blocks an array of where they go, the state of a stream its H. What
+            # is an array itself is not asked for them: torch's `H` is an error but for matrices.
+            parts = () if hasattr(x, "__dlpack__") else ("data", "like", "H")
+            for array in (x, *(getattr(x, name, None) for name in parts)):
+                if is_cupy(array):
+                    return array.device
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _own_precision() -> Iterator[None]:
+    """The dtype of a product is that of its factors, whatever else is in force."""
+    jax: Any = sys.modules.get("jax")
+    torch: Any = sys.modules.get("torch")
+    with contextlib.ExitStack() as stack:
+        if jax is not None and jax.config.jax_default_matmul_precision is None:
+            stack.enter_context(jax.default_matmul_precision("highest"))
+        for device in AUTOCAST if torch is not None else ():
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def as_data_only(x: Any) -> Any:
+    """A tensor without its graph, in the same memory; the items of a tuple or list likewise; all else as it is."""
+    if isinstance(x, tuple | list) and any(map(is_torch, x)):
+        items = map(as_data_only, x)
+        return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
+    if not is_torch(x):
+        return x
+    return x.detach() if x.requires_grad or isinstance(x, sys.modules["torch"].nn.Parameter) else x
+
+
+@contextlib.contextmanager
+def overflow_allowed() -> Iterator[None]:
+    """No warning of NumPy's where a curvature overflows, which bounds a step: an objective that does has a status.
+
+    Nor of an invalid value: BLAS raises that flag for numbers beside the matrix that its vectors happen to hold.
+    """
+    numpy = sys.modules.get("numpy")
+    with numpy.errstate(over="ignore", invalid="ignore") if numpy is not None else contextlib.nullcontext():
+        yield

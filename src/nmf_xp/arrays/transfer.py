@@ -1,0 +1,76 @@
+"""Values between a device and the host: the places where something waits for a device."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp.arrays.libraries import (
+    _copies,
+    array_namespace,
+    dtype_name,
+    is_cupy,
+    is_dask,
+    is_numpy,
+    is_torch,
+    on_mesh,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nmf_xp.arrays.typing import Array, Namespace
+
+
+def computed(x: Any) -> Any:
+    """A dask array as the array that it stands for, and all else as it is."""
+    return x.compute() if is_dask(x) else x
+
+
+def in_row_order(x: Array) -> Array:
+    """The array with its rows one after the other in memory, where a library knows of such an order.
+
+    Sums over an axis differ in their last digits from one order to the other, and no file of factors keeps it.
+    """
+    if is_torch(x):
+        return x.contiguous()
+    return array_namespace(x).ascontiguousarray(x) if is_numpy(x) or is_cupy(x) else x
+
+
+def to_host(x: Any) -> np.ndarray[Any, Any]:
+    """NumPy array with the values of `x`, from any device."""
+    import numpy as np
+
+    if is_cupy(x):
+        return x.get()
+    if is_torch(x):
+        return x.detach().cpu().numpy()
+    if type(x).__module__.startswith("array_api_strict"):
+        import array_api_strict
+
+        return np.asarray(x.to_device(array_api_strict.Device("CPU_DEVICE")))
+    if on_mesh(x) and not x.is_fully_addressable and not x.is_fully_replicated:  # other processes hold some of it
+        x = sys.modules["jax"].jit(lambda x: x, out_shardings=_copies(x))(x)
+    return np.asarray(x)
+
+
+def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any, staged: bool = False) -> Array:
+    """Array of namespace `xp` with the values of a NumPy array.
+
+    Where they are `staged`, the copy to a GPU is one that runs beside what the GPU computes: torch has to be told to
+    make it from pinned memory, CuPy does so by itself.
+    """
+    import numpy as np
+
+    name = dtype_name(dtype)
+    if hasattr(np, name):  # round on the host: half the bytes travel, and JAX need not warn of truncation
+        x = x.astype(name, copy=False)
+    if staged and getattr(device, "type", None) == "cuda":
+        return xp.asarray(x, dtype=dtype, device="cpu").pin_memory().to(device, non_blocking=True)
+    keyword = {} if device is None else {"device": device}  # a traced array has none
+    return xp.asarray(x, dtype=dtype, **keyword)
+
+
+def scalar(x: Array) -> float:
+    """Read a 0-d array as a Python float: the one place where the loop waits for a device."""
+    return float(x.detach() if is_torch(x) else x)

@@ -1,0 +1,162 @@
+"""What the iteration decreases, and how far a pair of factors is from a stationary point of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp.arrays import libraries, operators
+from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.divergences import block_divergence, data_divergence
+from nmf_xp.updates import slopes
+
+if TYPE_CHECKING:
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data import Data
+    from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
+
+
+NOTHING = 1e-6  # of what a row of W holds
+
+
+class Report(NamedTuple):
+    """What one look at V says of a pair of factors."""
+
+    divergence: Array  # (...,)
+    objective: Array  # (...,)
+    gap: Array  # (...,): see `rows_gap`
+    w_slopes: Array  # (..., m, r): the relative slope of each entry
+    h_slopes: Array  # (..., r, n); (..., r, 0) where H is fixed
+
+
+def objective(problem: Problem, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
+    """The divergence and the penalties on both factors: (...,)."""
+    return data_divergence(problem.data, W, H, beta=beta, xp=xp) + penalties(problem, W, H, xp=xp)
+
+
+def penalties(problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array | float:
+    """The penalties on both factors: (...,)."""
+    dtype = libraries.accumulator_dtype(xp, libraries.device(W))
+    return problem.w.penalty(W, dtype=dtype, xp=xp) + problem.h.penalty(H, dtype=dtype, xp=xp)
+
+
+def report(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, fixed_h: bool, xp: Namespace) -> Report:
+    """The divergence, the objective and the slopes at these factors, which may have zeros, in one pass over V."""
+    data, w, h = problem
+    settings: Any = {"beta": beta, "floor": floor, "fixed_h": fixed_h, "xp": xp}
+
+    dtype = libraries.accumulator_dtype(xp, libraries.device(W))
+    measure: Any = {"alone": fixed_h, "dtype": dtype, "xp": xp}
+
+    def of_block(block: Data, W: Array, constraints: Constraints) -> Part:
+        divergence, along, down = divergence_and_slopes(block, W, H, **settings)
+        gap = rows_gap(W, along, constraints, **measure)
+        return Part(relative_slope(W, along, constraints, xp=xp), (divergence, gap, *down))
+
+    w_slopes, (divergence, gap, *down) = sweep(of_block, data, W, w, xp=xp)
+    value = divergence + penalties(problem, W, H, xp=xp)
+    if fixed_h:
+        return Report(divergence, value, gap, w_slopes, xp.zeros_like(H[..., :0]))
+    Ht, turned = operators.transposed(H), h.transposed(xp=xp)
+    gap = gap + rows_gap(Ht, tuple(down), turned, **measure)
+    return Report(
+        divergence, value, gap, w_slopes, operators.transposed(relative_slope(Ht, tuple(down), turned, xp=xp))
+    )
+
+
+def rows_gap(
+    W: Array, parts: tuple[Array, ...], constraints: Constraints, *, alone: bool, dtype: Any, xp: Namespace
+) -> Array:
+    """A bound on how far below the objective is for the best W, from the two `slopes`: (...,).
+
+    The objective is convex in a row w, with the slope g = d - n, so it falls by no more than g (w - w*). The best w*
+    holds about as much of the model as w, d w* = d w (for Kullback-Leibler exactly), so
+
+        gap = sum_k w_k g_k + max_k (-g_k / d_k)  sum_k w_k d_k,
+
+    the gap of Frank & Wolfe (1956; Jaggi 2013, eq. 2). W `alone` is looked for: else only the second term is taken, of
+    entries that hold next to nothing. For beta beyond 1 to 2 the objective is convex only near V, and this an estimate.
+    """
+    numerator, denominator = parts
+    info = xp.finfo(W.dtype)
+    denominator = constraints.add_slope(denominator, W)
+    free, can_grow = xp.ones_like(W), xp.ones_like(W)
+    if constraints.upper is not None:
+        can_grow = xp.where(W < constraints.upper, can_grow, 0.0)
+    if constraints.fixed is not None:
+        free, can_grow = (xp.where(constraints.fixed, 0.0, x) for x in (free, can_grow))
+    pull, push = (xp.sum(free * W * x, axis=-1) for x in (numerator, denominator))
+    held = xp.maximum(pull, push)
+    if not alone:
+        can_grow = xp.where(W * denominator <= NOTHING * held[..., None], can_grow, 0.0)
+    rise = numerator / operators.at_least(denominator, float(info.smallest_normal), xp=xp) - 1.0
+    steepest = xp.max(can_grow * rise, axis=-1)
+    gap = operators.at_least(steepest, 0.0, xp=xp) * held
+    if alone:
+        gap = gap + push - pull
+    rounding = 16.0 * float(info.eps) * held
+    return xp.sum(operators.at_least(gap - rounding, 0.0, xp=xp), axis=-1, dtype=dtype)
+
+
+def divergence_and_slopes(
+    data: Data, W: Array, H: Array, *, beta: float, floor: float, fixed_h: bool, xp: Namespace
+) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
+    """The divergence, the `slopes` of W, and those of H unless it is fixed, from one model.
+
+    Where a model is zero, its slopes are those of the least model that factors at the floor make.
+    """
+    Y = data.predict(W, H, xp=xp)
+    divergence = block_divergence(data, W, H, Y, beta=beta, xp=xp)
+    if beta != 2:
+        Y = operators.at_least(Y, floor * floor, xp=xp)
+    Wt, Ht = operators.transposed(W), operators.transposed(H)
+    if beta != 1:
+        down = () if fixed_h else slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
+        return divergence, slopes(data, W, H, Y, beta=beta, xp=xp), down
+    quotient = operators.divide_into(data.values, Y)
+    along = data.contract(quotient, H, xp=xp), data.model_slope(W, H, None, beta=1.0, xp=xp)
+    if fixed_h:
+        return divergence, along, ()
+    down = data.T.contract(quotient, Wt, xp=xp), data.T.model_slope(Ht, Wt, None, beta=1.0, xp=xp)
+    return divergence, along, down
+
+
+def relative_slope(W: Array, parts: tuple[Array, ...], constraints: Constraints, *, xp: Namespace) -> Array:
+    """1 - numerator / denominator, for the two `slopes`: the slope of each entry relative to its own positive part.
+
+    It is 1 where nothing in V asks for the entry.
+    """
+    numerator, denominator = parts
+    tiny = float(xp.finfo(W.dtype).smallest_normal)
+    return 1.0 - numerator / operators.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
+
+
+def kkt_residual(problem: Problem, W: Array, H: Array, seen: Report, *, floor: float, xp: Namespace) -> Array:
+    """The largest violation over the entries that are not fixed: (...,).
+
+    An entry is optimal when its slope is zero, or when it is at a bound and its slope points outwards:
+    min(w, dD/dw) = 0 at the lower one, which is 0, or the floor where a zero would make the divergence infinite. Here w
+    is taken relative to the largest entry of its component and the slope
+    relative to its own positive part, which makes the residual independent of the scales of V, W and H.
+    """
+    size = xp.max(W, axis=-2, keepdims=True)
+    residual = xp.max(entry_violation(W, seen.w_slopes, problem.w, size=size, floor=floor, xp=xp), axis=(-2, -1))
+    if seen.h_slopes.shape[-1] == 0:
+        return residual
+    Ht, ht_slopes = operators.transposed(H), operators.transposed(seen.h_slopes)
+    size = xp.max(Ht, axis=-2, keepdims=True)
+    violation = entry_violation(Ht, ht_slopes, problem.h.transposed(xp=xp), size=size, floor=floor, xp=xp)
+    return xp.maximum(residual, xp.max(violation, axis=(-2, -1)))
+
+
+def entry_violation(
+    W: Array, slope: Array, constraints: Constraints, *, size: Array, floor: float, xp: Namespace
+) -> Array:
+    """The violation of each entry's condition, for its `relative_slope` and the largest entry of its component."""
+    size = operators.at_least(size, float(xp.finfo(W.dtype).smallest_normal), xp=xp)  # a component may be zero
+    violation = xp.minimum(operators.at_least(W - floor, 0.0, xp=xp) / size, slope)
+    if constraints.upper is not None:
+        violation = xp.maximum(violation, (W - constraints.upper) / size)
+    if constraints.fixed is not None:
+        violation = xp.where(constraints.fixed, 0.0, violation)
+    return xp.abs(violation)

@@ -1,0 +1,304 @@
+"""From the user's arguments to a validated problem, in the units in which it is solved."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp.arrays import libraries, mesh, transfer
+from nmf_xp.arrays.checks import (
+    as_working_dtype,
+    check_array,
+    check_broadcast,
+    check_factor,
+    check_namespace,
+    check_non_negative,
+    check_shape,
+    check_values,
+)
+from nmf_xp.data import Weighted, as_data, entry_weights, in_units, largest_observed, quickest, seen, with_weights
+from nmf_xp.data.blocks import Blockwise
+from nmf_xp.data.checks import check_observed, check_weights, check_zeros
+from nmf_xp.data.grid import Grid, GridRows
+from nmf_xp.data.kinds import Kind, kind_of, settled, unmapped
+from nmf_xp.data.sources import RowBlocks, Rows, source_of
+from nmf_xp.data.streamed import Streamed
+from nmf_xp.data.units import (
+    Units,
+    floor_of,
+    floor_of_loadings,
+    in_weight_units,
+    magnitude_of,
+    number_times_power,
+    power,
+    times_power,
+    units_of,
+)
+from nmf_xp.divergences import data_divergence
+from nmf_xp.problem import Problem
+from nmf_xp.terms import Constraints
+from nmf_xp.updates import factor_floor
+
+if TYPE_CHECKING:
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data import Data
+
+
+class Posed(NamedTuple):
+    """A validated problem and its units."""
+
+    problem: Problem
+    xp: Namespace
+    beta: float
+    units: Units
+    floor: float  # of the factors
+    magnitude: int | None  # the exponent of V's largest entry in these units, where the floor follows it
+    stack: tuple[int, ...]  # V's leading axes, which the problem has as one
+    home: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
+
+    @property
+    def members(self) -> int | None:
+        """How many matrices there are in the stack; None for one that is no stack."""
+        return math.prod(self.stack) if self.stack else None
+
+    @property
+    def values(self) -> Array:
+        """V's stored entries, in the problem's units."""
+        return self.problem.data.values
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of V."""
+        m, n = self.problem.data.shape[-2:]
+        return m, n
+
+    def suited(self, W: Any, H: Any, *, fixed_h: bool = False) -> Posed:
+        """The same problem in units in which these W and H are of one size; None for a W that is to be found.
+
+        Where H is not, W is of the size of V / H, and its floor is as far from that.
+        """
+        dtype, xp = self.values.dtype, self.xp
+        for x in (W, H):
+            known = x is None or (libraries.is_array(x) and libraries.array_namespace(x) is xp)
+            known = known and (x is None or (x.dtype == dtype and x.size and libraries.is_readable(x)))
+            if not known or not self._is_beside(x):
+                return self  # what is wrong with them is said where they are taken
+        largest_w, largest_h = None if W is None else transfer.scalar(xp.max(W)), transfer.scalar(xp.max(H))
+        units = self.units.suited(largest_w, largest_h, dtype, xp=xp)
+        posed = self._replace(units=units)
+        if fixed_h:
+            least = factor_floor(dtype, beta=self.beta, xp=xp)
+            floor = floor_of_loadings(least, self.magnitude, number_times_power(largest_h, -units.h), dtype, xp=xp)
+            posed = posed._replace(floor=floor)
+        return posed
+
+    def _is_beside(self, x: Any) -> bool:
+        """Whether a factor is where V is."""
+        return x is None or libraries.on_mesh(x) or libraries.device(x) == libraries.device(self.values)
+
+    def restore_factor(self, which: str, x: Array) -> Array:
+        """W or H in the user's units, on V's devices; one that is in blocks on a cluster as a dask array."""
+        if isinstance(x, GridRows):
+            x = x.as_dask()
+        x = transfer.in_row_order(times_power(x, self.units.factor(which)))
+        return mesh.give_back(x, self.home)
+
+    def restore_divergence(self, x: Any) -> Any:
+        """A divergence or penalty in V's own units; beyond the range of float64 it is infinite."""
+        exponent = self.units.divergence(self.beta)
+        if not exponent:
+            return x
+        root = power(exponent / 2)
+        if getattr(x, "ndim", 0):
+            return transfer.to_host(x) * root * root
+        return float(x) * root * root
+
+    def factor(self, name: str, x: Any, which: str, n_components: int) -> Array:
+        """The factor W or H, as `which` says, from the user, checked, in the problem's units.
+
+        It is a matrix, or a stack: as V is one, or of several starts for one V.
+        """
+        m, n = self.shape
+        shape = (m, n_components) if which == "W" else (n_components, n)
+        xp = self.xp
+        if isinstance(self.problem.data, Grid):
+            x = transfer.computed(x)
+        check_array(name, x, min_ndim=2)
+        check_factor(name, x, self.values)
+        if x.ndim > 2 and isinstance(self.problem.data, Blockwise | Grid):
+            msg = f"`{name}` must be one matrix for data that are read block by block, got shape {tuple(x.shape)}"
+            raise ValueError(msg)
+        stacked = (*self.stack, *shape) if self.stack else (*x.shape[:1], *shape)
+        check_shape(name, x, shape if x.ndim == 2 else stacked)
+        if libraries.is_readable(x):
+            check_values(name, x, xp=xp)
+        x = self._laid_out(which, x, shape)
+        x = times_power(x, -self.units.factor(which))
+        if self.stack:
+            x = xp.reshape(xp.broadcast_to(x, stacked), (-1, *shape))
+        return x
+
+    def divergence(self, W: Array, H: Array) -> Any:
+        """D(V | WH) in V's own units, for factors in theirs."""
+        posed, r = self.suited(W, H), W.shape[-1]
+        W, H = posed.factor("W", W, "W", r), posed.factor("H", H, "H", r)
+        return posed.restore_divergence(data_divergence(self.problem.data, W, H, beta=self.beta, xp=self.xp))
+
+    def constrained(
+        self,
+        r: int,
+        alphas: tuple[float, float],
+        *,
+        l1_ratio: float,
+        fixed: tuple[Any, Any] = (None, None),
+        upper: tuple[Any, Any] = (None, None),
+    ) -> Posed:
+        """The problem with what is asked of W and of H besides the fit, from the user's arguments."""
+        m, n = self.shape
+        shapes, lengths = ((m, r), (r, n)), (n, m)  # by which scikit-learn's scaling multiplies a penalty
+        w, h = (
+            self._constraints("WH"[i], shapes[i], lengths[i] * alphas[i], l1_ratio, fixed[i], upper[i]) for i in (0, 1)
+        )
+        return self._replace(problem=self.problem._replace(w=w, h=h))
+
+    def _constraints(
+        self, which: str, shape: tuple[int, int], alpha: float, l1_ratio: float, fixed: Any, upper: Any
+    ) -> Constraints:
+        """The constraints on factor W or H, in the problem's units."""
+        xp = self.xp
+        if isinstance(self.problem.data, Grid) and which == "W":
+            if fixed is not None:
+                msg = "`fixed_w` must be left out for dask arrays, got an array"
+                raise ValueError(msg)
+            shape = 1, shape[1]  # a bound for each component: none of W's size goes to the tasks
+        l1 = self._penalty(which, alpha * l1_ratio, degree=1)
+        l2 = self._penalty(which, alpha * (1 - l1_ratio), degree=2)
+        if fixed is not None:
+            name = f"fixed_{which.lower()}"
+            check_array(name, fixed, min_ndim=0)
+            check_namespace(name, fixed, self.values)
+            check_broadcast(name, fixed.shape, shape)
+            if not xp.isdtype(fixed.dtype, "bool"):
+                msg = f"`{name}` must be a boolean array, got dtype {libraries.dtype_name(fixed.dtype)}"
+                raise TypeError(msg)
+            fixed = xp.broadcast_to(self._laid_out(which, fixed, shape), shape)
+        if upper is not None:
+            upper = self._upper(which, upper, shape)
+        return Constraints(l1, l2, fixed, upper)
+
+    def _penalty(self, which: str, weight: float, *, degree: int) -> float | None:
+        """The weight of a penalty in the problem's units, None for 0.
+
+        Beyond 5/8 of the dtype's exponents it counts as that, or products with it would overflow; beside either of them
+        the data vanish.
+        """
+        weight = number_times_power(weight, -self.units.penalty(which, degree, self.beta))
+        return min(weight, float(self.xp.finfo(self.values.dtype).max) ** 0.625) or None
+
+    def _upper(self, which: str, upper: Any, shape: tuple[int, int]) -> Array:
+        V, xp, name = self.values, self.xp, f"upper_{which.lower()}"
+        if not libraries.is_array(upper):
+            upper = xp.full((1, 1), check_non_negative(name, upper), dtype=V.dtype, device=libraries.device(V))
+        check_factor(name, upper, V)
+        check_broadcast(name, upper.shape, shape)
+        if libraries.is_readable(upper):
+            check_values(name, upper, xp=xp)
+        upper = times_power(upper, -self.units.factor(which))
+        return xp.broadcast_to(self._laid_out(which, upper, shape), shape)
+
+    def _laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
+        """What goes with W or H, where V's layout wants it; as it is where V lies on a single device."""
+        layout = mesh.layout(self.values)
+        if layout is None:
+            return x
+        return (layout.W if which == "W" else layout.H).spread(x, (*x.shape[:-2], *shape))
+
+
+def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
+    """Validate V and its weights, and choose the units."""
+    V = settled(V)
+    kind = kind_of(V)
+    if kind is not Kind.WHOLE:
+        look = _on_grid if kind is Kind.GRID else _streamed
+        return _pose_blocks(look(V, weights, beta=beta, missing=missing, absent=absent), beta=beta)
+    return pose_array(V, beta=beta, weights=weights, missing=missing, absent=absent)
+
+
+def pose_array(
+    V: Any, *, beta: float, weights: Any, missing: str | None = None, absent: str, units: Units | None = None
+) -> Posed:
+    """The same for V in memory, in given units or in those that suit it."""
+    home = mesh.layout(V)
+    data, chosen, magnitude, xp = _checked(V, beta=beta, weights=weights, missing=missing, absent=absent, units=units)
+    stack = data.shape[:-2]
+    if len(stack) > 1:
+        data = data.flatten_stack(xp=xp)
+    data = in_units(data, chosen.v, beta=beta, xp=xp)
+    least = factor_floor(data.values.dtype, beta=beta, xp=xp)
+    return Posed(Problem(data), xp, beta, chosen, floor_of(least, magnitude), magnitude, stack, home)
+
+
+def _checked(
+    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, units: Units | None
+) -> tuple[Data, Units, int | None, Namespace]:
+    """The validated data of V, whose weights are in their units already, the units, and V's magnitude in them.
+
+    Where V is not read, the units are one.
+    """
+    heaviest = 1.0
+    data = as_data(V)
+    xp = libraries.array_namespace(data.values)
+    data = data.with_values(as_working_dtype("V", data.values, xp=xp))
+    if weights is not None:
+        weights = unmapped(weights)
+        check_weights(weights, data.values, data.shape)
+        weights = mesh.like(data.values, weights)
+    weights = entry_weights(data, weights, missing, xp=xp)
+    if weights is not None and libraries.is_readable(weights):
+        _, heaviest = check_values("weights", weights, xp=xp)
+        check_observed(weights, xp=xp)
+        of_weights = units_of(0.0, heaviest, weights.dtype, beta=beta, floor=0.0, xp=xp) if units is None else units
+        weights = in_weight_units(weights, of_weights.weights, xp=xp)
+    data = seen(with_weights(data, weights, absent=absent, beta=beta, xp=xp), V, xp=xp)
+    if isinstance(data, Weighted) and data.values.ndim < 2 and libraries.is_readable(data.weights):
+        check_observed(data.weights, xp=xp)  # of what is stored
+    dtype = data.values.dtype
+    floor = factor_floor(dtype, beta=beta, xp=xp)
+    if not libraries.is_readable(data.values):
+        return data, units or Units(), None, xp
+    low, high = check_values("V", data.values, xp=xp)
+    check_zeros(0.0 if data.has_absent else low, beta)
+    magnitude = None
+    if units is None:
+        high = largest_observed(data, high, beta=beta, xp=xp)
+        units = units_of(high, heaviest, dtype, beta=beta, floor=floor, xp=xp)
+        magnitude = magnitude_of(high, units, dtype, beta=beta, floor=floor, xp=xp)
+    return quickest(data, xp=xp), units, magnitude, xp
+
+
+def _streamed(V: Any, weights: Any, **options: Any) -> Streamed:
+    """V from a source, read once."""
+    source = V if isinstance(V, RowBlocks) else RowBlocks(V)
+    rows = source_of(weights)
+    rows = rows.source if isinstance(rows, RowBlocks) else rows
+    if not (rows is None or isinstance(rows, Rows)):
+        msg = "`weights` must be an array or be read by slices of rows, got an iterable of blocks"
+        raise TypeError(msg)
+    return Streamed(source, rows or weights, **options)
+
+
+def _on_grid(V: Any, weights: Any, **options: Any) -> Grid:
+    """V as a dask array, and each block looked at once."""
+    if not (weights is None or kind_of(weights) is Kind.GRID):
+        check_array("weights", weights, min_ndim=0)
+    return Grid(V, weights, **options)
+
+
+def _pose_blocks(data: Any, *, beta: float) -> Posed:
+    """The problem of blocks that have been looked at, in its units."""
+    xp, dtype = libraries.array_namespace(data.values), data.values.dtype
+    check_zeros(data.range.low, beta)
+    least = factor_floor(dtype, beta=beta, xp=xp)
+    units = units_of(data.range.high, data.range.heaviest, dtype, beta=beta, floor=least, xp=xp)
+    magnitude = magnitude_of(data.range.high, units, dtype, beta=beta, floor=least, xp=xp)
+    return Posed(Problem(data.in_units(units)), xp, beta, units, floor_of(least, magnitude), magnitude, stack=())

@@ -1,0 +1,10 @@
+"""A factorization as one HTML page that stands alone: no script, no font, no picture from elsewhere.
+
+`stored` reads what `nmf-xp fit` wrote, `sections` says what there is to say, `charts` and `images` draw it, and
+`page` puts it together.
+"""
+
+from nmf_xp.result.report.page import page
+from nmf_xp.result.report.stored import Stored, read_stored
+
+__all__ = ["Stored", "page", "read_stored"]

@@ -1,0 +1,1 @@
+"""A run: from a start, by iterations, to what is returned of them."""

@@ -1,0 +1,77 @@
+"""The factors with which an iteration begins: what is given, above the floor where it is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.data.hidden import missed_columns, supports, without_unreachable
+from nmf_xp.problem import Factors
+from nmf_xp.run.ending import Asked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.problem import Problem
+    from nmf_xp.run.position import Progress
+    from nmf_xp.solvers import Solver
+    from nmf_xp.terms import Constraints
+
+    Callback = Callable[[Progress], bool | None]
+
+
+def begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespace) -> tuple[Asked | None, Problem]:
+    """Raise the factors in `start` to the solver's floor, where their entries are not given, and bounds below it too.
+
+    Entries that are fixed and the H of `transform` stay as they are. What their zeros leave without a model is not in
+    the problem that is solved. Where that is another one than what was asked for, the latter comes back beside it.
+    """
+    given, asked = Factors(*start), problem
+    w, h, low = *(_above_floor(c, solver.floor, xp=xp) for c in (problem.w, problem.h)), None
+    if w is not None or h is not None:
+        low = Asked(asked, given)
+        problem = problem._replace(w=w or problem.w, h=h or problem.h)
+    fixed = problem.w.fixed, None if solver.fixed_h else problem.h.fixed
+    raised = [operators.at_least(x, solver.floor, xp=xp) for x in given]
+    start[:] = [c.enforce(new, x, xp=xp) for new, x, c in zip(raised, given, (problem.w, problem.h), strict=True)]
+    if solver.beta == 2:  # nothing is divided by the model
+        start[1] = given.H if solver.fixed_h else start[1]
+        return low, problem
+    if not (solver.fixed_h or any(x is not None for x in fixed)):
+        return low, problem
+    if not libraries.is_readable(given.H):  # in a compiled function the floor has to stand for zeros
+        start[:] = raised
+        return Asked(asked, given), problem
+    W, H = start[0], given.H if solver.fixed_h else start[1]
+    least = float(xp.finfo(H.dtype).smallest_normal) / solver.floor
+    found = supports(None if fixed[0] is None else W, H, least=least, xp=xp)
+    start[1] = H
+    if found is None:
+        return low, problem
+    reached = found[0] @ found[1]
+    rows, columns = (xp.min(reached, axis=axis, keepdims=True) == 0 for axis in (-1, -2))
+    start[0] = xp.where(xp.logical_and(rows, W <= least), raised[0], W)
+    start[1] = xp.where(xp.logical_and(columns, H <= least), raised[1], H)
+    data = without_unreachable(problem.data, *found, beta=solver.beta, xp=xp)
+    missed = missed_columns(*found, xp=xp) if fixed[0] is None else None  # what the user fixed needs no word
+    return Asked(asked, given, missed), problem._replace(data=data)
+
+
+def _above_floor(constraints: Constraints, floor: float, *, xp: Namespace) -> Constraints | None:
+    """The constraints with no bound below the floor, None where there is none to raise."""
+    upper = constraints.upper
+    if upper is None or (libraries.is_readable(upper) and transfer.scalar(xp.min(upper)) >= floor):
+        return None
+    return constraints._replace(upper=operators.at_least(upper, floor, xp=xp))
+
+
+def same_stack(W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """Both factors as stacks where one of them is a stack."""
+    stacks = {x.shape[:-2] for x in (W, H) if x.ndim > 2}
+    if len(stacks) > 1:
+        msg = f"The stacks of `W` and `H` must have the same length, got shapes {tuple(W.shape)} and {tuple(H.shape)}"
+        raise ValueError(msg)
+    for stack in stacks:
+        W, H = (xp.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (W, H))
+    return W, H

@@ -1,0 +1,182 @@
+"""Runs that survive: a run's position on the disk, and the way back.
+
+| file | what it knows |
+|---|---|
+| `identity` | which problem and options make two runs the same |
+| `storage` | files: formats, checksums, and how the last two are kept |
+
+What is kept is all that the loop holds: the solver's whole state, with the memory order of its arrays, on which the
+last digits of sums depend; the history; and how members of a stack have ended. So a run that goes on takes the same
+steps as one that was never interrupted, to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import nmf_xp
+from nmf_xp.arrays import libraries, mesh, transfer
+from nmf_xp.arrays.checks import check_integer
+from nmf_xp.result import Status
+from nmf_xp.run.checkpoint import identity, storage
+from nmf_xp.run.checkpoint.storage import SUFFIXES, CheckpointError, Stored
+from nmf_xp.run.position import End, Position
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.problem.posing import Posed
+    from nmf_xp.run.position import Schedule
+
+    HostArray = np.ndarray[Any, Any]
+
+__all__ = ["SUFFIXES", "Checkpoint", "CheckpointError", "position"]
+
+
+def position(path: Path) -> int | None:
+    """The iteration at which the checkpoint at a path stands; None where there is none."""
+    found = storage.last(storage.checked_path(path))
+    return None if found is None else int(found.header.get("n_iter", 0))
+
+
+class Checkpoint:
+    """The checkpoint of one run: what the loop asks of a `Recorder`, within a `with` statement.
+
+    What was not due yet is written where the statement ends, also by Ctrl-C.
+    """
+
+    def __init__(self, path: Any, every: Any, random_state: Any = None) -> None:
+        """`random_state` is described now, before anything is drawn from it."""
+        self.path = storage.checked_path(path)
+        self._every = check_integer("checkpoint_every", every, minimum=1)
+        self._seed = identity.seed(random_state)
+        self._header: dict[str, Any] = {}
+        self._schedule: Schedule | None = None
+        self._found: Stored | None = None
+        self._written = 0
+        self._latest: Position | None = None
+        self._lengths: list[int] = []  # of the histories at that position
+
+    def identify(
+        self, posed: Posed, start: list[Array], schedule: Schedule, *, function: str, solver: str, init: str | None
+    ) -> None:
+        """Say which run this is; a checkpoint of another one, or none that can be read or written, is refused.
+
+        `init` names the start where it was not given.
+        """
+        arrays = (posed.values, *start)
+        if not all(libraries.is_readable(x) for x in arrays):
+            msg = f"`checkpoint` must be left out in a compiled function, where nothing can be written, got {self.path}"
+            raise ValueError(msg)
+        if not all(getattr(x, "is_fully_addressable", True) for x in arrays):
+            msg = (
+                f"`checkpoint` must be left out where several processes share `V`, got {self.path}; "
+                "save W and H in a `callback`, and go on from them with `init=(W, H)`"
+            )
+            raise ValueError(msg)
+        seed = None if init is None else self._seed
+        named = {"function": function, "solver": solver, "init": init or "given", "random_state": seed}
+        self._header = {
+            "nmf_xp": nmf_xp.__version__,
+            "options": identity.options(posed, start[0], schedule, **named),
+            "contents": identity.contents(posed, start if init is None else None),
+        }
+        self._schedule = schedule
+        self._found = storage.last(self.path)
+        if self._found is not None:
+            self._compare(self._found.header, schedule)
+        storage.check_writable(self.path)
+
+    def _compare(self, found: dict[str, Any], schedule: Schedule) -> None:
+        """Refuse what is not a position of this run."""
+        identity.refuse_another(self.path, found, self._header)
+        if found["n_iter"] > schedule.max_iter:
+            msg = (
+                f"{self.path}: stands at iteration {found['n_iter']}, beyond max_iter={schedule.max_iter}; "
+                "raise max_iter, or remove this file to begin anew"
+            )
+            raise CheckpointError(msg)
+
+    def resume(self, begun: Position, *, xp: Namespace) -> Position:
+        """The position in the file that was found, in arrays like those of the run that has just begun."""
+        if self._found is None or self._schedule is None:
+            return begun
+        (header, arrays), self._found = self._found, None
+        n_iter, checked, history = header["n_iter"], header["checked"], header["history"]
+        between = n_iter % self._schedule.check_every != 0 and n_iter < self._schedule.max_iter
+        if between and checked:  # the last check was that of an end which is none any more
+            history = [past if end else past[:-1] for past, end in zip(history, header["ends"], strict=True)]
+            checked = False
+        self._written = n_iter
+        stacked = begun.state.W.ndim > 2
+
+        def restored(prefix: str, *, row: bool) -> Any:
+            fields = {}
+            for name, like in begun.state._asdict().items():
+                key = f"{prefix}.{name}"
+                shape, found = like.shape, arrays[key].shape if key in arrays else None
+                if stacked:
+                    shape, found = shape[1:], found if row or found is None else found[1:]
+                if found != shape or arrays[key].dtype.name != libraries.dtype_name(like.dtype):
+                    msg = f"{self.path}: was written by nmf_xp {header['nmf_xp']}, whose solver kept another state"
+                    raise CheckpointError(msg)
+                host = _in_memory_as(header["strides"][key], arrays[key])
+                device = mesh.place_like(like, host.ndim)
+                fields[name] = transfer.from_host(host, xp=xp, dtype=like.dtype, device=device)
+            return type(begun.state)(**fields)
+
+        ends = [
+            end and End(tuple(past), end["n_iter"], Status[end["status"]], restored(f"ended.{member}", row=True))
+            for member, (end, past) in enumerate(zip(header["ends"], history, strict=True))
+        ]
+        return Position(n_iter, header["rows"], history, ends, restored("state", row=False), checked)
+
+    def record(self, position: Position) -> None:
+        """Hold on to the position, and write it if it is due."""
+        self._latest = position._replace(ends=list(position.ends))
+        self._lengths = [len(past) for past in position.history]
+        if position.n_iter - self._written >= self._every:
+            self._write()
+
+    def _write(self) -> None:
+        if self._latest is None:
+            return
+        n_iter, rows, history, ends, state, checked = self._latest
+        states = {"state": state} | {f"ended.{i}": end.state for i, end in enumerate(ends) if end is not None}
+        arrays = {f"{key}.{name}": transfer.to_host(x) for key, s in states.items() for name, x in s._asdict().items()}
+        position = {
+            "at": f"at iteration {n_iter}",
+            "n_iter": n_iter,
+            "checked": checked,
+            "rows": rows,
+            "ends": [end and {"n_iter": end.n_iter, "status": end.status.name} for end in ends],
+            "strides": {name: [step // x.itemsize for step in x.strides] for name, x in arrays.items()},
+            "history": [past[:length] for past, length in zip(history, self._lengths, strict=True)],
+        }
+        storage.write(self.path, Stored({**self._header, **position}, arrays))
+        self._written, self._latest = n_iter, None
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self._write()
+        self._latest = None
+
+
+def _in_memory_as(strides: list[int], values: HostArray) -> HostArray:
+    """The values with these steps, in entries, from one to the next along each axis."""
+    import numpy as np
+
+    if values.size == 0 or any(step < 0 for step in strides):
+        return values
+    length = 1 + sum((n - 1) * step for n, step in zip(values.shape, strides, strict=True))
+    memory = np.zeros(length, dtype=values.dtype)
+    laid_out = np.lib.stride_tricks.as_strided(memory, values.shape, [step * values.itemsize for step in strides])
+    laid_out[...] = values
+    return laid_out

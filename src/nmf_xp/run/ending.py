@@ -1,0 +1,209 @@
+"""What is returned of the factors with which an iteration ended: balanced components, exact zeros, and their numbers.
+
+The algorithms keep every entry above a small floor, since a zero could not leave zero under a multiplicative update.
+And the scale of a component wanders between its two factors. Neither is meant. So at the end
+
+* each component is balanced: column k of W and row k of H have norms within a factor of two of each other. The factor
+  between them is a power of two, so that no product changes;
+* entries become 0 that the data do not ask for: those of a slope which, at zero, does not fall;
+* the divergence, the objective and the residual are those of these very factors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.problem import Factors
+from nmf_xp.problem.balance import balanced
+from nmf_xp.problem.optimality import kkt_residual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.problem import Problem
+    from nmf_xp.problem.optimality import Report
+    from nmf_xp.run.programs import Programs
+    from nmf_xp.solvers.solver import Solver
+    from nmf_xp.terms import Constraints
+
+
+NEGLIGIBLE = 1e-12
+"""An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
+SPECKS = -1.0
+"""A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
+STEEP = 64.0
+"""The slope of a zero that leaves an entry of V without a model; it is infinite, but where overflow is bounded."""
+NO_WORSE = 1e-9
+"""What zeros may add to the objective, relative; in float32 it is 32 times eps."""
+
+
+class Asked(NamedTuple):
+    """What was asked for, where the iteration solved another problem."""
+
+    problem: Problem
+    given: Factors  # entries that are fixed, and the H of `transform`
+    missed: str | None = None  # columns in which these leave an entry without a model
+
+    def restored(self, factors: Factors, *, fixed_h: bool, xp: Namespace) -> Factors:
+        """The factors with what was given."""
+        W = self.problem.w.enforce(factors.W, self.given.W, xp=xp)
+        return Factors(W, self.given.H if fixed_h else self.problem.h.enforce(factors.H, self.given.H, xp=xp))
+
+
+class Held(NamedTuple):
+    """What the entries of a factor hold."""
+
+    share: Array  # of the model in the row of W, or the column of H; 0 for one at the floor that holds little
+    speck: Array  # whether that is no more than rounding, whatever the slope
+
+
+def ended(
+    look: Callable[[Factors], Report],
+    factors: Factors,
+    problem: Problem,
+    *,
+    floor: float,
+    fixed_h: bool,
+    polish: bool,
+    tilt: int,
+    reading: bool,
+    xp: Namespace,
+) -> tuple[Array, ...]:
+    """W, H, divergence, objective and residual of what is returned, and the gap that was found.
+
+    `look` makes the report on a pair of factors. Without `reading` no value is read: then it looks once more than might
+    be needed, and an entry that should not have become 0 keeps all of the matrix from it. Without `polish` the factors
+    stay as they are.
+    """
+    eps = float(xp.finfo(factors.W.dtype).eps)
+    if polish:
+        held = _held(factors, floor=floor, xp=xp)
+        factors = balanced(factors, problem, fixed_h=fixed_h, tilt=tilt, xp=xp)
+    first = look(factors)
+    residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
+    best, seen, violation = factors, first, residual
+    shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS)[: 2 if reading else 1]
+    for share in shares if polish else ():
+        zeroed, then = factors, first
+        for which in (0,) if fixed_h else (0, 1):
+            new = _with_zeros(which, zeroed, then, held, problem, share=share, xp=xp)
+            if reading and not _differ(new, zeroed, xp=xp):
+                continue
+            zeroed, then = new, look(new)
+            zeroed = _restored(which, zeroed, factors, then, held, xp=xp)
+        if not fixed_h:
+            zeroed = _without_the_dead(zeroed, problem, xp=xp)
+        if reading and not _differ(zeroed, factors, xp=xp):
+            break
+        then = look(zeroed)
+        found = kkt_residual(problem, *zeroed, then, floor=floor, xp=xp)
+        better = xp.logical_and(
+            then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
+            found <= 1.5 * residual + max(1e-6, 64.0 * eps),
+        )
+
+        def choose(yes: Array, no: Array, better: Array = better) -> Array:
+            return operators.choose(better, yes, no, xp=xp)
+
+        best = Factors(*map(choose, zeroed, factors))
+        seen, violation = type(first)(*map(choose, then, first)), choose(found, residual)
+        if not reading or transfer.to_host(better).all():
+            break
+    return (*best, seen.divergence, seen.objective, violation, first.gap)
+
+
+def _with_zeros(
+    which: int,
+    factors: Factors,
+    seen: Report,
+    held: tuple[Held, Held],
+    problem: Problem,
+    *,
+    share: float,
+    xp: Namespace,
+) -> Factors:
+    """The factors with 0 in one of them where the slope does not fall and the entry holds no more than a `share`.
+
+    A speck is 0, and so is an entry that nothing asks for, whatever it holds. One factor goes after the other: what one
+    leaves of the model says where the other may not be 0.
+    """
+    slopes, terms = (seen.w_slopes, seen.h_slopes)[which], (problem.w, problem.h)[which]
+    new = _zeroed(factors[which], slopes, held[which], terms, share, xp=xp)
+    return Factors(new, factors.H) if which == 0 else Factors(factors.W, new)
+
+
+def _without_the_dead(factors: Factors, problem: Problem, *, xp: Namespace) -> Factors:
+    """The factors with a component 0 in both where it is in one."""
+    W, H = factors
+    alive = xp.logical_and(
+        xp.max(W, axis=-2, keepdims=True) > 0, operators.transposed(xp.max(H, axis=-1, keepdims=True)) > 0
+    )
+    return Factors(
+        problem.w.enforce(xp.where(alive, W, 0.0), W, xp=xp),
+        problem.h.enforce(xp.where(operators.transposed(alive), H, 0.0), H, xp=xp),
+    )
+
+
+def _zeroed(x: Array, slope: Array, held: Held, constraints: Constraints, share: float, *, xp: Namespace) -> Array:
+    """A factor with its zeros."""
+    unwanted = xp.logical_or(slope >= 1.0, xp.logical_and(slope >= 0.0, held.share <= share))
+    return constraints.enforce(xp.where(xp.logical_or(unwanted, held.speck), 0.0, x), x, xp=xp)
+
+
+def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]:
+    """What the entries of both factors hold."""
+    eps = float(xp.finfo(factors.W.dtype).eps)
+    sums = xp.sum(factors.H, axis=-1)[..., None, :], xp.sum(factors.W, axis=-2)[..., :, None]
+    found = []
+    for x, weight, axis in zip(factors, sums, (-1, -2), strict=True):
+        product = x * weight
+        tiny = float(xp.finfo(x.dtype).smallest_normal)
+        total = operators.at_least(xp.sum(product, axis=axis, keepdims=True), tiny, xp=xp)
+        share = product / total
+        at_floor = x <= 2.0**8 * floor
+        speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
+        # In a row that is next to nothing beside the others every entry is: there V is zero.
+        little = xp.logical_or(share <= eps**0.5, total <= eps * eps * xp.max(total, axis=(-2, -1), keepdims=True))
+        found.append(Held(xp.where(xp.logical_and(at_floor, little), 0.0, share), speck))
+    return found[0], found[1]
+
+
+def _restored(
+    which: int, zeroed: Factors, before: Factors, seen: Report, held: tuple[Held, Held], *, xp: Namespace
+) -> Factors:
+    """One factor as it was before where, at zero, the objective would fall again; specks where it falls steeply."""
+    new, old, slope = zeroed[which], before[which], (seen.w_slopes, seen.h_slopes)[which]
+    wanted = xp.logical_or(slope < -STEEP, xp.logical_and(slope < 0, xp.logical_not(held[which].speck)))
+    back = xp.where(xp.logical_and(new == 0, wanted), old, new)
+    return Factors(back, zeroed.H) if which == 0 else Factors(zeroed.W, back)
+
+
+def _differ(a: Factors, b: Factors, *, xp: Namespace) -> bool:
+    return any(bool(xp.any(x != y)) for x, y in zip(a, b, strict=True) if x is not y)
+
+
+def returned(
+    solver: Solver,
+    state: Any,
+    problem: Problem,
+    asked: Asked | None,
+    programs: Programs,
+    *,
+    reading: bool,
+    xp: Namespace,
+) -> tuple[Any, ...]:
+    """The factors that are returned, with their divergence, objective and residual."""
+    factors = solver.factors(state, problem, xp=xp)
+    if asked is not None:
+        problem, factors = asked.problem, asked.restored(factors, fixed_h=solver.fixed_h, xp=xp)
+
+    def look(factors: Factors) -> Report:
+        return programs.report(solver, factors, problem, xp)
+
+    # What is read decides what comes next, and JAX would compile that in a later call.
+    reading = (reading or libraries.is_numpy(factors.W)) and not libraries.is_jax(factors.W)
+    settings: Any = {"floor": solver.floor, "fixed_h": solver.fixed_h, "polish": solver.polish, "tilt": solver.tilt}
+    W, *rest = ended(look, factors, problem, **settings, reading=reading, xp=xp)
+    return solver.handed_over(W, problem, xp=xp), *rest

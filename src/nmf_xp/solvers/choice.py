@@ -1,0 +1,54 @@
+"""Which solver, for which loss, with which settings: from the user's words."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from nmf_xp.arrays import libraries
+from nmf_xp.arrays.checks import check_integer, check_non_negative, check_option
+from nmf_xp.data.kinds import kind_of
+from nmf_xp.divergences import check_beta
+from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
+
+
+class Method(NamedTuple):
+    """A solver by its name, with all that decides what it is; also the start by its name, if it has one."""
+
+    name: str
+    beta: float
+    options: tuple[tuple[str, Any], ...] = ()
+    fixed_h: bool = False
+    init: str | None = None
+
+
+def chosen(V: Any, beta_loss: float | str, solver: Any, *, fixed_h: bool = False) -> Method:
+    """The method, by what V's type says at most; with H fixed, a convex problem, there is one for all devices."""
+    beta = check_beta(beta_loss)
+    pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
+    solver, options = solver if pair else (solver, {})
+    name = check_option("solver", solver, ("auto", *SOLVERS))
+    kind = kind_of(V)
+    name = automatic(beta, kind, on_gpu=not fixed_h and libraries.on_gpu(V)) if name == "auto" else name
+    if name not in BY_KIND.get(kind, SOLVERS):
+        msg = (
+            f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "
+            f"got {solver!r}, which takes V in memory only"
+        )
+        raise ValueError(msg)
+    if beta not in LOSSES.get(name, (beta,)):
+        losses = " or ".join(f"{loss:g}" for loss in LOSSES[name])
+        msg = f"`solver={name!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
+        raise ValueError(msg)
+    for option in options:
+        if option not in OPTIONS.get(name, ()):
+            known = ", ".join(OPTIONS.get(name, ())) or "none"
+            msg = f"The options of `solver` {name!r} must be among its own, {known}, got {option!r}"
+            raise ValueError(msg)
+    if options.get("violation_tol") is not None:
+        check_non_negative("violation_tol", options["violation_tol"])
+    if "batch_size" in options:
+        options = {**options, "batch_size": check_integer("batch_size", options["batch_size"], minimum=1)}
+    if "forget_factor" in options and check_non_negative("forget_factor", options["forget_factor"]) > 1:
+        msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
+        raise ValueError(msg)
+    return Method(name, beta, tuple(options.items()), fixed_h)
