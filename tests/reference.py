@@ -33,7 +33,8 @@ class Terms:
 
     def penalty(self, W: Matrix) -> float:
         with np.errstate(all="ignore"):
-            return self.l1 * float(np.sum(W)) + 0.5 * self.l2 * float(np.sum(W * W))
+            linear = self.l1 * float(np.sum(W)) if self.l1 else 0.0
+            return linear + (0.5 * self.l2 * float(np.sum(W * W)) if self.l2 else 0.0)
 
     @property
     def penalised(self) -> bool:
@@ -158,7 +159,7 @@ def _violation(W: Matrix, push: Matrix, pull: Matrix, terms: Terms, size: Matrix
         relative = np.where(size > 0, W / size, 0.0)
         violation = np.minimum(relative, slope)
         if terms.upper is not None:
-            violation = np.maximum(violation, np.where(size > 0, (W - terms.upper) / size, 0.0))
+            violation = np.maximum(violation, np.where(size > 0, (W - terms.upper) / size, -np.inf))
     if terms.fixed is not None:
         violation = np.where(terms.fixed, 0.0, violation)
     return float(np.max(np.abs(violation)))

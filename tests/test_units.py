@@ -217,3 +217,41 @@ def test_mini_batches_in_extreme_units_are_finite(init: str, beta: float, dtype:
     assert np.isfinite(extreme.transform(V * np.asarray(unit, dtype))).all()
     if unit > 1 and 1 <= beta <= 2 and dtype == "float32":
         assert extreme.reconstruction_err_ < 1.2 * plain.reconstruction_err_ * unit ** (beta / 2)
+
+
+@pytest.mark.parametrize("apart", [1e-100, 1e100])
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+def test_what_is_returned_is_balanced_whatever_the_scales_of_the_start(solver: str, beta: float, apart: float) -> None:
+    V = data("float64")
+    rng = np.random.default_rng(0)
+    W, H = rng.uniform(0.1, 1, (V.shape[0], 3)), rng.uniform(0.1, 1, (3, V.shape[1]))
+    near, far = (nmf(V, 3, init=(W * c, H / c), **options(solver, beta)) for c in (1.0, apart))
+    ratio = np.linalg.norm(far.W, axis=0) / np.linalg.norm(far.H, axis=1)
+    assert np.all(np.abs(np.log2(ratio)) <= 1.01)
+    np.testing.assert_allclose(far.W @ far.H, near.W @ near.H, rtol=1e-4, atol=1e-6 * V.max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("solver", "beta"), PAIRS)
+def test_beside_a_penalty_beyond_all_bounds_the_objective_is_that_of_the_factors(
+    solver: str, beta: float, dtype: str
+) -> None:
+    V, r = data(dtype), 3
+    for l1_ratio in (0.0, 1.0):
+        result = nmf(V, r, alpha_W=1e300, l1_ratio=l1_ratio, **options(solver, beta))
+        W, H = (x.astype(float) for x in (result.W, result.H))
+        penalties = (
+            [W.sum() * V.shape[1], H.sum() * V.shape[0]]
+            if l1_ratio
+            else [0.5 * (W**2).sum() * V.shape[1], 0.5 * (H**2).sum() * V.shape[0]]
+        )
+        assert result.objective == pytest.approx(result.divergence + 1e300 * sum(penalties), rel=1e-6)
+        assert result.status.name != "CONVERGED" or result.kkt_residual < 0.05
+
+
+@pytest.mark.parametrize("solver", ["mu", "mm", "cd", "cd-plain"])
+def test_components_that_penalties_shrink_to_nothing_are_zero(solver: str) -> None:
+    V = data("float64")
+    result = nmf(V, 2, weights=np.full(V.shape, 1e-24), alpha_W=1e-3, solver=solver, random_state=0, max_iter=2000)
+    assert not result.W.any()
+    assert not result.H.any()

@@ -120,7 +120,8 @@ def nmf(
         What the entries are that a sparse V does not store: zeros, or unobserved.
     alpha_W, alpha_H : float, default 0; alpha_H may be "same"
         Strength of the penalty on W and on H, in scikit-learn's scaling: the objective is
-        D(V | WH) + n alpha_W [l1_ratio sum(W) + (1 - l1_ratio)/2 sum(W^2)] and likewise m alpha_H for H.
+        D(V | WH) + n alpha_W [l1_ratio sum(W) + (1 - l1_ratio)/2 sum(W^2)] and likewise m alpha_H for H. What
+        is far beyond the data, 1e192 times or in float32 1e24, leaves the factors where that much would.
     l1_ratio : float from 0 to 1, default 0
         Share of the L1 penalty; the rest is L2.
     fixed_w, fixed_h : boolean array, optional

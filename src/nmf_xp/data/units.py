@@ -47,7 +47,8 @@ class Units(NamedTuple):
 
         They are left as they are where they are nearly so.
         """
-        if not all(0 < x < math.inf for x in (largest_h, largest_w or 1.0)):
+        largest_w = largest_w or None  # of zeros only, it is to be found
+        if not all(x is None or 0 < x < math.inf for x in (largest_h, largest_w)):
             return self
         h = _exponent(largest_h)
         h = h if largest_w is None else (self.v + h - _exponent(largest_w)) // 2

@@ -36,6 +36,7 @@ from nmf_xp.data.units import (
 )
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
+from nmf_xp.problem.balance import is_free
 from nmf_xp.terms import Constraints
 from nmf_xp.updates import factor_floor
 
@@ -55,6 +56,7 @@ class Posed(NamedTuple):
     magnitude: int | None  # the exponent of V's largest entry in these units, where the floor follows it
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     home: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
+    heavy: tuple[tuple[str, int, float], ...] = ()  # the user's penalties, where one counts as less: see `_penalty`
 
     @property
     def members(self) -> int | None:
@@ -91,6 +93,14 @@ class Posed(NamedTuple):
             floor = floor_of_loadings(least, self.magnitude, number_times_power(largest_h, -units.h), dtype, xp=xp)
             posed = posed._replace(floor=floor)
         return posed
+
+    def evenly(self) -> Posed:
+        """The same for factors that are balanced in these units, and are to be so in the user's."""
+        w, h = self.problem.w, self.problem.h
+        if not is_free(self.problem) or w.fixed is not None or h.fixed is not None:
+            return self
+        v = self.units.v
+        return self._replace(units=self.units._replace(w=v - v // 2, h=v // 2))
 
     def _is_beside(self, x: Any) -> bool:
         """Whether a factor is where V is."""
@@ -159,7 +169,14 @@ class Posed(NamedTuple):
         w, h = (
             self._constraints("WH"[i], shapes[i], lengths[i] * alphas[i], l1_ratio, fixed[i], upper[i]) for i in (0, 1)
         )
-        return self._replace(problem=self.problem._replace(w=w, h=h))
+        weights = [
+            (which, degree, length * alpha * ratio)
+            for which, length, alpha in zip("WH", lengths, alphas, strict=True)
+            for degree, ratio in ((1, l1_ratio), (2, 1 - l1_ratio))
+        ]
+        beyond = any(self._in_units(*penalty) > self._heaviest() for penalty in weights)
+        posed = self._replace(problem=self.problem._replace(w=w, h=h))
+        return posed._replace(heavy=tuple(weights)) if beyond else posed
 
     def _constraints(
         self, which: str, shape: tuple[int, int], alpha: float, l1_ratio: float, fixed: Any, upper: Any
@@ -192,8 +209,23 @@ class Posed(NamedTuple):
         Beyond 5/8 of the dtype's exponents it counts as that, or products with it would overflow; beside either of them
         the data vanish.
         """
-        weight = number_times_power(weight, -self.units.penalty(which, degree, self.beta))
-        return min(weight, float(self.xp.finfo(self.values.dtype).max) ** 0.625) or None
+        return min(self._in_units(which, degree, weight), self._heaviest()) or None
+
+    def _in_units(self, which: str, degree: int, weight: float) -> float:
+        return number_times_power(weight, -self.units.penalty(which, degree, self.beta))
+
+    def _heaviest(self) -> float:
+        return float(self.xp.finfo(self.values.dtype).max) ** 0.625
+
+    def heavy_penalties(self, W: Array, H: Array) -> Any:
+        """The penalties as the user gave them, on factors in the user's units: (...,)."""
+        dtype = libraries.accumulator_dtype(self.xp, libraries.device(W))
+        total: Any = 0.0
+        for which, degree, weight in self.heavy:
+            if weight:
+                x = self.xp.astype(W if which == "W" else H, dtype)
+                total = total + weight / degree * self.xp.sum(x**degree, axis=(-2, -1))
+        return total
 
     def _upper(self, which: str, upper: Any, shape: tuple[int, int]) -> Array:
         V, xp, name = self.values, self.xp, f"upper_{which.lower()}"

@@ -35,6 +35,8 @@ SPECKS = -1.0
 """A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
 STEEP = 64.0
 """The slope of a zero that leaves an entry of V without a model; it is infinite, but where overflow is bounded."""
+AT_FLOOR = 2.0**8
+"""How many floors an entry that is at the floor may be."""
 NO_WORSE = 1e-9
 """What zeros may add to the objective, relative; in float32 it is 32 times eps."""
 
@@ -64,10 +66,10 @@ def ended(
     factors: Factors,
     problem: Problem,
     *,
+    beta: float,
     floor: float,
     fixed_h: bool,
     polish: bool,
-    tilt: int,
     reading: bool,
     xp: Namespace,
 ) -> tuple[Array, ...]:
@@ -78,9 +80,13 @@ def ended(
     stay as they are.
     """
     eps = float(xp.finfo(factors.W.dtype).eps)
+
+    def capped(residual: Array) -> Array:  # beyond 1 it says no more than that a zero is to grow
+        return operators.at_most(residual, 1.0, xp=xp)
+
     if polish:
         held = _held(factors, floor=floor, xp=xp)
-        factors = balanced(factors, problem, fixed_h=fixed_h, tilt=tilt, xp=xp)
+        factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
     first = look(factors)
     residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
     best, seen, violation = factors, first, residual
@@ -92,16 +98,17 @@ def ended(
             if reading and not _differ(new, zeroed, xp=xp):
                 continue
             zeroed, then = new, look(new)
-            zeroed = _restored(which, zeroed, factors, then, held, xp=xp)
+            zeroed = _restored(which, zeroed, factors, then, first, held, beta=beta, xp=xp)
         if not fixed_h:
-            zeroed = _without_the_dead(zeroed, problem, xp=xp)
+            # For beta > 1 nothing needs a component at the floor, from which neither factor leads the other away.
+            zeroed = _without_the_dead(zeroed, problem, AT_FLOOR * floor if beta > 1 else 0.0, xp=xp)
         if reading and not _differ(zeroed, factors, xp=xp):
             break
         then = look(zeroed)
         found = kkt_residual(problem, *zeroed, then, floor=floor, xp=xp)
         better = xp.logical_and(
             then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
-            found <= 1.5 * residual + max(1e-6, 64.0 * eps),
+            capped(found) <= 1.5 * capped(residual) + max(1e-6, 64.0 * eps),
         )
 
         def choose(yes: Array, no: Array, better: Array = better) -> Array:
@@ -134,12 +141,11 @@ def _with_zeros(
     return Factors(new, factors.H) if which == 0 else Factors(factors.W, new)
 
 
-def _without_the_dead(factors: Factors, problem: Problem, *, xp: Namespace) -> Factors:
-    """The factors with a component 0 in both where it is in one."""
+def _without_the_dead(factors: Factors, problem: Problem, least: float, *, xp: Namespace) -> Factors:
+    """The factors with a component 0 in both where it is in one, or at most `least` in both."""
     W, H = factors
-    alive = xp.logical_and(
-        xp.max(W, axis=-2, keepdims=True) > 0, operators.transposed(xp.max(H, axis=-1, keepdims=True)) > 0
-    )
+    sizes = xp.max(W, axis=-2, keepdims=True), operators.transposed(xp.max(H, axis=-1, keepdims=True))
+    alive = xp.logical_and(xp.minimum(*sizes) > 0, xp.maximum(*sizes) > least)
     return Factors(
         problem.w.enforce(xp.where(alive, W, 0.0), W, xp=xp),
         problem.h.enforce(xp.where(operators.transposed(alive), H, 0.0), H, xp=xp),
@@ -162,7 +168,7 @@ def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]
         tiny = float(xp.finfo(x.dtype).smallest_normal)
         total = operators.at_least(xp.sum(product, axis=axis, keepdims=True), tiny, xp=xp)
         share = product / total
-        at_floor = x <= 2.0**8 * floor
+        at_floor = x <= AT_FLOOR * floor
         speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
         # In a row that is next to nothing beside the others every entry is: there V is zero.
         little = xp.logical_or(share <= eps**0.5, total <= eps * eps * xp.max(total, axis=(-2, -1), keepdims=True))
@@ -171,11 +177,25 @@ def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]
 
 
 def _restored(
-    which: int, zeroed: Factors, before: Factors, seen: Report, held: tuple[Held, Held], *, xp: Namespace
+    which: int,
+    zeroed: Factors,
+    before: Factors,
+    seen: Report,
+    first: Report,
+    held: tuple[Held, Held],
+    *,
+    beta: float,
+    xp: Namespace,
 ) -> Factors:
-    """One factor as it was before where, at zero, the objective would fall again; specks where it falls steeply."""
+    """One factor as it was before where, at zero, the objective would fall again; specks where it falls steeply.
+
+    Not where the entry was so much too large that zero is nearer to its optimum, if the divergence allows a zero: a
+    parabola is lower at zero than at more than twice its minimum, where the slope is more than a half.
+    """
     new, old, slope = zeroed[which], before[which], (seen.w_slopes, seen.h_slopes)[which]
     wanted = xp.logical_or(slope < -STEEP, xp.logical_and(slope < 0, xp.logical_not(held[which].speck)))
+    if beta > 1:
+        wanted = xp.logical_and(wanted, (first.w_slopes, first.h_slopes)[which] < 0.5)
     back = xp.where(xp.logical_and(new == 0, wanted), old, new)
     return Factors(back, zeroed.H) if which == 0 else Factors(zeroed.W, back)
 
@@ -204,6 +224,6 @@ def returned(
 
     # What is read decides what comes next, and JAX would compile that in a later call.
     reading = (reading or libraries.is_numpy(factors.W)) and not libraries.is_jax(factors.W)
-    settings: Any = {"floor": solver.floor, "fixed_h": solver.fixed_h, "polish": solver.polish, "tilt": solver.tilt}
+    settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": solver.fixed_h, "polish": solver.polish}
     W, *rest = ended(look, factors, problem, **settings, reading=reading, xp=xp)
     return solver.handed_over(W, problem, xp=xp), *rest

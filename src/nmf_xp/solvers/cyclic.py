@@ -98,7 +98,7 @@ class CyclicDescent(Solver):
         """The state with balanced components: a column of W that is nearly zero makes a row of H as large."""
         scale = None
         if self.polish and not self.fixed_h:
-            scale = component_scale(state.W, state.H, problem, tilt=self.tilt, xp=xp)
+            scale = component_scale(state.W, state.H, problem, xp=xp)
         return state if scale is None else state._replace(W=state.W * scale, H=state.H / operators.transposed(scale))
 
     def _half(

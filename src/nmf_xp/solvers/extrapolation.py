@@ -149,9 +149,7 @@ class Extrapolated(Solver):
 
     def balanced(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
         """The state with balanced components: where a column of W reaches the floor, H takes all that it held."""
-        scale = (
-            None if isinstance(state, Factors) else component_scale(state.W, state.H, problem, tilt=self.tilt, xp=xp)
-        )
+        scale = None if isinstance(state, Factors) else component_scale(state.W, state.H, problem, xp=xp)
         if isinstance(state, Factors) or scale is None:
             return state
         turned = operators.transposed(scale)

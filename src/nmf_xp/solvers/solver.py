@@ -30,8 +30,6 @@ class Solver(abc.ABC):
     """Whether only W is updated."""
     polish: bool = True
     """Whether what is returned is balanced and has exact zeros; else it is what the last iteration left."""
-    tilt: int = 0
-    """The power of two by which the unit of H exceeds that of W: what the user sees is to be balanced."""
 
     pace: ClassVar[int] = 1
     """Iterations of which at least one makes progress."""
