@@ -21,6 +21,7 @@ from nmf_xp.arrays.checks import is_real
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.data.checks import check_problem
+from nmf_xp.data.exposed import with_exposure
 from nmf_xp.terms import FREE
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def beta_divergence(
     *,
     beta_loss: float | str = "frobenius",
     weights: Array | None = None,
+    exposure: Array | None = None,
     absent: str = "zero",
 ) -> Array:
     r"""Beta-divergence D(V | WH), summed over the entries of each matrix.
@@ -74,6 +76,9 @@ def beta_divergence(
     weights : array, optional
         Non-negative weights of the entries, of V's shape or broadcasting to it; an entry of weight 0 is unobserved, and
         what stands there in V is not read. Real or boolean, of V's namespace and device.
+    exposure : array, optional
+        A known positive factor of each entry, of V's shape or broadcasting to it: the divergence is that of V from
+        exposure * WH.
     absent : {"zero", "missing"}, default "zero"
         What the entries are that a sparse V does not store: zeros, or unobserved.
 
@@ -110,6 +115,7 @@ def beta_divergence(
     beta = check_beta(beta_loss)
     data, xp = check_problem(as_data(V), W, H, weights)
     W, H, weights = mesh.beside(data.values, W, H, weights)
+    data, weights = with_exposure(data, weights, exposure, beta=beta, xp=xp)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     return data_divergence(data, W, H, beta=beta, xp=xp)
 

@@ -47,6 +47,7 @@ def nmf(
     solver: str | tuple[str, dict[str, Any]] = "auto",
     init: str | tuple[Array, Array] = "random",
     weights: Array | None = None,
+    exposure: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
     alpha_W: float = 0.0,
@@ -114,6 +115,10 @@ def nmf(
         Non-negative weights of the entries, real or boolean, of V's shape or broadcasting to it. An entry of weight 0
         is unobserved: what stands there in V is not read. A row or column with nothing observed gets the least
         possible factor, which is 0 for all practical purposes.
+    exposure : array, optional
+        A known positive factor of each entry, of V's shape or broadcasting to it, of V's namespace and device: the
+        model is exposure * WH (sequencing depth, opportunities, the efficiency of a detector). One number for each row
+        is absorbed by W, and changes WH only where W is penalised or bounded.
     missing : {None, "nan"}, default None
         "nan": NaN in V means unobserved. By default it is an error.
     absent : {"zero", "missing"}, default "zero"
@@ -200,7 +205,7 @@ def nmf(
     schedule = check_schedule(max_iter, tol, check_every)
     n_restarts = check_restarts(n_restarts, init, kind_of(V))
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
-    posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent)
+    posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent, exposure=exposure)
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
     check_start(posed, init, n_restarts, fixed=not (fixed_w is None and fixed_h is None))
@@ -234,6 +239,7 @@ def transform(
     solver: str | tuple[str, dict[str, Any]] = "auto",
     init: Array | None = None,
     weights: Array | None = None,
+    exposure: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
     alpha_W: float = 0.0,
@@ -262,7 +268,7 @@ def transform(
         the answer for a row depends on no other row but through the end of the iteration.
     fixed_w : boolean array, optional
         Entries of W that keep the value they have in `init`.
-    beta_loss, solver, weights, missing, absent, alpha_W, l1_ratio, upper_w : optional
+    beta_loss, solver, weights, exposure, missing, absent, alpha_W, l1_ratio, upper_w : optional
         As for `nmf`.
     max_iter, tol, check_every, callback, progress, checkpoint, checkpoint_every : optional
         As for `nmf`; use the `beta_loss` with which H was found.
@@ -297,7 +303,7 @@ def transform(
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
         raise ValueError(msg)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
-    posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent)
+    posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent, exposure=exposure)
     n = posed.shape[1]
     check_array("H", H, min_ndim=2)
     check_columns((*posed.stack, *posed.shape), H)

@@ -113,6 +113,7 @@ def online_step(
     beta_loss: float | str = "frobenius",
     memory: float = 0.7,
     weights: Array | None = None,
+    exposure: Array | None = None,
     absent: str = "zero",
     alpha_W: float = 0.0,
     alpha_H: float | str = "same",
@@ -136,7 +137,7 @@ def online_step(
         The beta of the divergence.
     memory : float from 0 to 1, default 0.7
         By what the sums of the earlier blocks are multiplied; 1 forgets nothing.
-    weights, absent : optional
+    weights, exposure, absent : optional
         As for `nmf`, for this block.
     alpha_W, alpha_H, l1_ratio : optional
         As for `nmf`; the scaling of `alpha_H` is by the rows of this block.
@@ -172,7 +173,7 @@ def online_step(
     (3, 10)
     """
     settings, xp = _settings(state, beta_loss, memory, rule)
-    posed = _posed(state, V, W, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
+    posed = _posed(state, V, W, weights, exposure, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     if W is not None:
         W = operators.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
     with held_for(state.H):
@@ -194,6 +195,7 @@ def online_nmf(
     max_no_improvement: int | None = 10,
     beta_loss: float | str = "frobenius",
     weights: Array | None = None,
+    exposure: Array | None = None,
     absent: str = "zero",
     alpha_W: float = 0.0,
     alpha_H: float | str = "same",
@@ -224,7 +226,7 @@ def online_nmf(
         The run ends when the smoothed cost has not improved for so many batches.
     callback : callable, optional
         Called after each batch as ``callback(step, cost, state)``; the run ends when it returns True.
-    beta_loss, weights, absent, alpha_W, alpha_H, l1_ratio, fresh_max_iter, rule : optional
+    beta_loss, weights, exposure, absent, alpha_W, alpha_H, l1_ratio, fresh_max_iter, rule : optional
         As for `online_step`; for a W that is found afresh the tolerance is `tol`.
 
     Returns
@@ -238,7 +240,7 @@ def online_nmf(
     check_callable("callback", callback)
     forget = check_non_negative("forget_factor", forget_factor)
     settings, xp = _settings(state, beta_loss, forget, rule)
-    posed = _posed(state, V, W, weights, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
+    posed = _posed(state, V, W, weights, exposure, absent, settings.beta, (alpha_W, alpha_H, l1_ratio))
     m = posed.shape[0]
     batch_size = min(batch_size, m)
     settings = settings._replace(memory=forget ** (batch_size / m))
@@ -311,12 +313,13 @@ def _posed(
     V: Any,
     W: Array | None,
     weights: Any,
+    exposure: Any,
     absent: str,
     beta: float,
     penalties: tuple[float, float | str, float],
 ) -> Posed:
     """A block with its weights and penalties, checked, in the units of the state, or in its own where it has none."""
-    posed = pose_array(V, beta=beta, weights=weights, absent=absent, units=state.units)
+    posed = pose_array(V, beta=beta, weights=weights, exposure=exposure, absent=absent, units=state.units)
     check_factor("H", state.H, posed.values)
     check_columns((*posed.stack, *posed.shape), state.H)
     posed = posed.suited(W, state.H) if state.units is None else posed

@@ -47,19 +47,25 @@ class Grid:
     Making it has all entries checked, block by block. It is passed where a `Data` is, to what knows it.
     """
 
-    def __init__(self, V: Any, weights: Any, *, beta: float, missing: str | None, absent: str) -> None:
-        """Weights are an array (m, n), dask's or not, or broadcasting to it."""
+    def __init__(
+        self, V: Any, weights: Any, exposure: Any = None, *, beta: float, missing: str | None, absent: str
+    ) -> None:
+        """Weights and exposure are arrays (m, n), dask's or not, or broadcasting to it."""
         import numpy as np
 
         check_chunks(V)
         self.shape: tuple[int, int] = tuple(map(int, V.shape))  # type: ignore[assignment]
         self.row_starts, self.column_starts = ([0, *itertools.accumulate(lengths)] for lengths in V.chunks)
         self.row_spans, self.column_spans = (list(itertools.pairwise(x)) for x in (self.row_starts, self.column_starts))
-        self.weighted = weights is not None or missing is not None or absent == "missing"
+        self.weighted = weights is not None or exposure is not None or missing is not None or absent == "missing"
         like = prototype(np.empty((0, 1), dtype=V.dtype), like=None, dtype=None)
         self._recipe = Recipe(like, beta, missing, absent)
         self.options = missing, absent
-        arrays = [V] if weights is None else [V, _like_v(weights, V)]
+        arrays = [V]
+        if weights is not None or exposure is not None:  # with an exposure entries have weights, of one if no others
+            arrays.append(_like_v("weights", np.ones((1, 1), dtype=bool) if weights is None else weights, V))
+        if exposure is not None:
+            arrays.append(_like_v("exposure", exposure, V))
         self.runner: InProcess | OnCluster = runner(*arrays)
         self.range, self.has_absent = self._checked(libraries.dtype_name(V.dtype))
 
@@ -284,21 +290,21 @@ def _rows(W: Any) -> Any:
     return W[0] if isinstance(W, tuple) else W
 
 
-def _look(recipe: Recipe, block: Any, weights: Any = None) -> Summary:
+def _look(recipe: Recipe, block: Any, *beside: Any) -> Summary:
     sparse = libraries.sparse_library(block) is not None
     kind = f"{'sparse ' if sparse else ''}{libraries.dtype_name(block.dtype)}"
     try:
         if not sparse:
             check_array("V", block, min_ndim=2, max_ndim=2)
-        data, entries = recipe.checked(block, weights)
+        data, entries = recipe.checked(block, *beside)
     except (TypeError, ValueError) as error:
         return Summary(block.shape, kind, Range(0.0, 0.0, 0.0), has_absent=False, mistake=str(error))
     return Summary(block.shape, kind, entries, data.has_absent, None)
 
 
-def _like_v(weights: Any, V: Any) -> Any:
-    """Weights as a dask array with V's chunks."""
+def _like_v(name: str, x: Any, V: Any) -> Any:
+    """What lies beside V as a dask array with V's chunks."""
     import dask.array
 
-    check_broadcast("weights", weights.shape, V.shape)
-    return dask.array.broadcast_to(dask.array.asarray(weights), V.shape).rechunk(V.chunks)
+    check_broadcast(name, x.shape, V.shape)
+    return dask.array.broadcast_to(dask.array.asarray(x), V.shape).rechunk(V.chunks)

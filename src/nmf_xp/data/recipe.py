@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import libraries, precision, transfer
 from nmf_xp.arrays.checks import as_working_dtype, check_values
 from nmf_xp.data import Dense, Weighted, entry_weights, in_units, largest_observed, seen, with_weights
+from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.sparse import from_entries
 from nmf_xp.data.sparse_formats import from_sparse
 from nmf_xp.data.units import Units, in_weight_units
@@ -49,14 +50,14 @@ class Recipe(NamedTuple):
     absent: str
     units: Units = Units()
 
-    def __call__(self, block: Any, weights: Any = None) -> Data:
-        """The data of a block, with the weights (m_i, n) of its entries, or broadcasting to it."""
-        return self._assemble(block, weights)[0]
+    def __call__(self, block: Any, weights: Any = None, exposure: Any = None) -> Data:
+        """The data of a block, with the weights and the exposure (m_i, n) of its entries, or broadcasting to it."""
+        return self._assemble(block, weights, exposure)[0]
 
-    def checked(self, block: Any, weights: Any = None) -> tuple[Data, Range]:
+    def checked(self, block: Any, weights: Any = None, exposure: Any = None) -> tuple[Data, Range]:
         """The same, and the range of its entries, after a look at all of them."""
         xp = libraries.array_namespace(self.like)
-        data, weights = self._assemble(block, weights)
+        data, weights = self._assemble(block, weights, exposure)
         heaviest = 1.0 if weights is None else check_values("weights", weights, xp=xp)[1]
         if isinstance(data, Weighted):  # of a sparse block, only what is stored
             heaviest = transfer.scalar(xp.max(data.weights))
@@ -64,11 +65,13 @@ class Recipe(NamedTuple):
         high = largest_observed(data, high, beta=self.beta, xp=xp)
         return data, Range(0.0 if data.has_absent else low, high, heaviest)
 
-    def _assemble(self, block: Any, weights: Any) -> tuple[Data, Array | None]:
+    def _assemble(self, block: Any, weights: Any, exposure: Any) -> tuple[Data, Array | None]:
         xp = libraries.array_namespace(self.like)
         data = self.unweighted(block)
         if weights is not None:
             weights = self._moved(weights)
+        exposure = None if exposure is None else self._moved(exposure)
+        data, weights = with_exposure(data, weights, exposure, beta=self.beta, xp=xp)
         weights = entry_weights(data, weights, self.missing, xp=xp)
         if weights is not None:
             weights = in_weight_units(weights, self.units.weights, xp=xp)

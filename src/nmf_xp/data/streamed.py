@@ -47,21 +47,23 @@ class Streamed(Blockwise):
     into memory.
     """
 
-    def __init__(self, source: RowBlocks, weights: Any, *, beta: float, missing: str | None, absent: str) -> None:
-        """Read all of it; `weights` is an array (m, n) or broadcasting to it, or `Rows` of that shape."""
+    def __init__(
+        self, source: RowBlocks, weights: Any, exposure: Any = None, *, beta: float, missing: str | None, absent: str
+    ) -> None:
+        """Read all of it; weights and exposure are arrays (m, n) or broadcasting to it, or `Rows` of that shape."""
         self._source = source
-        self.weights = weights
+        self.weights, self.exposure = weights, exposure
         self._marks: list[Mark] = []
         self._recipe: Recipe | None = None
         self.options = beta, missing, absent
         self.has_absent = False
-        self.weighted = weights is not None or missing is not None or absent == "missing"
+        self.weighted = weights is not None or exposure is not None or missing is not None or absent == "missing"
         if source.shape is not None:
-            self._check_weights(source.shape)
+            self._check_beside(source.shape)
         ranges = list(self._first_pass())
         self.range = Range(*(pick(x) for pick, x in zip((min, max, max), zip(*ranges, strict=True), strict=True)))
         self.shape = sum(mark.shape[0] for mark in self._marks), self._marks[0].shape[1]
-        self._check_weights(self.shape)
+        self._check_beside(self.shape)
         if self.range.heaviest == 0:
             raise ValueError(NOTHING_OBSERVED)
 
@@ -154,7 +156,7 @@ class Streamed(Blockwise):
                 )
                 raise ValueError(msg)
             with _naming(number, start):
-                data, entries = self._recipe.checked(raw, self._weight_rows(start, start + mark.shape[0]))
+                data, entries = self._recipe.checked(raw, *self._beside(start, start + mark.shape[0]))
             self.has_absent = self.has_absent or data.has_absent
             self._marks.append(mark)
             start = start + mark.shape[0]
@@ -168,7 +170,7 @@ class Streamed(Blockwise):
         """The blocks once more, with their number, their first row and what was read."""
         assert self._recipe is not None
         for number, start, raw in self._known():
-            yield number, start, raw, self._recipe(raw, self._weight_rows(start, start + raw.shape[0]))
+            yield number, start, raw, self._recipe(raw, *self._beside(start, start + raw.shape[0]))
 
     def _known(self) -> Iterator[tuple[int, int, Any]]:
         """What the source reads once more, each block compared with its mark, with its number and its first row."""
@@ -206,21 +208,27 @@ class Streamed(Blockwise):
                 entries = raw.sum() if sparse else libraries.array_namespace(raw).sum(raw)
         return Mark(shape, f"{'sparse ' if sparse else ''}{libraries.dtype_name(raw.dtype)}", transfer.scalar(entries))
 
-    def _check_weights(self, shape: tuple[int, int]) -> None:
-        if self.weights is not None:
-            check_broadcast("weights", self.weights.shape, shape)
+    def _check_beside(self, shape: tuple[int, int]) -> None:
+        """Refuse weights and exposures of another shape."""
+        for name, x in (("weights", self.weights), ("exposure", self.exposure)):
+            if x is not None:
+                check_broadcast(name, x.shape, shape)
         if not (self.weights is None or self._recipe is None or isinstance(self.weights, Rows)):
             check_weights(self.weights, self.values, shape)
 
-    def _weight_rows(self, start: int, stop: int) -> Any:
-        """The weights of some rows."""
-        weights = self.weights
-        if weights is None or (1, 1, *weights.shape)[-2] == 1:
-            return weights.read(0, 1) if isinstance(weights, Rows) else weights
-        if weights.shape[0] < stop:
-            msg = f"`weights` must have a row for each of `V`'s, got {weights.shape[0]}"
-            raise ValueError(msg)
-        return weights.read(start, stop) if isinstance(weights, Rows) else weights[start:stop, :]
+    def _beside(self, start: int, stop: int) -> tuple[Any, Any]:
+        """Weights and exposure of some rows."""
+        return _some_rows("weights", self.weights, start, stop), _some_rows("exposure", self.exposure, start, stop)
+
+
+def _some_rows(name: str, x: Any, start: int, stop: int) -> Any:
+    """The rows of what lies beside V, which may be one for all."""
+    if x is None or (1, 1, *x.shape)[-2] == 1:
+        return x.read(0, 1) if isinstance(x, Rows) else x
+    if x.shape[0] < stop:
+        msg = f"`{name}` must have a row for each of `V`'s, got {x.shape[0]}"
+        raise ValueError(msg)
+    return x.read(start, stop) if isinstance(x, Rows) else x[start:stop, :]
 
 
 class _OrderedSum:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, mesh, transfer
+from nmf_xp.arrays import libraries, mesh, operators, transfer
 from nmf_xp.arrays.checks import (
     as_working_dtype,
     check_array,
@@ -19,6 +20,7 @@ from nmf_xp.arrays.checks import (
 from nmf_xp.data import Weighted, as_data, entry_weights, in_units, largest_observed, quickest, seen, with_weights
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.checks import check_observed, check_weights, check_zeros
+from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.grid import Grid, GridRows
 from nmf_xp.data.kinds import Kind, kind_of, settled, unmapped
 from nmf_xp.data.sources import RowBlocks, Rows, source_of
@@ -227,6 +229,18 @@ class Posed(NamedTuple):
                 total = total + weight / degree * self.xp.sum(x**degree, axis=(-2, -1))
         return total
 
+    def held_beside_heavy(self, W: Array, H: Array) -> Array:
+        """The largest entry of a penalised factor that is not fixed, in units of its component: (...,)."""
+        xp, found, tiny = self.xp, [], float(self.xp.finfo(W.dtype).smallest_normal)
+        for which, x, terms, axis in (("W", W, self.problem.w, -2), ("H", H, self.problem.h, -1)):
+            if any(name == which and weight for name, _, weight in self.heavy):
+                size = operators.at_least(
+                    xp.max(x, axis=axis, keepdims=True), float(xp.finfo(x.dtype).smallest_normal), xp=xp
+                )
+                free = x if terms.fixed is None else xp.where(terms.fixed, 0.0, x)
+                found.append(xp.max(free / size, axis=(-2, -1)))
+        return functools.reduce(xp.maximum, found)
+
     def _upper(self, which: str, upper: Any, shape: tuple[int, int]) -> Array:
         V, xp, name = self.values, self.xp, f"upper_{which.lower()}"
         if not libraries.is_array(upper):
@@ -246,22 +260,30 @@ class Posed(NamedTuple):
         return (layout.W if which == "W" else layout.H).spread(x, (*x.shape[:-2], *shape))
 
 
-def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str) -> Posed:
-    """Validate V and its weights, and choose the units."""
+def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, exposure: Any = None) -> Posed:
+    """Validate V, its weights and its exposure, and choose the units."""
     V = settled(V)
     kind = kind_of(V)
     if kind is not Kind.WHOLE:
         look = _on_grid if kind is Kind.GRID else _streamed
-        return _pose_blocks(look(V, weights, beta=beta, missing=missing, absent=absent), beta=beta)
-    return pose_array(V, beta=beta, weights=weights, missing=missing, absent=absent)
+        return _pose_blocks(look(V, weights, exposure, beta=beta, missing=missing, absent=absent), beta=beta)
+    return pose_array(V, beta=beta, weights=weights, missing=missing, absent=absent, exposure=exposure)
 
 
 def pose_array(
-    V: Any, *, beta: float, weights: Any, missing: str | None = None, absent: str, units: Units | None = None
+    V: Any,
+    *,
+    beta: float,
+    weights: Any,
+    missing: str | None = None,
+    absent: str,
+    exposure: Any = None,
+    units: Units | None = None,
 ) -> Posed:
     """The same for V in memory, in given units or in those that suit it."""
     home = mesh.layout(V)
-    data, chosen, magnitude, xp = _checked(V, beta=beta, weights=weights, missing=missing, absent=absent, units=units)
+    options: Any = {"beta": beta, "missing": missing, "absent": absent, "exposure": exposure}
+    data, chosen, magnitude, xp = _checked(V, weights=weights, units=units, **options)
     stack = data.shape[:-2]
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
@@ -271,7 +293,7 @@ def pose_array(
 
 
 def _checked(
-    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, units: Units | None
+    V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, exposure: Any, units: Units | None
 ) -> tuple[Data, Units, int | None, Namespace]:
     """The validated data of V, whose weights are in their units already, the units, and V's magnitude in them.
 
@@ -285,6 +307,7 @@ def _checked(
         weights = unmapped(weights)
         check_weights(weights, data.values, data.shape)
         weights = mesh.like(data.values, weights)
+    data, weights = with_exposure(data, weights, unmapped(exposure), beta=beta, xp=xp)
     weights = entry_weights(data, weights, missing, xp=xp)
     if weights is not None and libraries.is_readable(weights):
         _, heaviest = check_values("weights", weights, xp=xp)
@@ -308,22 +331,29 @@ def _checked(
     return quickest(data, xp=xp), units, magnitude, xp
 
 
-def _streamed(V: Any, weights: Any, **options: Any) -> Streamed:
+def _streamed(V: Any, weights: Any, exposure: Any, **options: Any) -> Streamed:
     """V from a source, read once."""
     source = V if isinstance(V, RowBlocks) else RowBlocks(V)
-    rows = source_of(weights)
+    beside = (_rows_of(name, x) for name, x in (("weights", weights), ("exposure", exposure)))
+    return Streamed(source, *beside, **options)
+
+
+def _rows_of(name: str, x: Any) -> Any:
+    """What lies beside V in blocks: an array, or what is read by slices of its rows."""
+    rows = source_of(x)
     rows = rows.source if isinstance(rows, RowBlocks) else rows
     if not (rows is None or isinstance(rows, Rows)):
-        msg = "`weights` must be an array or be read by slices of rows, got an iterable of blocks"
+        msg = f"`{name}` must be an array or be read by slices of rows, got an iterable of blocks"
         raise TypeError(msg)
-    return Streamed(source, rows or weights, **options)
+    return rows or x
 
 
-def _on_grid(V: Any, weights: Any, **options: Any) -> Grid:
+def _on_grid(V: Any, weights: Any, exposure: Any, **options: Any) -> Grid:
     """V as a dask array, and each block looked at once."""
-    if not (weights is None or kind_of(weights) is Kind.GRID):
-        check_array("weights", weights, min_ndim=0)
-    return Grid(V, weights, **options)
+    for name, x in (("weights", weights), ("exposure", exposure)):
+        if not (x is None or kind_of(x) is Kind.GRID):
+            check_array(name, x, min_ndim=0)
+    return Grid(V, weights, exposure, **options)
 
 
 def _pose_blocks(data: Any, *, beta: float) -> Posed:

@@ -101,7 +101,8 @@ def _beside_heavy(
     )
     told = divergence + penalties
     more = told > objective * (1 + 1e-6)
-    residual = residual + more * (1.0 - residual)
+    held = transfer.to_host(posed.held_beside_heavy(W, H))
+    residual = residual + more * (held - residual) * (held > residual)
     if isinstance(status, tuple):
         pairs = zip(status, more.tolist(), strict=True)
         status = tuple(Status.SLOW.value if far and x == Status.CONVERGED.value else x for x, far in pairs)

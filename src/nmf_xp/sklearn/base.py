@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from nmf_xp.arrays import libraries, precision
 from nmf_xp.divergences import check_beta
 from nmf_xp.factorization import transform
-from nmf_xp.sklearn.inputs import check_data, check_factor, check_same_library
+from nmf_xp.sklearn.inputs import Beside, check_data, check_factor, check_same_library
 from nmf_xp.sklearn.starts import start
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     components_: Any
 
     @precision.on_data
-    def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
+    def fit(
+        self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None, exposure: Any = None
+    ) -> Any:
         """Learn the components of X.
 
         Parameters
@@ -71,25 +73,27 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weights : array, optional
             Non-negative weights of the entries of X, of its shape or broadcasting to it; an entry of weight 0 is
             unobserved, and what stands there, NaN included, is not read.
+        exposure : array, optional
+            A known positive factor of each entry, of X's shape or broadcasting to it: X is modelled by exposure * WH.
 
         Returns
         -------
         self : object
             The fitted estimator.
         """
-        self.fit_transform(X, W=W, H=H, weights=weights)
+        self.fit_transform(X, W=W, H=H, weights=weights, exposure=exposure)
         return self
 
     @precision.on_data
-    def transform(self, X: Any, weights: Any = None) -> Any:
+    def transform(self, X: Any, weights: Any = None, exposure: Any = None) -> Any:
         """Loadings of new data on the components.
 
         Parameters
         ----------
         X : array or sparse matrix, shape (n_samples, n_features)
             Non-negative data, of the library with whose arrays the estimator was fitted.
-        weights : array, optional
-            Weights of the entries of X, as for `fit`.
+        weights, exposure : array, optional
+            Weights and exposure of the entries of X, as for `fit`.
 
         Returns
         -------
@@ -99,7 +103,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_data(self, X, weights=weights, reset=False, whom=self._input)
         check_same_library(self, X, "transform")
-        return self._loadings(X, weights)
+        return self._loadings(X, Beside(weights, exposure))
 
     def inverse_transform(self, X: Any) -> Any:
         """The model of data that have been transformed.
@@ -137,7 +141,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _penalties(self) -> dict[str, Any]:
         return {"alpha_W": self.alpha_W, "alpha_H": self.alpha_H, "l1_ratio": self.l1_ratio}
 
-    def _start(self, X: Any, W: Any, H: Any, weights: Any, *, n_restarts: int = 1) -> tuple[Any, Any]:
+    def _start(self, X: Any, W: Any, H: Any, beside: Beside, *, n_restarts: int = 1) -> tuple[Any, Any]:
         """W and H to begin a fit with: the user's, or those of the method that `init` names."""
         m, n = X.shape
         if self.init == "custom":
@@ -161,18 +165,18 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             init=self.init,
             random_state=self.random_state,
             beta=self._beta,
-            weights=weights,
+            beside=beside,
             n_restarts=n_restarts,
         )
 
-    def _minimum(self, X: Any, H: Any, W: Any, weights: Any) -> Result:
+    def _minimum(self, X: Any, H: Any, W: Any, beside: Beside) -> Result:
         """The W that is best for H, by the fastest solver, from a given start or the one that `transform` has."""
         return transform(
             X,
             H,
             init=W,
             beta_loss=self._beta,
-            weights=weights,
+            **beside._asdict(),
             alpha_W=self.alpha_W,
             l1_ratio=self.l1_ratio,
             max_iter=max(self.max_iter, LOADINGS_MAX_ITER),

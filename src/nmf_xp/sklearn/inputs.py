@@ -5,7 +5,7 @@ NumPy, SciPy, lists and data frames go through scikit-learn's own checks; arrays
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import assert_all_finite
@@ -15,6 +15,16 @@ from nmf_xp.arrays import checks, libraries, transfer
 from nmf_xp.arrays.checks import as_working_dtype
 from nmf_xp.data import as_data
 from nmf_xp.data.checks import check_weights
+
+
+class Beside(NamedTuple):
+    """What lies beside X, entry by entry."""
+
+    weights: Any = None
+    exposure: Any = None
+
+
+NOTHING = Beside()
 
 
 def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom: str) -> Any:

@@ -15,7 +15,7 @@ from nmf_xp.factorization import transform
 from nmf_xp.online import online_nmf, online_start, online_step
 from nmf_xp.problem.posing import pose_array
 from nmf_xp.sklearn.base import BaseNMF
-from nmf_xp.sklearn.inputs import check_data, check_positive, check_same_library
+from nmf_xp.sklearn.inputs import Beside, check_data, check_positive, check_same_library
 from nmf_xp.sklearn.starts import loadings_start
 from nmf_xp.sklearn.watching import reconstruction_error
 
@@ -149,12 +149,14 @@ class MiniBatchNMF(BaseNMF):
         self.callback = callback
 
     @precision.on_data
-    def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
+    def fit_transform(
+        self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None, exposure: Any = None
+    ) -> Any:
         """Learn the components of X and return its loadings on them.
 
         Parameters
         ----------
-        X, y, W, H, weights
+        X, y, W, H, weights, exposure
             As for `fit`.
 
         Returns
@@ -164,7 +166,8 @@ class MiniBatchNMF(BaseNMF):
         """
         self._validate_params()
         X = self._checked(X, weights, reset=True)
-        W, H = self._start(X, W, H, weights)
+        beside = Beside(weights, exposure)
+        W, H = self._start(X, W, H, beside)
         state = online_start(H, beta_loss=self._beta, rule="scikit-learn")
         done = online_nmf(
             X,
@@ -177,6 +180,7 @@ class MiniBatchNMF(BaseNMF):
             max_no_improvement=self.max_no_improvement,
             beta_loss=self._beta,
             weights=weights,
+            exposure=exposure,
             fresh_max_iter=self.fresh_restarts_max_iter,
             rule="scikit-learn",
             callback=self._watch if self.verbose else self.callback,
@@ -189,18 +193,20 @@ class MiniBatchNMF(BaseNMF):
         if not done.ended and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
             warnings.warn(msg, ConvergenceWarning, stacklevel=3)
-        W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, weights, start=done.W)
-        posed = pose_array(X, beta=self._beta, weights=weights, absent="zero")
+        W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, beside, start=done.W)
+        posed = pose_array(X, beta=self._beta, **beside._asdict(), absent="zero")
         self.reconstruction_err_ = reconstruction_error(float(posed.divergence(W, self.components_)))
         return W
 
     @precision.on_data
-    def partial_fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
+    def partial_fit(
+        self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None, exposure: Any = None
+    ) -> Any:
         """Update the components with the rows of X as one mini-batch.
 
         Parameters
         ----------
-        X, y, weights
+        X, y, weights, exposure
             As for `fit`.
         W, H : array, optional
             The start where ``init="custom"``, for the first call.
@@ -215,7 +221,7 @@ class MiniBatchNMF(BaseNMF):
             self._validate_params()
         X = self._checked(X, weights, reset=first)
         if first:
-            _, H = self._start(X, W, H, weights)
+            _, H = self._start(X, W, H, Beside(weights, exposure))
             self._keep(online_start(H, beta_loss=self._beta, rule="scikit-learn"), steps=0)
             self._memory = self._share_of_memory(X)
         else:
@@ -226,6 +232,7 @@ class MiniBatchNMF(BaseNMF):
             beta_loss=self._beta,
             memory=self._memory,
             weights=weights,
+            exposure=exposure,
             fresh_max_iter=self.fresh_restarts_max_iter,
             rule="scikit-learn",
             fresh_tol=self.tol,
@@ -234,10 +241,10 @@ class MiniBatchNMF(BaseNMF):
         self._keep(step.state, steps=self.n_steps_ + 1)
         return self
 
-    def _loadings(self, X: Any, weights: Any) -> Any:
-        if weights is None:
+    def _loadings(self, X: Any, beside: Beside) -> Any:
+        if beside.weights is None:
             check_positive(X, self._beta)
-        return self._load(X, weights)
+        return self._load(X, beside)
 
     def _checked(self, X: Any, weights: Any, *, reset: bool) -> Any:
         X = check_data(self, X, weights=weights, reset=reset, whom=self._input)
@@ -256,18 +263,18 @@ class MiniBatchNMF(BaseNMF):
         self.n_components_ = int(state.H.shape[0])
         self.n_steps_ = steps
 
-    def _load(self, X: Any, weights: Any, start: Any = None) -> Any:
+    def _load(self, X: Any, beside: Beside, start: Any = None) -> Any:
         """W of X: the minimum, or where `tol` is 0 what scikit-learn's iterations lead to."""
         H = self._given_components(X, self.components_)
         if self.tol > 0:
-            return self._minimum(X, H, start, weights).W
+            return self._minimum(X, H, start, beside).W
         return transform(
             X,
             H,
             init=loadings_start(X, H, "mu"),
             beta_loss=self._beta,
             solver="mu",
-            weights=weights,
+            **beside._asdict(),
             alpha_W=self.alpha_W,
             l1_ratio=self.l1_ratio,
             max_iter=self.transform_max_iter or self.max_iter,

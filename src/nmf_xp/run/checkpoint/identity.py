@@ -90,10 +90,8 @@ def _of_arrays(data: Any) -> tuple[list[Any], list[Any]]:
 
 def _of_stream(data: Streamed) -> tuple[list[Any], list[Any]]:
     """The same of V that is read block by block; where one block ends does not count."""
-    weights = data.weights
-    if isinstance(weights, Rows):
-        weights = _running(weights.blocks())
-    return [_running(data.raw())], [weights, *data.options[1:]]
+    beside = [_running(x.blocks()) if isinstance(x, Rows) else x for x in (data.weights, data.exposure)]
+    return [_running(data.raw())], [*beside, *data.options[1:]]
 
 
 def _of_grid(data: Grid) -> tuple[list[Any], list[Any]]:
@@ -102,8 +100,8 @@ def _of_grid(data: Grid) -> tuple[list[Any], list[Any]]:
     return [data.row_starts, data.column_starts, *entries], [*weights, *data.options]
 
 
-def _of_block(block: Any, weights: Any = None) -> tuple[str, str]:
-    return _hash(_arrays_of(block)), _hash([weights])
+def _of_block(block: Any, *beside: Any) -> tuple[str, str]:
+    return _hash(_arrays_of(block)), _hash(list(beside) or [None])
 
 
 def _arrays_of(block: Any) -> list[Any]:
