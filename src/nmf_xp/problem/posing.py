@@ -234,9 +234,7 @@ class Posed(NamedTuple):
         xp, found, tiny = self.xp, [], float(self.xp.finfo(W.dtype).smallest_normal)
         for which, x, terms, axis in (("W", W, self.problem.w, -2), ("H", H, self.problem.h, -1)):
             if any(name == which and weight for name, _, weight in self.heavy):
-                size = operators.at_least(
-                    xp.max(x, axis=axis, keepdims=True), float(xp.finfo(x.dtype).smallest_normal), xp=xp
-                )
+                size = operators.at_least(xp.max(x, axis=axis, keepdims=True), tiny, xp=xp)
                 free = x if terms.fixed is None else xp.where(terms.fixed, 0.0, x)
                 found.append(xp.max(free / size, axis=(-2, -1)))
         return functools.reduce(xp.maximum, found)

@@ -34,7 +34,7 @@ NEGLIGIBLE = 1e-12
 SPECKS = -1.0
 """A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
 STEEP = 64.0
-"""The slope of a zero that leaves an entry of V without a model; it is infinite, but where overflow is bounded."""
+"""The steepest slope of a speck that is 0; of one that leaves an entry of V without a model it is infinite."""
 AT_FLOOR = 2.0**8
 """How many floors an entry that is at the floor may be."""
 NO_WORSE = 1e-9
@@ -75,7 +75,7 @@ def ended(
 ) -> tuple[Array, ...]:
     """W, H, divergence, objective and residual of what is returned, and the gap that was found.
 
-    `look` makes the report on a pair of factors. Without `reading` no value is read: then it looks once more than might
+    `look` makes the report on a pair of factors. Without `reading` no value is read: then it looks twice more than may
     be needed, and an entry that should not have become 0 keeps all of the matrix from it. Without `polish` the factors
     stay as they are.
     """
@@ -90,6 +90,18 @@ def ended(
     first = look(factors)
     residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
     best, seen, violation = factors, first, residual
+    bound = operators.at_most(1.5 * residual, STEEP, xp=xp)[..., None, None]
+
+    def judged(factors: Factors) -> tuple[Report, Array, Array]:
+        """The report on factors with zeros, their residual, and whether they are no worse."""
+        then = look(factors)
+        found = kkt_residual(problem, *factors, then, floor=floor, xp=xp)
+        better = xp.logical_and(
+            then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
+            capped(found) <= 1.5 * capped(residual) + max(1e-6, 64.0 * eps),
+        )
+        return then, found, better
+
     shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS)[: 2 if reading else 1]
     for share in shares if polish else ():
         zeroed, then = factors, first
@@ -98,18 +110,20 @@ def ended(
             if reading and not _differ(new, zeroed, xp=xp):
                 continue
             zeroed, then = new, look(new)
-            zeroed = _restored(which, zeroed, factors, then, first, held, beta=beta, xp=xp)
+            spared = _restored(which, zeroed, factors, then, held, bound, xp=xp)
+            if beta > 1 and reading and share > 0:
+                spared = _far_below(which, zeroed, spared, first, xp=xp)
+            zeroed = spared
         if not fixed_h:
             # For beta > 1 nothing needs a component at the floor, from which neither factor leads the other away.
             zeroed = _without_the_dead(zeroed, problem, AT_FLOOR * floor if beta > 1 else 0.0, xp=xp)
         if reading and not _differ(zeroed, factors, xp=xp):
             break
-        then = look(zeroed)
-        found = kkt_residual(problem, *zeroed, then, floor=floor, xp=xp)
-        better = xp.logical_and(
-            then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
-            capped(found) <= 1.5 * capped(residual) + max(1e-6, 64.0 * eps),
-        )
+        then, found, better = judged(zeroed)
+        if not (reading and transfer.to_host(better).all()):  # with all its zeros one of them may be to grow again
+            for which in (0,) if fixed_h else (0, 1):
+                zeroed = _restored(which, zeroed, factors, then, held, bound, xp=xp)
+            then, found, better = judged(zeroed)
 
         def choose(yes: Array, no: Array, better: Array = better) -> Array:
             return operators.choose(better, yes, no, xp=xp)
@@ -177,27 +191,23 @@ def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]
 
 
 def _restored(
-    which: int,
-    zeroed: Factors,
-    before: Factors,
-    seen: Report,
-    first: Report,
-    held: tuple[Held, Held],
-    *,
-    beta: float,
-    xp: Namespace,
+    which: int, zeroed: Factors, before: Factors, seen: Report, held: tuple[Held, Held], bound: Array, *, xp: Namespace
 ) -> Factors:
-    """One factor as it was before where, at zero, the objective would fall again; specks where it falls steeply.
-
-    Not where the entry was so much too large that zero is nearer to its optimum, if the divergence allows a zero: a
-    parabola is lower at zero than at more than twice its minimum, where the slope is more than a half.
-    """
+    """One factor as it was before where, at zero, the objective would fall again; specks where by more than `bound`."""
     new, old, slope = zeroed[which], before[which], (seen.w_slopes, seen.h_slopes)[which]
-    wanted = xp.logical_or(slope < -STEEP, xp.logical_and(slope < 0, xp.logical_not(held[which].speck)))
-    if beta > 1:
-        wanted = xp.logical_and(wanted, (first.w_slopes, first.h_slopes)[which] < 0.5)
+    wanted = xp.logical_or(slope < -bound, xp.logical_and(slope < 0, xp.logical_not(held[which].speck)))
     back = xp.where(xp.logical_and(new == 0, wanted), old, new)
     return Factors(back, zeroed.H) if which == 0 else Factors(zeroed.W, back)
+
+
+def _far_below(which: int, zeroed: Factors, restored: Factors, first: Report, *, xp: Namespace) -> Factors:
+    """The restored factor, but 0 for an entry that was so much too large that zero is nearer to its optimum.
+
+    A parabola is lower at zero than at more than twice its minimum, where the slope is more than a half.
+    """
+    too_large = (first.w_slopes, first.h_slopes)[which] >= 0.5
+    new = xp.where(xp.logical_and(zeroed[which] == 0, too_large), 0.0, restored[which])
+    return Factors(new, restored.H) if which == 0 else Factors(restored.W, new)
 
 
 def _differ(a: Factors, b: Factors, *, xp: Namespace) -> bool:
