@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data.dense import full_domain_slope, full_domain_total
-from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, product, sampled_product
+from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, product, sampled_product, with_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,4 +195,5 @@ def from_entries(values: Array, i: Array, j: Array, shape: tuple[int, ...]) -> S
         xp.searchsorted(index, xp.arange(length + 1, dtype=index.dtype, device=device))
         for index, length in ((i, m), (by_column, n))
     ]
-    return Sparse(values, i, j, View(starts[0], j, None), View(starts[1], xp.take(i, order), order))
+    along, across = View(starts[0], j, None), View(starts[1], xp.take(i, order), order)
+    return Sparse(values, i, j, with_matrix(along, values, (m, n)), with_matrix(across, values, (n, m)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.sparse import Sparse, from_entries
-from nmf_xp.data.sparse_products import View
+from nmf_xp.data.sparse_products import View, with_matrix
 
 
 def from_sparse(V: Any) -> Sparse:
@@ -47,9 +47,14 @@ def _from_scipy(V: Any) -> Sparse:
         columns = xp.zeros(1, dtype=columns.dtype, device=device)
         starts = operators.at_most(xp.arange(V.shape[0] + 1, dtype=starts.dtype, device=device), 1, xp=xp)
     narrow = xp.int32 if max(V.shape) < 2**31 else xp.int64
-    i = xp.repeat(xp.arange(V.shape[0], dtype=narrow, device=device), starts[1:] - starts[:-1])
+    if libraries.is_cupy(values):  # before 14.1 its `repeat` takes no array
+        places = xp.arange(columns.shape[0], dtype=starts.dtype, device=device)
+        i = xp.astype(xp.searchsorted(starts, places, side="right") - 1, narrow)
+    else:
+        i = xp.repeat(xp.arange(V.shape[0], dtype=narrow, device=device), starts[1:] - starts[:-1])
     nothing = xp.zeros(V.shape[1] + 1, dtype=starts.dtype, device=device)
-    return Sparse(values, i, columns, View(starts, columns, None), View(nothing, None, None))
+    along = with_matrix(View(starts, columns, None), values, V.shape)
+    return Sparse(values, i, columns, along, View(nothing, None, None))
 
 
 def _from_torch(V: Any) -> Sparse:

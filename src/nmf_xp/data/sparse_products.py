@@ -6,6 +6,7 @@ torch, sums over segments in JAX.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +28,7 @@ class View(NamedTuple):
     starts: Array  # first entry of each row, and the end
     others: Array | None  # index of each entry along the other axis
     order: Array | None  # which stored entry stands where; None for the order in which they are stored
+    made: tuple[Any, Any] | None = None  # CuPy's matrix of these places, and its transpose
 
 
 def sampled_product(i: Array, j: Array, left: Array, right: Array, *, xp: Namespace) -> Array:
@@ -59,10 +61,32 @@ def product(along: View, across: View, Z: Array, B: Array, *, xp: Namespace) -> 
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
             warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")  # torch 2.11
             return torch.sparse_csr_tensor(along.starts, along.others, Z, size=shape, check_invariants=False) @ B
+    made = along.made[0] if along.made else across.made[1] if across.made and along.others is None else None
+    if made is not None:
+        made = copy.copy(made)
+        made.data = Z
+        return made @ B
     sparse = importlib.import_module("scipy.sparse" if libraries.is_numpy(Z) else "cupyx.scipy.sparse")
     if along.others is not None:
         return sparse.csr_matrix((Z, along.others, along.starts), shape=shape) @ B
     return sparse.csr_matrix((Z, across.others, across.starts), shape=shape[::-1]).T @ B
+
+
+def with_matrix(view: View, values: Array, shape: tuple[int, ...]) -> View:
+    """The view with CuPy's matrix of its places, of which only the entries are exchanged later.
+
+    To make one anew is to wait for the device: CuPy looks whether the places fit, are in order and differ.
+    """
+    if not libraries.is_cupy(values):
+        return view
+    sparse = importlib.import_module("cupyx.scipy.sparse")
+    xp = libraries.array_namespace(values)
+    narrow = xp.int32 if max(*shape, values.shape[0]) < 2**31 else xp.int64
+    places = (xp.astype(x, narrow, copy=False) for x in (view.others, view.starts))
+    wide = values if xp.isdtype(values.dtype, "real floating") else xp.astype(values, xp.float64)
+    matrix = sparse.csr_matrix((wide, *places), shape=shape)
+    matrix.has_canonical_format = True
+    return view._replace(made=(matrix, matrix.T))
 
 
 def _chunks_jax(step: int, *arrays: Array) -> tuple[Any, ...]:

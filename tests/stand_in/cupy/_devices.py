@@ -310,6 +310,9 @@ def get_current_stream(device_id: int = -1) -> Stream:
     return current.streams.get(current.device if device_id == -1 else device_id, [Stream.null])[-1]
 
 
+freed: list[int] = []
+
+
 class MemoryPool:
     """The pool of the current device, as far as its limits."""
 
@@ -331,12 +334,14 @@ class MemoryPool:
         return self.used_bytes()
 
     def free_all_blocks(self, stream: Stream | None = None) -> None:
-        """Nothing is kept."""
+        """Those of the current device; nothing is kept here."""
+        freed.append(current.device)
 
 
 def restore() -> None:
     """Count from zero, with every device there, all of its memory, and nothing chosen by the calling thread."""
     counts.reset()
+    freed.clear()
     failing.clear()
     limits.clear()
     left.clear()

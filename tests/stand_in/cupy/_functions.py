@@ -42,6 +42,9 @@ def wrapped(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if name not in CREATION and (isinstance(first, np.ndarray) or is_list_of_numbers(first)):
             msg = f"Unsupported type {type(first)} in {name}"
             raise TypeError(msg)
+        if name == "repeat" and not isinstance(args[1], int):
+            msg = "cupy.ndaray cannot be specified as `repeats` argument."  # before 14.1
+            raise ValueError(msg)
         if name in READING or (name == "where" and len(args) == 1):
             int(call(np.count_nonzero, first))  # how many there are decides the shape
         return call(function, *args, **options)

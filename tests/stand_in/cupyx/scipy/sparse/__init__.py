@@ -67,11 +67,19 @@ class spmatrix:  # noqa: N801 - the library's name
             return other
         return self._made(lambda *parts: other._of(parts).asformat(self.format), *other.parts, shape=other.shape)
 
-    data = property(lambda self: self.parts[0])
     dtype = property(lambda self: self.parts[0].dtype)
     nnz = property(lambda self: self.parts[0].shape[0])
     device = property(lambda self: self.parts[0].device)
     ndim = 2
+
+    @property
+    def data(self) -> Any:
+        """The entries, which may be exchanged."""
+        return self.parts[0]
+
+    @data.setter
+    def data(self, entries: Any) -> None:
+        self.parts = [entries, *self.parts[1:]]
 
     def __len__(self) -> int:
         msg = "sparse array length is ambiguous; use getnnz() or shape[0]"
@@ -84,6 +92,10 @@ class spmatrix:  # noqa: N801 - the library's name
             held = call(lambda *parts: np.asarray(bool(self._of(parts).has_canonical_format)), *self.parts)
             self._canonical = bool(held)
         return self._canonical
+
+    @has_canonical_format.setter
+    def has_canonical_format(self, known: bool) -> None:
+        self._canonical = bool(known)
 
     def sum_duplicates(self) -> None:
         """Put them in order, in the place of those that are there."""
