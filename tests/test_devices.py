@@ -271,3 +271,52 @@ def test_tensors_of_any_dimension_are_taken_beside_cupy(cupy: Any) -> None:
     stack = nmf_xp.nmf(V, 2, random_state=0, max_iter=3, tol=0)
     assert stack.W.shape == (3, 6, 2)
     assert nmf_xp.beta_divergence(V, stack.W, stack.H).shape == (3,)
+
+
+def test_blocks_on_another_device_than_the_current_one_are_computed_with_there(cupy: Any) -> None:
+    V = noisy(60, 9, 3).V
+    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 3}
+    expected = nmf_xp.nmf(RowBlocks([V[:30], V[30:]]), 3, **options)
+    with cupy.cuda.Device(1):
+        blocks = [cupy.asarray(V[:30]), cupy.asarray(V[30:])]
+    result = nmf_xp.nmf(RowBlocks(blocks), 3, **options)
+    assert result.H.device.id == 1
+    np.testing.assert_allclose(result.H.get(), expected.H, rtol=1e-9)
+
+
+def test_blocks_go_to_the_device_of_like(cupy: Any) -> None:
+    V = noisy(60, 9, 3).V
+    options: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "max_iter": 3}
+    expected = nmf_xp.nmf(RowBlocks([V[:30], V[30:]]), 3, **options)
+    blocks = [cupy.asarray(V[:30]), cupy.asarray(V[30:])]
+    with cupy.cuda.Device(1):
+        like = cupy.ones(1)
+    result = nmf_xp.nmf(RowBlocks(blocks, like=like), 3, **options)
+    assert result.H.device.id == 1
+    np.testing.assert_allclose(result.H.get(), expected.H, rtol=1e-9)
+
+
+def test_a_stream_on_two_devices_is_refused_in_one_sentence(cupy: Any) -> None:
+    V, _, H = noisy(12, 9, 3)
+    state = online.online_start(cupy.asarray(H), beta_loss=1)
+    with cupy.cuda.Device(1):
+        block = cupy.asarray(V)
+    with pytest.raises(TypeError, match="`H` must be on `V`'s device"):
+        online.online_step(state, block, beta_loss=1)
+
+
+def test_blocks_of_jax_keep_their_digits_where_x64_is_on_for_a_while() -> None:
+    """The thread that reads ahead has a setting of its own."""
+    jax = pytest.importorskip("jax")
+    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    V = noisy(60, 9, 3).V
+    expected = nmf_xp.nmf(RowBlocks([V[:30], V[30:]]), 3, random_state=0, max_iter=3)
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with home.enable_x64(True):
+            like = jax.numpy.zeros(1, dtype="float64")
+            result = nmf_xp.nmf(RowBlocks([V[:30], V[30:]], like=like), 3, random_state=0, max_iter=3)
+            np.testing.assert_allclose(np.asarray(result.H), expected.H, rtol=1e-9)
+    finally:
+        jax.config.update("jax_enable_x64", before)

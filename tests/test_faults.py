@@ -200,3 +200,33 @@ def test_every_library_has_its_words(error: Exception, kind: type[Exception] | N
         assert isinstance(found, kind)
         assert words in str(found)
         assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "full"),
+    [
+        ("CUBLASError", "CUBLAS_STATUS_ALLOC_FAILED", True),
+        ("CUBLASError", "CUBLAS_STATUS_EXECUTION_FAILED", False),
+        ("CuSparseError", "CUSPARSE_STATUS_EXECUTION_FAILED", False),
+        ("CUSOLVERError", "CUSOLVER_STATUS_ALLOC_FAILED", True),
+        ("NVRTCError", "NVRTC_ERROR_OUT_OF_MEMORY (1)", True),
+        ("RuntimeError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("RuntimeError", "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
+        ("RuntimeError", "CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_failures_of_cudas_libraries_are_known(name: str, said: str, full: bool) -> None:
+    error = RuntimeError(said) if name == "RuntimeError" else type(name, (Exception,), {})(said)
+    assert faults.is_out_of_memory(error) == full
+    assert full or faults.is_of_a_device(error)
+
+
+@pytest.mark.parametrize("device", [0, 1])
+def test_memory_is_given_back_on_the_device_that_is_full(device: int, cupy: Any, devices: Any) -> None:
+    with cupy.cuda.Device(device):
+        V = cupy.asarray(noisy(40, 30, 3).V)
+        pool = cupy.get_default_memory_pool()
+        pool.set_limit(pool.used_bytes() + 1000)
+    with pytest.raises(MemoryError, match="what fits"):
+        nmf_xp.nmf(V, 3, random_state=0)
+    assert set(devices.freed) == {device}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import nmf_xp
+from nmf_xp.solvers import LOSSES, SOLVERS
 from tests import stand_in
 
 if TYPE_CHECKING:
@@ -215,3 +217,23 @@ def test_a_device_that_fails_answers_nothing(cupy: Any, devices: Any) -> None:
     for function in (lambda: x + 1.0, x.get, lambda: cupy.ones(3)):
         with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="cudaErrorDevicesUnavailable"):
             function()
+
+
+@pytest.mark.parametrize("absent", ["zero", "missing"])
+@pytest.mark.parametrize(("solver", "beta"), [(s, b) for s in SOLVERS for b in LOSSES.get(s, (1.0, 2.0))])
+def test_sparse_data_are_multiplied_without_a_wait(
+    solver: str, beta: float, absent: str, cupy: Any, devices: Any
+) -> None:
+    """The places are looked at once, and only the entries are exchanged."""
+    sparse: Any = importlib.import_module("cupyx.scipy.sparse")
+    V = np.random.default_rng(0).gamma(1.0, 1.0, (12, 9)) * (np.random.default_rng(1).random((12, 9)) < 0.6)
+    options: dict[str, Any] = {"beta_loss": beta, "solver": solver, "absent": absent, "tol": 0, "random_state": 0}
+    found = []
+    for iterations in (2, 9):
+        given = sparse.csr_matrix(cupy.asarray(V))
+        devices.counts.reset()
+        result = nmf_xp.nmf(given, 3, max_iter=iterations, **options)
+        found.append((devices.counts.waits, devices.counts.to_device, devices.counts.to_host))
+    assert found[0] == found[1]
+    expected = nmf_xp.nmf(importlib.import_module("scipy.sparse").csr_matrix(V), 3, max_iter=9, **options)
+    np.testing.assert_allclose(result.W.get() @ result.H.get(), expected.W @ expected.H, rtol=1e-6, atol=1e-9)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import kernels, libraries, mesh, operators, precision
+from nmf_xp.arrays import faults, kernels, libraries, mesh, operators, precision
 from nmf_xp.arrays.checks import is_real
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.blocks import Part, sweep
@@ -49,6 +49,7 @@ def check_beta(beta_loss: float | str) -> float:
     return float(beta_loss)
 
 
+@faults.explained
 @precision.in_full_precision
 def beta_divergence(
     V: Array,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, precision, transfer
+from nmf_xp.arrays import faults, libraries, operators, precision, transfer
 from nmf_xp.arrays.checks import (
     check_callable,
     check_factor,
     check_integer,
+    check_namespace,
     check_non_negative,
     check_option,
     check_values,
 )
 from nmf_xp.arrays.threads import held_for
+from nmf_xp.data import as_data
 from nmf_xp.data.checks import check_columns
 from nmf_xp.data.units import number_times_power, times_power
 from nmf_xp.divergences import check_beta
@@ -103,6 +105,7 @@ def online_start(H: Array, /, *, beta_loss: float | str = "frobenius", rule: str
     return OnlineUpdate(beta, floor, 1.0, rule == "scikit-learn").init(H, xp=xp)
 
 
+@faults.explained
 @precision.on_data
 def online_step(
     state: OnlineState,
@@ -181,6 +184,7 @@ def online_step(
         return _step(settings, before, posed, posed.problem, W, (fresh_max_iter, fresh_tol), xp=xp)
 
 
+@faults.explained
 @precision.on_data
 def online_nmf(
     V: Array,
@@ -319,6 +323,9 @@ def _posed(
     penalties: tuple[float, float | str, float],
 ) -> Posed:
     """A block with its weights and penalties, checked, in the units of the state, or in its own where it has none."""
+    values = V if libraries.sparse_library(V) is None else as_data(V).values
+    if libraries.is_array(values):
+        check_namespace("H", state.H, values)
     posed = pose_array(V, beta=beta, weights=weights, exposure=exposure, absent=absent, units=state.units)
     check_factor("H", state.H, posed.values)
     check_columns((*posed.stack, *posed.shape), state.H)

@@ -155,8 +155,16 @@ def mm_step(
     else:
         ratio = numerator / operators.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
         gamma = mm_exponent(beta)
-        new = W * (ratio if gamma == 1 else ratio**gamma)
+        new = W * (ratio if gamma == 1 else power_of_ratio(ratio, gamma, xp=xp))
     return constraints.enforce(operators.at_least(new, floor, xp=xp), W, xp=xp)
+
+
+def power_of_ratio(ratio: Array, gamma: float, *, xp: Namespace) -> Array:
+    """ratio^gamma. Where a derivative may be asked for, it is 0 at zero, where for gamma < 1 there is none."""
+    if gamma > 1 or operators.runs_one_by_one(ratio, ratio):
+        return ratio**gamma
+    positive = ratio > 0
+    return xp.where(positive, xp.where(positive, ratio, 1.0) ** gamma, 0.0)
 
 
 def multiplicative_h(

@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nmf_xp.arrays import libraries, memory
+from nmf_xp.arrays import libraries, memory, precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 ARRAYS = 14  # of a block's size: three are read ahead, in use and not yet free, a divergence has the others
-OF_A_GPU = ("CUDARuntimeError", "CUDADriverError", "CompileException", "AcceleratorError")
+OF_A_GPU = (
+    *("CUDARuntimeError", "CUDADriverError", "CompileException", "AcceleratorError", "NVRTCError"),
+    *("CUBLASError", "CuSparseError", "CUSOLVERError", "CURANDError", "CuFFTError"),
+)
+# What a library says where its device has no more memory: torch's of cuBLAS too, which needs some of its own.
+FULL = ("out of memory", "out_of_memory", "resource_exhausted", "alloc_failed", "cublas_status_not_initialized")
 REMEDIES = {
     "no GPU can be seen; see whether `nvidia-smi` lists one and CUDA_VISIBLE_DEVICES names it, or use a CPU": (
         *("no CUDA-capable device", "Found no NVIDIA driver", "CUDA_ERROR_NO_DEVICE"),
@@ -55,7 +60,8 @@ def explained(function: F) -> F:
             _forget(error)
         # Out of the handler the error is gone, and with it the arrays of its frames.
         if full:
-            _release()
+            with precision.on_their_device(V, *args, *options.values()):
+                _release()
             raise MemoryError(_what_fits(V))
         msg = f"`V`'s device failed in the middle of the run, got {said}: {remedy(said) or LOST}"
         raise DeviceError(msg)
@@ -65,10 +71,8 @@ def explained(function: F) -> F:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a library says so; NumPy and CuPy raise a MemoryError, torch and JAX errors of their own."""
-    said = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in said.lower() or "RESOURCE_EXHAUSTED" in said)
-    )
+    said, theirs = str(error).lower(), isinstance(error, RuntimeError) or type(error).__name__ in OF_A_GPU
+    return isinstance(error, MemoryError) or (theirs and any(words in said for words in FULL))
 
 
 def is_of_a_device(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,7 +62,7 @@ def on_their_device(*args: Any) -> contextlib.AbstractContextManager[Any]:
         for x in args:
             # A sparse matrix holds its entries, row blocks an array of where they go, the state of a stream its H. What
             # is an array itself is not asked for them: torch's `H` is an error but for matrices.
-            parts = () if hasattr(x, "__dlpack__") else ("data", "like", "H")
+            parts = () if hasattr(x, "__dlpack__") else ("data", "example", "H")
             for array in (x, *(getattr(x, name, None) for name in parts)):
                 if is_cupy(array):
                     return array.device
@@ -80,6 +81,23 @@ def _own_precision() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+def carried(function: Callable[[], Any]) -> Callable[[], Any]:
+    """The function with the width of JAX's numbers that holds here, for another thread, which has one of its own."""
+    jax: Any = sys.modules.get("jax")
+    if jax is None:
+        return function
+    wide = bool(jax.config.jax_enable_x64)
+    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+
+    def called() -> Any:
+        if bool(jax.config.jax_enable_x64) == wide:
+            return function()
+        with home.enable_x64(wide):
+            return function()
+
+    return called
 
 
 def as_data_only(x: Any) -> Any:

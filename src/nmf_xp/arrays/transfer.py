@@ -54,6 +54,16 @@ def to_host(x: Any) -> np.ndarray[Any, Any]:
     return np.asarray(x)
 
 
+def beside(x: Any, like: Any) -> Any:
+    """`x`, on the device of another array of its library."""
+    if is_torch(x):
+        return x.to(like.device)
+    if is_cupy(x) and x.device != like.device:
+        with like.device:
+            return array_namespace(x).asarray(x, copy=True)
+    return x
+
+
 def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any, staged: bool = False) -> Array:
     """Array of namespace `xp` with the values of a NumPy array.
 

@@ -27,7 +27,8 @@ def prototype(block: Any, *, like: Array | None, dtype: str | None) -> Array:
     theirs = libraries.array_namespace(values)
     like = values if like is None else like
     xp, device = libraries.array_namespace(like), libraries.device(like)
-    working = libraries.dtype_name(as_working_dtype("V", values[:0], xp=theirs).dtype)
+    with precision.on_their_device(values):
+        working = libraries.dtype_name(as_working_dtype("V", values[:0], xp=theirs).dtype)
     if theirs.isdtype(values.dtype, ("bool", "integral")):
         working = libraries.dtype_name(libraries.default_dtype(xp, device))
     return xp.empty((0, block.shape[1]), dtype=getattr(xp, dtype or working), device=device)
@@ -101,4 +102,4 @@ class Recipe(NamedTuple):
         xp, device = libraries.array_namespace(self.like), libraries.device(self.like)
         if libraries.is_numpy(x) and not libraries.is_numpy(self.like):
             return transfer.from_host(x, xp=xp, dtype=self.like.dtype, device=device, staged=True)
-        return xp.astype(x, self.like.dtype, copy=False)
+        return xp.astype(transfer.beside(x, self.like), self.like.dtype, copy=False)

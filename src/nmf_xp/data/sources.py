@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nmf_xp.arrays import libraries, memory
@@ -165,6 +165,12 @@ class RowBlocks:
         """Rows and columns, where they are known before the first pass."""
         return self.source.shape
 
+    @property
+    def example(self) -> Any:
+        """An array of the device on which the blocks are, where that is known before the first pass."""
+        known = self.source.first if isinstance(self.source, _Iterable) else None
+        return known if self.like is None else self.like
+
     def blocks(self) -> Iterator[Any]:
         """The blocks in their order."""
         return self.source.blocks()
@@ -181,6 +187,11 @@ class _Iterable:
 
     def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
         self._source = source
+
+    @property
+    def first(self) -> Any:
+        """The first block of a sequence."""
+        return self._source[0] if isinstance(self._source, Sequence) and self._source else None
 
     def blocks(self) -> Iterator[Any]:
         return iter(self._source() if callable(self._source) else self._source)

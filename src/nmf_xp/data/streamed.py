@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from nmf_xp.arrays import libraries, streams, threads, transfer
+from nmf_xp.arrays import libraries, precision, streams, threads, transfer
 from nmf_xp.arrays.checks import check_array, check_broadcast, check_sparse
 from nmf_xp.data.blocks import Blockwise, Part, sweep
 from nmf_xp.data.checks import NOTHING_OBSERVED, check_weights
@@ -201,7 +201,10 @@ class Streamed(Blockwise):
 
         sparse = libraries.sparse_library(raw) is not None
         shape = (int(raw.shape[0]), int(raw.shape[1]))
-        with np.errstate(all="ignore"):  # what is no number is found by the check of the values
+        with (
+            np.errstate(all="ignore"),
+            precision.on_their_device(raw),
+        ):  # what is no number is found by the check of the values
             if libraries.is_numpy(raw):
                 entries = np.ravel(raw, order="K")[::STRIDE].sum()
             else:
@@ -262,7 +265,7 @@ def _ahead(items: Iterator[T], like: Array) -> Generator[T]:
         with ThreadPoolExecutor(1, thread_name_prefix="nmf_xp-reader") as reader:
 
             def begin() -> Future[streams.Made]:
-                return reader.submit(lane.make, lambda: next(items, end), lane.free())
+                return reader.submit(lane.make, precision.carried(lambda: next(items, end)), lane.free())
 
             coming = collections.deque(begin() for _ in range(threads.count()))
             while (item := lane.take(coming.popleft().result())) is not end:

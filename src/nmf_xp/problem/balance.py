@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import operators
 from nmf_xp.problem import Factors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.problem import Problem
+    from nmf_xp.terms import Constraints
+
+
+HALVINGS = 12
+"""By which the exponent of a scale is found to less than one half, of all that a number can have."""
 
 
 def balanced(factors: Factors, problem: Problem, *, fixed_h: bool, xp: Namespace) -> Factors:
@@ -21,20 +29,80 @@ def balanced(factors: Factors, problem: Problem, *, fixed_h: bool, xp: Namespace
 def component_scale(W: Array, H: Array, problem: Problem, *, xp: Namespace) -> Array | None:
     """The powers of two (..., 1, r) by which columns of W are to be multiplied and rows of H divided.
 
-    None where penalties or bounds decide the scale. A component with fixed entries keeps its own.
+    They leave the product as it is and raise no objective. Without penalties they balance the two; with penalties on
+    both factors these decide, with one on a single factor the scale stays. A component keeps its scale where an entry
+    above zero is fixed, and its upper bounds.
     """
-    if not is_free(problem):
+    w, h = problem.w, problem.h
+    if _penalised(w) != _penalised(h):
         return None
-    sizes = xp.max(W, axis=-2, keepdims=True), operators.transposed(xp.max(H, axis=-1, keepdims=True))
+    Ht = operators.transposed(H)
+    sizes = xp.max(W, axis=-2, keepdims=True), xp.max(Ht, axis=-2, keepdims=True)
     alive = xp.minimum(*sizes) > 0
     left, right = (xp.where(alive, size, 1.0) for size in sizes)
-    ratio = xp.log2(right) - xp.log2(left)
-    squares = _squares(operators.transposed(H), right, alive, xp=xp) / _squares(W, left, alive, xp=xp)
-    scale = xp.where(alive, 2.0 ** xp.round(0.5 * ratio + 0.25 * xp.log2(squares)), 1.0)
-    for constraints, axis in ((problem.w, -2), (problem.h, -1)):
+    if _penalised(w):
+        exponent: Any = _least_penalised(w, h, W / left, Ht / right, left, right, xp=xp)
+    else:
+        ratio = xp.log2(right) - xp.log2(left)
+        squares = _squares(Ht, right, alive, xp=xp) / _squares(W, left, alive, xp=xp)
+        exponent = xp.round(0.5 * ratio + 0.25 * xp.log2(squares))
+    if w.upper is not None:
+        exponent = xp.minimum(exponent, _room(W, w, xp=xp))
+    if h.upper is not None:
+        exponent = xp.maximum(exponent, -_room(Ht, h.transposed(xp=xp), xp=xp))
+    scale = xp.where(alive, 2.0**exponent, 1.0)
+    for constraints, x in ((w, W), (h.transposed(xp=xp), Ht)):
         if constraints.fixed is not None:
-            scale = xp.where(xp.any(constraints.fixed, axis=axis)[..., None, :], 1.0, scale)
+            kept = xp.logical_and(constraints.fixed, x > 0)
+            scale = xp.where(xp.any(kept, axis=-2, keepdims=True), 1.0, scale)
     return scale
+
+
+def _penalised(terms: Constraints) -> bool:
+    return terms.l1 is not None or terms.l2 is not None
+
+
+def _least_penalised(
+    w: Constraints, h: Constraints, W: Array, Ht: Array, left: Array, right: Array, *, xp: Namespace
+) -> Array:
+    """The exponent, rounded towards 0, of the scale s at which both penalties together are least.
+
+    They are p s + q s^2 / 2 + P / s + Q / (2 s^2), convex in log s, so every scale on the way there lowers them. The
+    root of the derivative is found by halving intervals. W and H come in units of the largest entries of their columns.
+    """
+    push, pull = _slope(w, W, xp=xp), _slope(h, Ht, xp=xp)
+    reach = math.floor(0.95 * math.log2(float(xp.finfo(W.dtype).max)))
+    low: Any = 0.0 * left - reach
+    high: Any = 0.0 * left + reach
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        falls = push(left * 2.0**middle) < pull(right * 2.0**-middle)
+        low, high = xp.where(falls, middle, low), xp.where(falls, high, middle)
+    return xp.trunc(0.5 * (low + high))
+
+
+def _slope(terms: Constraints, W: Array, *, xp: Namespace) -> Callable[[Any], Any]:
+    """The penalty's derivative in the logarithm of the size of each column, whose entries relative to it are in W."""
+    sums, squares = xp.sum(W, axis=-2, keepdims=True), _square(W, xp=xp)
+
+    def slope(size: Any) -> Any:
+        linear = 0.0 if terms.l1 is None else terms.l1 * sums * size
+        return linear if terms.l2 is None else linear + terms.l2 * squares * size * size
+
+    return slope
+
+
+def _square(x: Array, *, xp: Namespace) -> Array:
+    return xp.sum(x * x, axis=-2, keepdims=True)
+
+
+def _room(W: Array, terms: Constraints, *, xp: Namespace) -> Array:
+    """The largest exponent, 0 or more, by which each column may grow within its upper bounds."""
+    assert terms.upper is not None
+    largest = float(xp.finfo(W.dtype).max)
+    ratio = xp.where(W > 0, terms.upper / xp.where(W > 0, W, 1.0), largest)
+    ratio = operators.at_most(xp.min(ratio, axis=-2, keepdims=True), largest, xp=xp)
+    return xp.floor(xp.log2(operators.at_least(ratio, 1.0, xp=xp)))
 
 
 def is_free(problem: Problem) -> bool:
@@ -44,4 +112,4 @@ def is_free(problem: Problem) -> bool:
 
 def _squares(W: Array, largest: Array, alive: Array, *, xp: Namespace) -> Array:
     """The sum of the squares of each column, relative to its largest entry; 1 for one that is zero."""
-    return xp.where(alive, xp.sum((W / largest) ** 2, axis=-2, keepdims=True), 1.0)
+    return xp.where(alive, _square(W / largest, xp=xp), 1.0)

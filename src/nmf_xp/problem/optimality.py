@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 NOTHING = 1e-6  # of what a row of W holds
+UNSEEN = 2.0  # the relative slope of an entry on which no observed entry of V depends
 
 
 class Report(NamedTuple):
@@ -124,11 +125,12 @@ def divergence_and_slopes(
 def relative_slope(W: Array, parts: tuple[Array, ...], constraints: Constraints, *, xp: Namespace) -> Array:
     """1 - numerator / denominator, for the two `slopes`: the slope of each entry relative to its own positive part.
 
-    It is 1 where nothing in V asks for the entry.
+    It is 1 where nothing in V asks for the entry, and `UNSEEN` where nothing depends on it.
     """
-    numerator, denominator = parts
+    numerator, denominator = parts[0], constraints.add_slope(parts[1], W)
     tiny = float(xp.finfo(W.dtype).smallest_normal)
-    return 1.0 - numerator / operators.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
+    slope = 1.0 - numerator / operators.at_least(denominator, tiny, xp=xp)
+    return xp.where(denominator == 0, xp.where(numerator == 0, UNSEEN, slope), slope)
 
 
 def kkt_residual(problem: Problem, W: Array, H: Array, seen: Report, *, floor: float, xp: Namespace) -> Array:

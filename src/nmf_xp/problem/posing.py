@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
 
+LARGEST = 1e308  # what is beyond the numbers of float64 is this
+
 
 class Posed(NamedTuple):
     """A validated problem and its units."""
@@ -169,10 +171,11 @@ class Posed(NamedTuple):
         m, n = self.shape
         shapes, lengths = ((m, r), (r, n)), (n, m)  # by which scikit-learn's scaling multiplies a penalty
         w, h = (
-            self._constraints("WH"[i], shapes[i], lengths[i] * alphas[i], l1_ratio, fixed[i], upper[i]) for i in (0, 1)
+            self._constraints("WH"[i], shapes[i], min(lengths[i] * alphas[i], LARGEST), l1_ratio, fixed[i], upper[i])
+            for i in (0, 1)
         )
         weights = [
-            (which, degree, length * alpha * ratio)
+            (which, degree, min(length * alpha, LARGEST) * ratio)
             for which, length, alpha in zip("WH", lengths, alphas, strict=True)
             for degree, ratio in ((1, l1_ratio), (2, 1 - l1_ratio))
         ]

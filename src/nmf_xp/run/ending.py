@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import balanced
-from nmf_xp.problem.optimality import kkt_residual
+from nmf_xp.problem.optimality import UNSEEN, kkt_residual
+from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,8 @@ NEGLIGIBLE = 1e-12
 """An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
 SPECKS = -1.0
 """A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
+UNASKED = -2.0
+"""The same, and specks stay: only what nothing in V asks for becomes 0."""
 STEEP = 64.0
 """The steepest slope of a speck that is 0; of one that leaves an entry of V without a model it is infinite."""
 AT_FLOOR = 2.0**8
@@ -59,6 +62,7 @@ class Held(NamedTuple):
 
     share: Array  # of the model in the row of W, or the column of H; 0 for one at the floor that holds little
     speck: Array  # whether that is no more than rounding, whatever the slope
+    small: Array  # whether that is next to nothing beside V, and zero is allowed
 
 
 def ended(
@@ -85,9 +89,11 @@ def ended(
         return operators.at_most(residual, 1.0, xp=xp)
 
     if polish:
-        held = _held(factors, floor=floor, xp=xp)
+        held = _held(factors, beta=beta, floor=floor, xp=xp)
         factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
     first = look(factors)
+    if polish:
+        factors = _without_the_unseen(factors, first, problem, fixed_h=fixed_h, xp=xp)
     residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
     best, seen, violation = factors, first, residual
     bound = operators.at_most(1.5 * residual, STEEP, xp=xp)[..., None, None]
@@ -102,7 +108,7 @@ def ended(
         )
         return then, found, better
 
-    shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS)[: 2 if reading else 1]
+    shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS, UNASKED)[: 3 if reading else 1]
     for share in shares if polish else ():
         zeroed, then = factors, first
         for which in (0,) if fixed_h else (0, 1):
@@ -132,7 +138,9 @@ def ended(
         seen, violation = type(first)(*map(choose, then, first)), choose(found, residual)
         if not reading or transfer.to_host(better).all():
             break
-    return (*best, seen.divergence, seen.objective, violation, first.gap)
+    if polish:  # zeros have moved the norms
+        best = balanced(best, problem, fixed_h=fixed_h, xp=xp)
+    return (*best, seen.divergence, seen.objective, violation, seen.gap)
 
 
 def _with_zeros(
@@ -155,6 +163,14 @@ def _with_zeros(
     return Factors(new, factors.H) if which == 0 else Factors(factors.W, new)
 
 
+def _without_the_unseen(factors: Factors, seen: Report, problem: Problem, *, fixed_h: bool, xp: Namespace) -> Factors:
+    """The factors with 0 where nothing that is observed depends on an entry, so that no number changes."""
+    W = problem.w.enforce(xp.where(seen.w_slopes == UNSEEN, 0.0, factors.W), factors.W, xp=xp)
+    if fixed_h:
+        return Factors(W, factors.H)
+    return Factors(W, problem.h.enforce(xp.where(seen.h_slopes == UNSEEN, 0.0, factors.H), factors.H, xp=xp))
+
+
 def _without_the_dead(factors: Factors, problem: Problem, least: float, *, xp: Namespace) -> Factors:
     """The factors with a component 0 in both where it is in one, or at most `least` in both."""
     W, H = factors
@@ -168,13 +184,18 @@ def _without_the_dead(factors: Factors, problem: Problem, least: float, *, xp: N
 
 def _zeroed(x: Array, slope: Array, held: Held, constraints: Constraints, share: float, *, xp: Namespace) -> Array:
     """A factor with its zeros."""
-    unwanted = xp.logical_or(slope >= 1.0, xp.logical_and(slope >= 0.0, held.share <= share))
-    return constraints.enforce(xp.where(xp.logical_or(unwanted, held.speck), 0.0, x), x, xp=xp)
+    unwanted = slope >= 1.0
+    if share != UNASKED:
+        unwanted = xp.logical_or(unwanted, xp.logical_and(slope >= 0.0, held.share <= share))
+        unwanted = xp.logical_or(unwanted, held.speck)
+        unwanted = xp.logical_or(unwanted, xp.logical_and(slope >= 0.5, held.small))  # it shrinks, slowly
+    return constraints.enforce(xp.where(unwanted, 0.0, x), x, xp=xp)
 
 
-def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]:
-    """What the entries of both factors hold."""
+def _held(factors: Factors, *, beta: float, floor: float, xp: Namespace) -> tuple[Held, Held]:
+    """What the entries of both factors hold; for beta > 1, which allows a zero model, those at the floor nothing."""
     eps = float(xp.finfo(factors.W.dtype).eps)
+    unit = floor / factor_floor(factors.W.dtype, beta=beta, xp=xp)  # of a factor for V's largest entry
     sums = xp.sum(factors.H, axis=-1)[..., None, :], xp.sum(factors.W, axis=-2)[..., :, None]
     found = []
     for x, weight, axis in zip(factors, sums, (-1, -2), strict=True):
@@ -186,7 +207,9 @@ def _held(factors: Factors, *, floor: float, xp: Namespace) -> tuple[Held, Held]
         speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
         # In a row that is next to nothing beside the others every entry is: there V is zero.
         little = xp.logical_or(share <= eps**0.5, total <= eps * eps * xp.max(total, axis=(-2, -1), keepdims=True))
-        found.append(Held(xp.where(xp.logical_and(at_floor, little), 0.0, share), speck))
+        lost = at_floor if beta > 1 else xp.logical_and(at_floor, little)
+        small = x <= (eps**0.75 * unit if beta > 1 else 0.0)
+        found.append(Held(xp.where(lost, 0.0, share), speck, small))
     return found[0], found[1]
 
 

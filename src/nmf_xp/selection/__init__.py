@@ -13,7 +13,7 @@ import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import precision, threads
+from nmf_xp.arrays import libraries, precision, threads, transfer
 from nmf_xp.arrays.checks import as_working_dtype, check_integer, check_option
 from nmf_xp.data import as_data, entry_weights
 from nmf_xp.data.kinds import settled
@@ -148,6 +148,9 @@ def select_rank(
     if posed.stack:
         shape = posed.stack + posed.shape
         msg = f"`V` must be one matrix, got a stack of shape {shape}; select the rank of each member by itself"
+        raise ValueError(msg)
+    if libraries.is_readable(posed.values) and transfer.scalar(posed.xp.max(posed.values)) == 0:
+        msg = "`V` must have a positive entry for a rank to be selected, got zeros only"
         raise ValueError(msg)
     candidates = _check_ranks(ranks, posed.shape, n_folds=n_folds, rule=rule)
     if importlib.util.find_spec("scipy") is None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries
 from nmf_xp.data.blocks import Part, blas_threads, sweep
+from nmf_xp.problem import Factors
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, newton_sweeps, sweeps_kernel
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
+from nmf_xp.solvers.mu import multiplied
 from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 
 if TYPE_CHECKING:
@@ -35,6 +37,16 @@ class CoordinateDescent(Extrapolated):
         """For the Frobenius loss, a quadratic of each factor, whose weights are the same in all rows."""
         return self.beta == 2 and not data.weighted
 
+    def begin(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
+        """The factors after some multiplicative iterations beside an L1 penalty.
+
+        The first sweeps may leave a component to the others. Without the penalty it comes back from next to nothing,
+        and with it, however small, never.
+        """
+        if self.fixed_h or (problem.w.l1 is None and problem.h.l1 is None):
+            return Factors(W, H)
+        return multiplied(problem, W, H, beta=self.beta, floor=self.floor, xp=xp)
+
     def half(
         self,
         data: Data,
@@ -48,12 +60,14 @@ class CoordinateDescent(Extrapolated):
     ) -> Half:
         """W after its sweeps."""
         if self.beta == 1:
-            return Half(newton_sweeps(data, W, H, constraints, floor=self.floor, sweeps=1, xp=xp))
+            top = self.top(data, H, xp=xp)
+            return Half(newton_sweeps(data, W, H, constraints, top=top, floor=self.floor, sweeps=1, xp=xp))
         r = W.shape[-1]
         entries = math.prod(data.values.shape[-2:]) / data.shape[-2]
         sweeps = min(4, max(1, round(entries / (2 * r))))
         if data.weighted:
-            settings: Any = {"floor": self.floor, "sweeps": sweeps, "convex": self.fixed_h, "xp": xp}
+            top = self.top(data, H, xp=xp)
+            settings: Any = {"top": top, "floor": self.floor, "sweeps": sweeps, "convex": self.fixed_h, "xp": xp}
             return Half(*weighted_sweeps(data, W, H, constraints, **settings))
 
         def of_block(block: Data, *_: Any) -> Part:

@@ -51,6 +51,7 @@ def least_squares_sweeps(
     scale: Array | None = None,
     ridge: Array | None = None,
     kernel: Callable[..., Array] | None = None,
+    top: Array | None = None,
     floor: float,
     sweeps: int,
     xp: Namespace,
@@ -59,10 +60,10 @@ def least_squares_sweeps(
 
     `slope` is (..., m, r), `gram` (..., r, r), and S the diagonal matrix of the row's `scale` (..., m, r), or 1. A
     `ridge` (r, r), a diagonal matrix, is a curvature that S does not scale. The `kernel` is that of the same name, and
-    knows no ridge.
+    knows no ridge. No entry grows beyond `top` (..., 1, r), where that is given.
     """
     if kernel is not None:
-        return kernel(W, slope, gram, scale, floor=floor, sweeps=sweeps)
+        return kernel(W, slope, gram, scale, top=top, floor=floor, sweeps=sweeps)
     s: Any = 1.0 if scale is None else scale
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     diagonal = gram * xp.eye(gram.shape[-1], dtype=gram.dtype, device=libraries.device(gram))
@@ -73,6 +74,9 @@ def least_squares_sweeps(
     alone = slope / -s * inverse  # the change of S W were no other column to change
     others = gram - diagonal if ridge is not None else (gram - diagonal) * inverse
     least, most = (floor - W) * s, None if constraints.upper is None else (constraints.upper - W) * s
+    if top is not None:
+        room = operators.at_least(top - W, 0.0, xp=xp) * s
+        most = room if most is None else xp.minimum(most, room)
 
     def move(k: Any, change: Array) -> Array:
         first, rest = operators.column(alone, k), operators.column(others, k)
@@ -105,7 +109,15 @@ def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Cal
 
 
 def newton_sweeps(
-    data: Data, W: Array, H: Array, constraints: Constraints, *, floor: float, sweeps: int, xp: Namespace
+    data: Data,
+    W: Array,
+    H: Array,
+    constraints: Constraints,
+    *,
+    top: Array | None = None,
+    floor: float,
+    sweeps: int,
+    xp: Namespace,
 ) -> Array:
     """W (..., m, r) after some sweeps for the Kullback-Leibler divergence."""
     kernel = row_kernel("coordinate", data, W, constraints)
@@ -114,13 +126,21 @@ def newton_sweeps(
         return kernel(W, H, l1=l1, l2=l2, floor=floor, sweeps=sweeps)
 
     def block_sweeps(block: Data, W: Array, constraints: Constraints) -> Part:
-        return Part(_newton_sweeps(block, W, H, constraints, floor=floor, sweeps=sweeps, xp=xp), ())
+        return Part(_newton_sweeps(block, W, H, constraints, top, floor=floor, sweeps=sweeps, xp=xp), ())
 
     return sweep(block_sweeps, data, W, constraints, xp=xp).rows
 
 
 def _newton_sweeps(
-    data: Data, W: Array, H: Array, constraints: Constraints, *, floor: float, sweeps: int, xp: Namespace
+    data: Data,
+    W: Array,
+    H: Array,
+    constraints: Constraints,
+    top: Array | None,
+    *,
+    floor: float,
+    sweeps: int,
+    xp: Namespace,
 ) -> Array:
     info = xp.finfo(W.dtype)
     tiny, huge = float(info.smallest_normal) ** 0.5, float(info.max)
@@ -135,6 +155,8 @@ def _newton_sweeps(
         g = constraints.add_slope(operators.column(sums, k), old) - data.contract(quotient, h, xp=xp)
         c = data.contract(operators.at_most(quotient * inverse, huge, xp=xp), h * h, xp=xp) + l2
         new = newton_step(old, g, c, tiny=tiny, xp=xp)
+        if top is not None:
+            new = xp.minimum(new, xp.maximum(old, operators.column(top, k)))
         new = constraints.column(k).enforce(operators.at_least(new, floor, xp=xp), old, xp=xp)
         moved = Y + data.predict(new - old, h, xp=xp)
         return new, operators.at_least(moved, floor * floor, xp=xp)  # rounding may reach below zero

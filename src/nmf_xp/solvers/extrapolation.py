@@ -24,6 +24,7 @@ from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import component_scale
 from nmf_xp.problem.optimality import objective, penalties
 from nmf_xp.solvers.solver import Solver
+from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -46,6 +47,10 @@ class State(NamedTuple):
     good: Array  # (...,): the last one that was accepted
     pause: Array  # (...,): 1 after an iteration that was dropped, else 0
     objective: Array  # (...,): of the accepted factors; where changes are known, beyond that of W and H_ahead
+
+
+LARGEST = 2.0**7
+"""To which an entry may grow beside weights, in units of the root of V's largest entry."""
 
 
 class Momentum(NamedTuple):
@@ -118,11 +123,13 @@ class Extrapolated(Solver):
         share = xp.astype((1.0 - state.pause) * state.momentum, state.W.dtype)[..., None, None]
         momentum = Momentum(state.W_new, share)
         first = self.half(problem.data, state.W, state.H_ahead, problem.w, momentum=momentum, xp=xp)
-        W = self.ahead(first.new, momentum, problem.w, xp=xp) if first.ahead is None else first.ahead
+        top = self.top(problem.data, state.H_ahead, xp=xp)
+        W = self.ahead(first.new, momentum, problem.w, top, xp=xp) if first.ahead is None else first.ahead
         Wt, Ht, turned = operators.transposed(W), operators.transposed(state.H_ahead), problem.h.transposed(xp=xp)
         momentum = Momentum(operators.transposed(state.H), share)
         second = self.half(problem.data.T, Ht, Wt, turned, momentum=momentum, measured=True, xp=xp)
-        Ht = self.ahead(second.new, momentum, turned, xp=xp) if second.ahead is None else second.ahead
+        top = self.top(problem.data, Wt, xp=xp)
+        Ht = self.ahead(second.new, momentum, turned, top, xp=xp) if second.ahead is None else second.ahead
         H, H_ahead = operators.transposed(second.new), operators.transposed(Ht)
         if first.changes is None or second.changes is None:
             current = accepted = self._objective(problem, W, H, second.divergence, xp=xp)
@@ -160,14 +167,32 @@ class Extrapolated(Solver):
             H_ahead=state.H_ahead / turned,
         )
 
-    def ahead(self, new: Array, momentum: Momentum, constraints: Constraints, *, xp: Namespace) -> Array:
-        """Beyond `new` in the direction from the old one, but not below half of it.
+    def ahead(
+        self, new: Array, momentum: Momentum, constraints: Constraints, top: Array | None = None, *, xp: Namespace
+    ) -> Array:
+        """Beyond `new` in the direction from the old one, but not below half of it, nor from below `top` beyond that.
 
         So what is cut to zero comes back slowly.
         """
         moved = new + momentum.share * (new - momentum.old)
+        if top is not None:
+            moved = xp.minimum(moved, xp.maximum(new, top))
         moved = xp.maximum(moved, operators.at_least(0.5 * new, self.floor, xp=xp))
         return constraints.enforce(moved, new, xp=xp)
+
+    def top(self, data: Data, H: Array, *, xp: Namespace) -> Array | None:
+        """To which entries (..., 1, r) of W may grow beside weights, for the other factor H.
+
+        Where an entry of V is not observed, a component may fit its row and its column at once, the better the larger
+        its two entries there are: the divergence has no minimum, and they would grow without end.
+        """
+        if not data.weighted or self.fixed_h:
+            return None
+        unit = self.floor / factor_floor(H.dtype, beta=self.beta, xp=xp)  # near the root of V's largest entry
+        tiny = float(xp.finfo(H.dtype).smallest_normal)
+        return (LARGEST * unit) ** 2 / operators.at_least(
+            operators.transposed(xp.max(H, axis=-1, keepdims=True)), tiny, xp=xp
+        )
 
     def _objective(self, problem: Problem, W: Array, H: Array, divergence: Array | None, *, xp: Namespace) -> Array:
         """The objective at W and H, for their divergence where it came with H."""

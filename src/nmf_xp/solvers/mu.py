@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nmf_xp.terms import Constraints
 
 
+FIRST = 3  # iterations by which other algorithms begin
 MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as fast as a kernel
 
 
@@ -91,3 +92,11 @@ class MultiplicativeUpdate(Solver):
             if kernel is not None:
                 return Factors(*kernel(data.values, *state, floor=self.floor, n=n))
         return super().steps(state, problem, n, xp=xp)
+
+
+def multiplied(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, xp: Namespace) -> Factors:
+    """The factors after a few iterations, by which other algorithms begin: a model is then near the data."""
+    solver, state = MultiplicativeUpdate(beta, floor), Factors(W, H)
+    for _ in range(FIRST):
+        state = solver.step(state, problem, xp=xp)
+    return state

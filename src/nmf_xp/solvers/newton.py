@@ -30,7 +30,7 @@ from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.solvers.coordinate import least_squares_sweeps, row_kernel, sweeps_kernel
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
-from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.solvers.mu import multiplied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nmf_xp.solvers.extrapolation import Momentum
     from nmf_xp.terms import Constraints
 
-SWEEPS, TRIALS, MULTIPLICATIVE = 2, 3, 3
+SWEEPS, TRIALS = 2, 3
 
 
 class Newton(Extrapolated):
@@ -49,12 +49,9 @@ class Newton(Extrapolated):
 
     def begin(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
         """The factors after some multiplicative iterations, for a model far from the data leads into poor minima."""
-        state = Factors(W, H)
-        if not self.fixed_h:
-            multiplicative = MultiplicativeUpdate(self.beta, self.floor)
-            for _ in range(MULTIPLICATIVE):
-                state = multiplicative.step(state, problem, xp=xp)
-        return state
+        if self.fixed_h:
+            return Factors(W, H)
+        return multiplied(problem, W, H, beta=self.beta, floor=self.floor, xp=xp)
 
     def half(
         self,
@@ -77,8 +74,10 @@ class Newton(Extrapolated):
 
         sweeps = sweeps_kernel("least_squares_sweeps", data, W, constraints)
 
+        top = self.top(data, H, xp=xp)
+
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
-            settings: Any = {"sweeps": sweeps, "floor": self.floor, "xp": xp}
+            settings: Any = {"sweeps": sweeps, "top": top, "floor": self.floor, "xp": xp}
             new, moved = newton_rows(block, W, H, correlation, constraints, **settings)
             return Part(new, (block_divergence(block, new, H, moved(), beta=1.0, xp=xp),) if measured else ())
 
@@ -104,6 +103,7 @@ def newton_rows(
     constraints: Constraints,
     *,
     sweeps: Callable[..., Array] | None,
+    top: Array | None = None,
     floor: float,
     xp: Namespace,
 ) -> tuple[Array, Callable[[], Array]]:
@@ -122,7 +122,7 @@ def newton_rows(
     curvature = data.contract(operators.at_most(quotient * inverse, huge, xp=xp), H * H, xp=xp) + l2
     scale = xp.sqrt(operators.at_least(curvature, tiny**0.5, xp=xp))
     new = least_squares_sweeps(
-        W, slope, correlation, constraints, kernel=sweeps, scale=scale, floor=floor, sweeps=SWEEPS, xp=xp
+        W, slope, correlation, constraints, kernel=sweeps, scale=scale, top=top, floor=floor, sweeps=SWEEPS, xp=xp
     )
 
     change = new - W

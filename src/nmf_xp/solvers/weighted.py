@@ -61,14 +61,17 @@ def weighted_sweeps(
     floor: float,
     sweeps: int,
     convex: bool = False,
+    top: Array | None = None,
     xp: Namespace,
 ) -> tuple[Array, Array | None]:
     """W (..., m, r) after some sweeps, and the divergence, (...,), where it comes with them.
 
+    No entry grows beyond `top` (..., 1, r), where that is given.
+
     Where the problem is `convex`, as H stays, rows that the sweeps leave far from their minimum take Newton's step too.
     """
     bound = data.bound
-    settings: Any = {"floor": floor, "sweeps": sweeps, "xp": xp}
+    settings: Any = {"floor": floor, "sweeps": sweeps, "top": top, "xp": xp}
     if bound is None:
         return _exact(data, W, H, constraints, convex=convex, **settings)
     new = _bounded(data, W, H, bound.columns, constraints, **settings)
@@ -86,6 +89,7 @@ def _bounded(
     *,
     floor: float,
     sweeps: int,
+    top: Array | None,
     xp: Namespace,
 ) -> Array:
     """W after sweeps over a quadratic whose curvature is that of the bound."""
@@ -104,7 +108,15 @@ def _bounded(
         assert block.bound is not None
         observed = block.bound.rows > 0
         scale = xp.sqrt(xp.where(observed, block.bound.rows, 1.0)) + xp.zeros_like(W)
-        settings: Any = {"scale": scale, "ridge": ridge, "kernel": kernel, "floor": floor, "sweeps": sweeps, "xp": xp}
+        settings: Any = {
+            "scale": scale,
+            "ridge": ridge,
+            "kernel": kernel,
+            "top": top,
+            "floor": floor,
+            "sweeps": sweeps,
+            "xp": xp,
+        }
         new = least_squares_sweeps(W, constraints.add_slope(slope, W), gram, constraints, **settings)
         return Part(xp.where(observed, new, constraints.enforce(floor + xp.zeros_like(W), W, xp=xp)), ())
 
@@ -120,21 +132,21 @@ def _exact(
     floor: float,
     sweeps: int,
     convex: bool,
+    top: Array | None,
     xp: Namespace,
 ) -> tuple[Array, Array | None]:
     """W after sweeps with each row's own curvature, and the divergence where H does not stay."""
     kernel = _kernel(data, W, constraints)
     if kernel is not None:
         l1, l2 = constraints.penalties
-        return kernel(
-            W, H, l1=l1, l2=l2, floor=floor, sweeps=sweeps, settled=SETTLED if convex else float("inf"), passes=PASSES
-        )
+        settings: Any = {"top": top, "floor": floor, "sweeps": sweeps, "passes": PASSES}
+        return kernel(W, H, l1=l1, l2=l2, settled=SETTLED if convex else float("inf"), **settings)
     (r, n), dense = H.shape[-2:], data.values.ndim > 1
     way = _by_curvatures if dense and r * (r + 1) <= 4 * n else _by_residual
     alive = operators.transposed(xp.max(H, axis=-1, keepdims=True)) > 0
 
     def rows(block: Data, W: Array, constraints: Constraints) -> Part:
-        W, divergence = way(_Rows(block, H, constraints, alive, floor, sweeps, convex, xp), W)
+        W, divergence = way(_Rows(block, H, constraints, alive, floor, sweeps, convex, top, xp), W)
         return Part(W, () if divergence is None else (divergence,))
 
     W, sums = sweep(rows, data, W, constraints, xp=xp)
@@ -165,6 +177,7 @@ class _Rows(NamedTuple):
     floor: float
     sweeps: int
     convex: bool  # whether H stays, and rows that are far from their minimum take Newton's step
+    top: Array | None  # (..., 1, r): to which an entry may grow
     xp: Namespace
 
     @property
@@ -176,6 +189,8 @@ class _Rows(NamedTuple):
         xp, c = self.xp, operators.column(curvature, k)
         new = old - slope / xp.where(c > 0, c, 1.0)
         new = xp.where(c > 0, new, xp.where(operators.column(self.alive, k), self.floor, old))
+        if self.top is not None:
+            new = xp.minimum(new, xp.maximum(old, operators.column(self.top, k)))
         return self.constraints.column(k).enforce(operators.at_least(new, self.floor, xp=xp), old, xp=xp)
 
     def row_sums(self, Z: Array) -> Array:

@@ -19,12 +19,19 @@ TILE = 16  # columns of V that are read together, so that whole cache lines are 
 
 
 def least_squares_sweeps(
-    W: NDArray[Any], slope: NDArray[Any], gram: NDArray[Any], scale: NDArray[Any] | None, *, floor: float, sweeps: int
+    W: NDArray[Any],
+    slope: NDArray[Any],
+    gram: NDArray[Any],
+    scale: NDArray[Any] | None,
+    *,
+    top: NDArray[Any] | None = None,
+    floor: float,
+    sweeps: int,
 ) -> NDArray[Any]:
-    """W (m, r) after some sweeps over the quadratic of each row."""
+    """W (m, r) after some sweeps over the quadratic of each row; no entry grows beyond that of its column in `top`."""
     scale = np.ones_like(W) if scale is None else scale
     W, slope, gram, scale = np.array(W, order="C"), *map(np.ascontiguousarray, (slope, gram, scale))
-    rest = gram, W.dtype.type(floor), np.finfo(W.dtype).smallest_normal, sweeps
+    rest = gram, tops(top, W), W.dtype.type(floor), np.finfo(W.dtype).smallest_normal, sweeps
 
     def work(start: int, stop: int) -> None:
         _least_squares_sweeps(W[start:stop], slope[start:stop], scale[start:stop], *rest)
@@ -33,8 +40,15 @@ def least_squares_sweeps(
     return W
 
 
+def tops(top: NDArray[Any] | None, W: NDArray[Any]) -> NDArray[Any]:
+    """The largest entry (r,) to which one of a column of W may grow: infinity where nothing bounds it."""
+    return np.full(W.shape[-1], np.inf, W.dtype) if top is None else np.ascontiguousarray(top.reshape(-1))
+
+
 @jit
-def _least_squares_sweeps(W: Any, slope: Any, scale: Any, gram: Any, floor: Any, tiny: Any, sweeps: int) -> None:
+def _least_squares_sweeps(
+    W: Any, slope: Any, scale: Any, gram: Any, top: Any, floor: Any, tiny: Any, sweeps: int
+) -> None:
     """Some rows at a time, one to a lane of the vector registers."""
     m, r = W.shape
     work = np.empty((4, r, LANES), W.dtype)
@@ -47,7 +61,7 @@ def _least_squares_sweeps(W: Any, slope: Any, scale: Any, gram: Any, floor: Any,
                 x = scale[first + i, k]
                 w[k, i], s[k, i], g[k, i] = W[first + i, k], x, slope[first + i, k] / x
                 inverse[k, i] = one / (max(gram[k, k], tiny) * x)
-        descend(w, g, gram, s, inverse, count, floor, sweeps)
+        descend(w, g, gram, s, inverse, count, top, floor, sweeps)
         for i in range(count):
             for k in range(r):
                 W[first + i, k] = w[k, i]
@@ -97,6 +111,7 @@ def _least_squares_rows(
     one = tiny / tiny
     half = one / 2
     s[:] = one
+    top = np.full(r, np.inf, W.dtype)
     for k in range(r):
         inverse[k] = one / max(gram[k, k], tiny)
     for first in range(0, m, LANES):
@@ -106,7 +121,7 @@ def _least_squares_rows(
                 w[k, i], g[k, i] = W[first + i, k], l1 - product[first + i, k]
         add_product(g, w, gram, count)
         step[:], begun[:] = w, g
-        descend(w, g, gram, s, inverse, count, floor, sweeps)
+        descend(w, g, gram, s, inverse, count, top, floor, sweeps)
         for i in range(count):
             for k in range(r):
                 W[first + i, k] = w[k, i]
@@ -140,7 +155,7 @@ def add_product(g: Any, w: Any, gram: Any, count: int) -> None:
 
 
 @jit
-def descend(w: Any, g: Any, gram: Any, scale: Any, inverse: Any, count: int, floor: Any, sweeps: int) -> None:
+def descend(w: Any, g: Any, gram: Any, scale: Any, inverse: Any, count: int, top: Any, floor: Any, sweeps: int) -> None:
     """Sweeps over `count` rows at once, the columns of w (r, .), with slopes g S and curvatures S gram S.
 
     `inverse` is 1 / (S times the diagonal of gram).
@@ -150,7 +165,7 @@ def descend(w: Any, g: Any, gram: Any, scale: Any, inverse: Any, count: int, flo
     for _ in range(sweeps):
         for k in range(r):
             for i in range(count):
-                new = max(w[k, i] - g[k, i] * inverse[k, i], floor)
+                new = min(max(w[k, i] - g[k, i] * inverse[k, i], floor), max(w[k, i], top[k]))
                 d[i] = (new - w[k, i]) * scale[k, i]
                 w[k, i] = new
             for other in range(r):
@@ -182,7 +197,7 @@ def coordinate_sparse(
     sweeps: int,
 ) -> NDArray[Any]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row."""
-    starts, columns, order = view
+    starts, columns, order = view[:3]
     order = np.empty(0, dtype=starts.dtype) if order is None else order
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     number = W.dtype.type

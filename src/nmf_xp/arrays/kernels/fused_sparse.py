@@ -31,7 +31,7 @@ def _sparse_quotient(data: Any, W: Any, H: Any) -> Any:
 
 def quotient(values: Any, view: Any, W: Any, Ht: Any, *, interpret: bool = False) -> Any:
     """(V / WH) H^T over the entries as `view` orders them row by row, for W (m, r) and the transpose of H (n, r)."""
-    starts, columns, order = view
+    starts, columns, order = view[:3]
     m, r = W.shape
     order = () if order is None else (order,)
     call = pallas.pallas_call(

@@ -52,7 +52,7 @@ def newton_sparse(
     measured: bool,  # noqa: ARG001 - what is not stored counts too
 ) -> tuple[NDArray[Any], None]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row; the divergence is left out."""
-    starts, columns, order = view
+    starts, columns, order = view[:3]
     order = np.empty(0, dtype=starts.dtype) if order is None else order
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     rest = Ht, Ht.sum(axis=0), _settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
@@ -236,7 +236,7 @@ def minimise(
             x = one / s
             slope[k, i] = sums[k] + l1 + l2 * w[k, i] - g[k, i]
             scale[k, i], inverse[k, i], g[k, i] = s, x, slope[k, i] * x
-    descend(w, g, gram, scale, inverse, m, floor, sweeps)
+    descend(w, g, gram, scale, inverse, m, np.full(r, np.inf, W.dtype), floor, sweeps)
     slopes[:] = 0
     for i in range(m):
         for k in range(r):

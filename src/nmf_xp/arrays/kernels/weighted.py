@@ -9,7 +9,7 @@ import numpy as np
 
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import jit
-from nmf_xp.arrays.kernels.coordinate import TILE
+from nmf_xp.arrays.kernels.coordinate import TILE, tops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,7 @@ def weighted_dense(
     W: NDArray[Any],
     H: NDArray[Any],
     *,
+    top: NDArray[Any] | None = None,
     l1: float,
     l2: float,
     floor: float,
@@ -28,10 +29,10 @@ def weighted_dense(
     settled: float,
     passes: int,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """W (m, r) after some sweeps for a dense V (m, n) and its weights, and the divergence."""
+    """W (m, r) after some sweeps for a dense V (m, n) and its weights, and the divergence; for `top` see `tops`."""
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     number = W.dtype.type
-    rest = H, H.max(axis=1) > 0, number(l1), number(l2), number(floor), sweeps, settled, passes
+    rest = H, H.max(axis=1) > 0, tops(top, W), number(l1), number(l2), number(floor), sweeps, settled, passes
 
     def work(start: int, stop: int) -> float:
         return _dense(V[start:stop], weights[start:stop], W[start:stop], *rest)
@@ -46,6 +47,7 @@ def weighted_sparse(
     W: NDArray[Any],
     H: NDArray[Any],
     *,
+    top: NDArray[Any] | None = None,
     l1: float,
     l2: float,
     floor: float,
@@ -54,11 +56,11 @@ def weighted_sparse(
     passes: int,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row; no others are observed."""
-    starts, columns, order = view
+    starts, columns, order = view[:3]
     order = np.empty(0, dtype=starts.dtype) if order is None else order
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     number = W.dtype.type
-    rest = Ht, H.max(axis=1) > 0, number(l1), number(l2), number(floor), sweeps, settled, passes
+    rest = Ht, H.max(axis=1) > 0, tops(top, W), number(l1), number(l2), number(floor), sweeps, settled, passes
 
     def work(start: int, stop: int) -> float:
         return _sparse(values, weights, order, starts[start : stop + 1], columns, W[start:stop], *rest)
@@ -75,6 +77,7 @@ def _row(
     w: Any,
     c: Any,
     alive: Any,
+    top: Any,
     l1: Any,
     l2: Any,
     floor: Any,
@@ -117,7 +120,7 @@ def _row(
             new = old if alive[k] == 0 else floor
             if c[k] > 0:
                 new = old - (g + l1 + l2 * old) / c[k]
-            new = max(new, floor)
+            new = min(max(new, floor), max(old, top[k]))
             d = new - old
             if d != 0:
                 w[k] = new
@@ -239,6 +242,7 @@ def _dense(
     W: Any,
     H: Any,
     alive: Any,
+    top: Any,
     l1: Any,
     l2: Any,
     floor: Any,
@@ -256,7 +260,7 @@ def _dense(
             for i in range(height):
                 v[i, j], u[i, j] = V[first + i, j], weights[first + i, j]
         for i in range(height):
-            total += _row(v[i], u[i], e, H, W[first + i], c, alive, l1, l2, floor, sweeps, settled, passes)
+            total += _row(v[i], u[i], e, H, W[first + i], c, alive, top, l1, l2, floor, sweeps, settled, passes)
     return total
 
 
@@ -270,6 +274,7 @@ def _sparse(
     W: Any,
     Ht: Any,
     alive: Any,
+    top: Any,
     l1: Any,
     l2: Any,
     floor: Any,
@@ -294,5 +299,5 @@ def _sparse(
             h = Ht[columns[first + p]]
             for k in range(r):
                 H[k, p] = h[k]
-        total += _row(v[:n], u[:n], e, H, W[i], c, alive, l1, l2, floor, sweeps, settled, passes)
+        total += _row(v[:n], u[:n], e, H, W[i], c, alive, top, l1, l2, floor, sweeps, settled, passes)
     return total
