@@ -245,3 +245,102 @@ def test_a_slow_run_says_so_with_numbers() -> None:
     done = nmf(V, 4, random_state=0, max_iter=5000, tol=1e-7)
     assert done.status is Status.CONVERGED
     assert "%" in done.message or "of itself" in done.message
+
+
+TABLES = {"load_breast_cancer": 2.0, "load_wine": 2.0, "load_iris": 1.0}
+
+
+def table(name: str) -> Any:
+    V = getattr(pytest.importorskip("sklearn.datasets"), name)().data
+    return V[:200] - min(0.0, V.min())
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("missing", [0.1, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_where_entries_are_missing_factors_stay_in_range(name: str, missing: float, seed: int) -> None:
+    """Where a row and a column meet unseen, a component may fit both at once, the better the larger it is there."""
+    V = table(name)
+    observed = np.random.default_rng(seed).random(V.shape) >= missing
+    for beta in (1.0, 2.0):
+        result = nmf(V, 3, beta_loss=beta, weights=observed, random_state=seed)
+        assert (result.W @ result.H).max() <= 1e6 * V.max()
+        assert imbalance(result) < np.log10(2) + 1e-6
+
+
+@pytest.mark.parametrize("solver", ["cd", "cd-plain", "mu", "mm"])
+def test_terms_that_decide_nothing_leave_components_balanced(solver: str) -> None:
+    """A bound that is never met, and penalties next to nothing: they cost no component either."""
+    V = table("load_breast_cancer")
+    plain = nmf(V, 3, solver=solver, random_state=0)
+    terms: list[dict[str, Any]] = [
+        {"upper_w": 1e6},
+        {"alpha_W": 1e-12, "l1_ratio": 0.5},
+        {"alpha_W": 1e-12, "l1_ratio": 0.0},
+        {"alpha_W": 1e-300, "l1_ratio": 1.0},
+    ]
+    for more in terms:
+        result = nmf(V, 3, solver=solver, random_state=0, **more)
+        assert imbalance(result) < 1
+        assert result.W.any(axis=0).all()
+        assert result.divergence < 1.05 * plain.divergence
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_penalties_on_both_factors_decide_the_scale_of_a_component(beta: float, l1_ratio: float) -> None:
+    """At a minimum neither of them can be lowered by a factor that goes from one side of a component to the other."""
+    V, rng = counts(), np.random.default_rng(0)
+    start = rng.random((20, 2)) * 1e9, rng.random((2, 14)) / 1e9
+    options: dict[str, Any] = {"beta_loss": beta, "alpha_W": 0.02, "l1_ratio": l1_ratio, "max_iter": 3000, "tol": 1e-9}
+    result = nmf(V, 2, init=start, **options)
+    m, n = V.shape
+    for k in range(2):
+        sums = n * result.W[:, k].sum(), m * result.H[k].sum()
+        squares = n * (result.W[:, k] ** 2).sum(), m * (result.H[k] ** 2).sum()
+        slopes = [l1_ratio * x + (1 - l1_ratio) * y for x, y in zip(sums, squares, strict=True)]
+        assert slopes[0] == pytest.approx(slopes[1], rel=1e-3)
+
+
+def test_zeros_that_are_fixed_decide_no_scale() -> None:
+    V, rng = table("load_breast_cancer"), np.random.default_rng(0)
+    fixed = np.zeros((3, 30), dtype=bool)
+    fixed[1, :5] = True
+    H, W = rng.random((3, 30)) * 50, rng.random((len(V), 3))
+    H[1, :5] = 0
+    result = nmf(V, 3, init=(W, H), fixed_h=fixed)
+    assert imbalance(result) < np.log10(2) + 1e-6
+    assert not result.H[1, :5].any()
+
+
+@pairs
+@pytest.mark.parametrize("init", ["random", "nndsvdar"])
+def test_what_nothing_observes_is_zero_whatever_else_is_not(solver: str, beta: float, init: str) -> None:
+    weights = np.ones((6, 8))
+    weights[0], weights[:, 0] = 0, 0
+    for seed in range(4):
+        result = nmf(np.eye(6, 8), 3, solver=solver, beta_loss=beta, weights=weights, random_state=seed, init=init)
+        assert not result.W[0].any()
+        assert not result.H[:, 0].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("solver", ["auto", "mu", "mm", "cd-plain"])
+def test_loadings_of_which_a_penalty_leaves_nothing_are_zero(solver: str, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    V, H = rng.gamma(1, size=(20, 9)).astype(dtype), rng.gamma(1, size=(3, 9)).astype(dtype)
+    for alpha in (10, 1e300, 1e307):
+        result = transform(V, H, alpha_W=alpha, l1_ratio=1.0, solver=solver)
+        assert not result.W.any()
+        assert result.status is Status.CONVERGED
+        assert result.kkt_residual == 0
+    assert transform(V, H, upper_w=0.0, solver=solver).kkt_residual == 0
+
+
+@pytest.mark.parametrize("solver", ["cd", "mu", "mm"])
+def test_an_l1_penalty_leaves_zeros_in_float32_too(solver: str) -> None:
+    distance = np.abs(np.subtract.outer(np.arange(20.0), np.arange(20.0)))
+    V = (1 / (1 + distance) ** 2).astype("float32")
+    W = nmf(V, 2, alpha_W=0.01, l1_ratio=1, random_state=5, solver=solver).W
+    assert (W == 0).any()
+    assert W[W > 0].min() > 1e-12

@@ -592,3 +592,8 @@ def test_a_selection_of_another_problem_is_refused(tmp_path: Path) -> None:
     path.write_bytes(before[:-50])
     with pytest.raises(CheckpointError, match=r"is damaged.*whole, with rank [12]: rename"):
         select_rank(V, [1, 2], **options)
+
+
+def test_zeros_only_have_no_rank() -> None:
+    with pytest.raises(ValueError, match="`V` must have a positive entry"):
+        select_rank(np.zeros((8, 6)), [1, 2], n_restarts=3, random_state=0)

@@ -286,3 +286,17 @@ def test_dtypes_that_cannot_be_right_are_refused(dtype: str) -> None:
     if dtype != "float16":
         with pytest.raises(TypeError, match=r"^`V` must .*, got dtype .*; cast it"):
             nmf_xp.nmf(V, 1)
+
+
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+def test_gradients_are_numbers_where_a_row_of_v_is_zero(beta: float) -> None:
+    """A quotient of zero has no slope under a root; no entry depends on it, and its derivative is zero."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    V, H = torch.tensor(rng.gamma(1, size=(6, 5))), torch.tensor(rng.gamma(1, size=(2, 5)))
+    V[3] = 0
+    W = torch.tensor(rng.random((6, 2)), requires_grad=True)
+    updated: Any = nmf_xp.update_w(V, W, H, beta_loss=beta)
+    (gradient,) = torch.autograd.grad(updated.sum(), W)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[3] == 0).all()
