@@ -381,3 +381,12 @@ def test_a_real_interrupt_ends_the_process_with_130(here: Path) -> None:
     assert process.returncode == 130
     assert "interrupted; nothing was written" in err
     assert sorted(p.name for p in here.iterdir()) == ["V.npy"]
+
+
+def test_an_exposure_from_a_file(here: Path) -> None:
+    exposure = np.random.default_rng(1).uniform(0.2, 2, (1, 8))
+    np.savetxt("exposure.csv", exposure, delimiter=",")
+    words = ["--beta-loss", "kullback-leibler", "--random-state", "0", "--exposure", "exposure.csv"]
+    assert main(["fit", "V.npy", "-k", "3", *words]) == 0
+    expected = nmf_xp.nmf(V, 3, beta_loss=1, random_state=0, exposure=exposure)
+    np.testing.assert_allclose(load("V.factors.npz")["H"], expected.H, rtol=1e-9)

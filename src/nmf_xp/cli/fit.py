@@ -108,6 +108,7 @@ _NMF_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _ARRAYS = {
     "weights": "weights of the entries, a matrix of V's shape, one row or one column; 0 means unobserved",
+    "exposure": "a positive factor of each entry, a matrix of V's shape, one row or one column: V ~ exposure * WH",
     "fixed_w": "a matrix that is not 0 where W keeps the value that it has in --start",
     "fixed_h": "likewise for H",
 }
@@ -134,7 +135,7 @@ def run(options: argparse.Namespace) -> int:
     for name in _ARRAYS:
         path = getattr(options, name)
         if path is not None:
-            chosen[name] = place.asarray(read_matrix(path).values, dtype if name == "weights" else "bool")
+            chosen[name] = place.asarray(read_matrix(path).values, "bool" if name.startswith("fixed") else dtype)
     begin = time.perf_counter()
     try:
         result = nmf_xp.nmf(V, options.n_components, progress=_wants_progress(options), **chosen, **kept)
@@ -230,7 +231,7 @@ def _overview(V: Any, result: Result, chosen: dict[str, Any]) -> dict[str, Any]:
     """
     if kind_of(V) is not Kind.WHOLE:
         return {}
-    said = {name: chosen[name] for name in ("weights", "missing", "absent") if name in chosen}
+    said = {name: chosen[name] for name in ("weights", "exposure", "missing", "absent") if name in chosen}
     try:
         seen = overview(V, result.W, result.H, beta=result.beta, limit=CELLS, **said)
     except (MemoryError, RuntimeError) as error:  # the latter of torch and JAX; the factors are not lost for a picture

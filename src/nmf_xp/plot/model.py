@@ -21,6 +21,7 @@ def reconstruction(
     result: Result,
     *,
     weights: Array | None = None,
+    exposure: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
     ax: Any = None,
@@ -33,8 +34,8 @@ def reconstruction(
         The data that were factorized, dense or sparse, of any library.
     result : Result
         From `nmf` or `transform` of V.
-    weights, missing, absent : optional
-        As they were given to `nmf`. What is not observed is light blue in the first and the last picture; the model is
+    weights, exposure, missing, absent : optional
+        As they were given to `nmf`; with an exposure V / exposure is drawn. What is not observed is light blue in the first and the last picture; the model is
         drawn everywhere.
     ax : sequence of three matplotlib.axes.Axes, optional
         Where to draw; by default a new figure.
@@ -62,9 +63,8 @@ def reconstruction(
     """
     import numpy as np
 
-    seen = overview(
-        V, result.W, result.H, beta=result.beta, weights=weights, missing=missing, absent=absent, limit=CELLS
-    )
+    beside: Any = {"weights": weights, "exposure": exposure, "missing": missing, "absent": absent}
+    seen = overview(V, result.W, result.H, beta=result.beta, **beside, limit=CELLS)
     panels = several_axes(ax, 3, columns=3, size=(3.4, 3.2))
     positive = seen.data[seen.data > 0]
     high = float(np.percentile(positive, 99)) if positive.size else 1.0

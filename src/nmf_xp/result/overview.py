@@ -53,11 +53,14 @@ def overview(
     *,
     beta: float,
     weights: Array | None = None,
+    exposure: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
     limit: int,
 ) -> Overview:
     """The cells of one matrix, at most `limit` along an axis; V and what is said of it as for `nmf`.
+
+    With an exposure they are those of V / exposure.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def overview(
     """
     import numpy as np
 
-    posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
+    posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent, exposure=exposure)
     if posed.stack:
         msg = f"`V` must be one matrix, got a stack of shape {(*posed.stack, *posed.shape)}; take one of its members"
         raise ValueError(msg)
