@@ -169,8 +169,8 @@ def nmf(
     Result
         The factors, of V's namespace and device, with the divergence, its history, the iterations that ran and why
         they ended. Column k of W and row k of H have norms within a factor of two of each other, unless penalties,
-        bounds that are met or fixed entries above zero decide their scale. Entries that the data do not ask for are exactly 0. For a dask
-        array W is one too, and H a NumPy array.
+        bounds that are met or fixed entries above zero decide their scale. Entries that the data do not ask for are
+        exactly 0. For a dask array W is one too, and H a NumPy array.
 
     Raises
     ------

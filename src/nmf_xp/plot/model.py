@@ -35,8 +35,8 @@ def reconstruction(
     result : Result
         From `nmf` or `transform` of V.
     weights, exposure, missing, absent : optional
-        As they were given to `nmf`; with an exposure V / exposure is drawn. What is not observed is light blue in the first and the last picture; the model is
-        drawn everywhere.
+        As they were given to `nmf`; with an exposure V / exposure is drawn. What is not observed is light blue in the
+        first and the last picture; the model is drawn everywhere.
     ax : sequence of three matplotlib.axes.Axes, optional
         Where to draw; by default a new figure.
 
