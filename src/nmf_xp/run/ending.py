@@ -34,8 +34,6 @@ NEGLIGIBLE = 1e-12
 """An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
 SPECKS = -1.0
 """A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
-UNASKED = -2.0
-"""The same, and specks stay: only what nothing in V asks for becomes 0."""
 STEEP = 64.0
 """The steepest slope of a speck that is 0; of one that leaves an entry of V without a model it is infinite."""
 AT_FLOOR = 2.0**8
@@ -98,9 +96,9 @@ def ended(
     best, seen, violation = factors, first, residual
     bound = operators.at_most(1.5 * residual, STEEP, xp=xp)[..., None, None]
 
-    def judged(factors: Factors) -> tuple[Report, Array, Array]:
-        """The report on factors with zeros, their residual, and whether they are no worse."""
-        then = look(factors)
+    def judged(factors: Factors, then: Report | None) -> tuple[Report, Array, Array]:
+        """The report on factors with zeros, if it is not known, their residual, and whether they are no worse."""
+        then = look(factors) if then is None else then
         found = kkt_residual(problem, *factors, then, floor=floor, xp=xp)
         better = xp.logical_and(
             then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
@@ -108,38 +106,45 @@ def ended(
         )
         return then, found, better
 
-    shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS, UNASKED)[: 3 if reading else 1]
+    def same(new: Factors, old: Factors) -> bool:
+        return reading and not _differ(new, old, xp=xp)
+
+    shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS)[: 2 if reading else 1]
+    halves = (0,) if fixed_h else (0, 1)
     for share in shares if polish else ():
-        zeroed, then = factors, first
-        for which in (0,) if fixed_h else (0, 1):
-            new = _with_zeros(which, zeroed, then, held, problem, share=share, xp=xp)
-            if reading and not _differ(new, zeroed, xp=xp):
+        zeroed, known = factors, first
+        then: Report | None = first
+        for which in halves:
+            new = _with_zeros(which, zeroed, known, held, problem, share=share, xp=xp)
+            if same(new, zeroed):
                 continue
-            zeroed, then = new, look(new)
-            spared = _restored(which, zeroed, factors, then, held, bound, xp=xp)
+            known = look(new)
+            spared = _restored(which, new, factors, known, held, bound, xp=xp)
             if beta > 1 and reading and share > 0:
-                spared = _far_below(which, zeroed, spared, first, xp=xp)
-            zeroed = spared
+                spared = _far_below(which, new, spared, first, xp=xp)
+            zeroed, then = spared, known if same(spared, new) else None
         if not fixed_h:
             # For beta > 1 nothing needs a component at the floor, from which neither factor leads the other away.
-            zeroed = _without_the_dead(zeroed, problem, AT_FLOOR * floor if beta > 1 else 0.0, xp=xp)
-        if reading and not _differ(zeroed, factors, xp=xp):
+            alive = _without_the_dead(zeroed, problem, AT_FLOOR * floor if beta > 1 else 0.0, xp=xp)
+            zeroed, then = alive, then if same(alive, zeroed) else None
+        if same(zeroed, factors):
             break
-        then, found, better = judged(zeroed)
+        seen_there, found, better = judged(zeroed, then)
         if not (reading and transfer.to_host(better).all()):  # with all its zeros one of them may be to grow again
-            for which in (0,) if fixed_h else (0, 1):
-                zeroed = _restored(which, zeroed, factors, then, held, bound, xp=xp)
-            then, found, better = judged(zeroed)
+            spared = zeroed
+            for which in halves:
+                spared = _restored(which, spared, factors, seen_there, held, bound, xp=xp)
+            if not same(spared, zeroed):
+                zeroed = spared
+                seen_there, found, better = judged(zeroed, None)
 
         def choose(yes: Array, no: Array, better: Array = better) -> Array:
             return operators.choose(better, yes, no, xp=xp)
 
-        best = Factors(*map(choose, zeroed, factors))
-        seen, violation = type(first)(*map(choose, then, first)), choose(found, residual)
+        best = balanced(Factors(*map(choose, zeroed, factors)), problem, fixed_h=fixed_h, xp=xp)  # zeros moved norms
+        seen, violation = type(first)(*map(choose, seen_there, first)), choose(found, residual)
         if not reading or transfer.to_host(better).all():
             break
-    if polish:  # zeros have moved the norms
-        best = balanced(best, problem, fixed_h=fixed_h, xp=xp)
     return (*best, seen.divergence, seen.objective, violation, seen.gap)
 
 
@@ -184,11 +189,9 @@ def _without_the_dead(factors: Factors, problem: Problem, least: float, *, xp: N
 
 def _zeroed(x: Array, slope: Array, held: Held, constraints: Constraints, share: float, *, xp: Namespace) -> Array:
     """A factor with its zeros."""
-    unwanted = slope >= 1.0
-    if share != UNASKED:
-        unwanted = xp.logical_or(unwanted, xp.logical_and(slope >= 0.0, held.share <= share))
-        unwanted = xp.logical_or(unwanted, held.speck)
-        unwanted = xp.logical_or(unwanted, xp.logical_and(slope >= 0.5, held.small))  # it shrinks, slowly
+    unwanted = xp.logical_or(slope >= 1.0, xp.logical_and(slope >= 0.0, held.share <= share))
+    unwanted = xp.logical_or(unwanted, xp.logical_and(slope >= 0.5, held.small))  # it shrinks, slowly
+    unwanted = xp.logical_or(unwanted, held.speck)
     return constraints.enforce(xp.where(unwanted, 0.0, x), x, xp=xp)
 
 
