@@ -66,8 +66,11 @@ def _norms(X: Matrix, axis: int) -> Matrix:
 def zeros_exact(question: Question, answer: Answer) -> None:
     """What is meant to be zero is 0.0: no positive entry is out of all proportion, or a floor that several share.
 
-    Entries without which the objective would be higher, or that would grow from zero, are no zeros.
+    Entries without which the objective would be higher, or that would grow from zero, are no zeros. With a residual
+    above 1 some zero is to grow out of all proportion: what is meant is not known yet.
     """
+    if answer.residual > 1:
+        return
     tiny = TINY["float32" if answer.eps > 1e-10 else "float64"]
     factors = [("W", answer.W, question.w, question.V)]
     if not question.given_h:

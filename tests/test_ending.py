@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -344,3 +345,22 @@ def test_an_l1_penalty_leaves_zeros_in_float32_too(solver: str) -> None:
     W = nmf(V, 2, alpha_W=0.01, l1_ratio=1, random_state=5, solver=solver).W
     assert (W == 0).any()
     assert W[W > 0].min() > 1e-12
+
+
+@pytest.mark.parametrize(("solver", "beta"), [("cd", 2.0), ("newton", 1.0), ("cd", 1.0), ("cd-plain", 2.0)])
+@pytest.mark.parametrize("seed", range(12))
+def test_no_objective_rises_where_penalties_move_the_scale(solver: str, beta: float, seed: int) -> None:
+    """The scale goes to where the penalties are least, and what a run has accepted is known as it is after that."""
+    rng = np.random.default_rng(seed)
+    V = rng.gamma(0.5, 1, (15, 11)) * (rng.random((15, 11)) < 0.8)
+    apart = 10.0 ** rng.integers(-6, 7)
+    options: dict[str, Any] = {"solver": solver, "beta_loss": beta, "check_every": 1, "max_iter": 60, "tol": 1e-12}
+    start = rng.random((15, 3)) * apart, rng.random((3, 11)) / apart
+    for alpha_W, alpha_H, l1_ratio in ((0.01, 0.01, 1), (0.1, 0.001, 0.5), (1e-3, 1e-1, 0), (0.5, 0.5, 1)):
+        result = nmf(V, 3, init=start, alpha_W=alpha_W, alpha_H=alpha_H, l1_ratio=l1_ratio, **options)
+        assert all(b <= a * (1 + 1e-12) for a, b in itertools.pairwise(result.history))
+        W, H = (
+            alpha * (l1_ratio * x.sum() + (1 - l1_ratio) / 2 * (x**2).sum())
+            for alpha, x in ((11 * alpha_W, result.W), (15 * alpha_H, result.H))
+        )
+        assert result.objective == pytest.approx(result.divergence + W + H, rel=1e-9)

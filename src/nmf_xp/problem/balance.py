@@ -105,9 +105,14 @@ def _room(W: Array, terms: Constraints, *, xp: Namespace) -> Array:
     return xp.floor(xp.log2(operators.at_least(ratio, 1.0, xp=xp)))
 
 
+def is_penalised(problem: Problem) -> bool:
+    """Whether the objective depends on the scale of a component."""
+    return _penalised(problem.w) or _penalised(problem.h)
+
+
 def is_free(problem: Problem) -> bool:
     """Whether nothing but its product decides the scale of a component without fixed entries."""
-    return not any(c.l1 is not None or c.l2 is not None or c.upper is not None for c in (problem.w, problem.h))
+    return not is_penalised(problem) and problem.w.upper is None and problem.h.upper is None
 
 
 def _squares(W: Array, largest: Array, alive: Array, *, xp: Namespace) -> Array:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors
-from nmf_xp.problem.balance import balanced
+from nmf_xp.problem.balance import balanced, is_penalised
 from nmf_xp.problem.optimality import UNSEEN, kkt_residual
 from nmf_xp.updates import factor_floor
 
@@ -141,7 +141,9 @@ def ended(
         def choose(yes: Array, no: Array, better: Array = better) -> Array:
             return operators.choose(better, yes, no, xp=xp)
 
-        best = balanced(Factors(*map(choose, zeroed, factors)), problem, fixed_h=fixed_h, xp=xp)  # zeros moved norms
+        best = Factors(*map(choose, zeroed, factors))
+        if not is_penalised(problem):  # zeros have moved the norms, and no number depends on these
+            best = balanced(best, problem, fixed_h=fixed_h, xp=xp)
         seen, violation = type(first)(*map(choose, seen_there, first)), choose(found, residual)
         if not reading or transfer.to_host(better).all():
             break

@@ -17,11 +17,11 @@ is not looked at again, and nothing of V's size cancels, as near an exact fit it
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.problem import Factors
-from nmf_xp.problem.balance import component_scale
+from nmf_xp.problem.balance import component_scale, is_penalised
 from nmf_xp.problem.optimality import objective, penalties
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import factor_floor
@@ -160,12 +160,23 @@ class Extrapolated(Solver):
         if isinstance(state, Factors) or scale is None:
             return state
         turned = operators.transposed(scale)
-        return state._replace(
+        moved = state._replace(
             W=state.W * scale,
             W_new=state.W_new * scale,
             H=state.H / turned,
             H_ahead=state.H_ahead / turned,
         )
+        if not is_penalised(problem):
+            return moved
+        fell = self._penalties(moved, problem, xp=xp) - self._penalties(state, problem, xp=xp)
+        return moved._replace(objective=state.objective + fell)
+
+    def _penalties(self, state: State, problem: Problem, *, xp: Namespace) -> Any:
+        """What the scale of components moves of the `objective` in a state."""
+        if not self.knows_changes(problem.data):
+            return penalties(problem, state.W, state.H, xp=xp)
+        dtype = state.objective.dtype
+        return problem.h.penalty(state.H, dtype=dtype, xp=xp) - problem.h.penalty(state.H_ahead, dtype=dtype, xp=xp)
 
     def ahead(
         self, new: Array, momentum: Momentum, constraints: Constraints, top: Array | None = None, *, xp: Namespace
