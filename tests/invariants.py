@@ -117,7 +117,9 @@ def reported(question: Question, answer: Answer) -> None:
         right = abs(said - true) <= allowed if np.isfinite(true) else not np.isfinite(said)
         assert right, f"the {what} is said to be {said:.9g} and is {true:.9g}; rounding explains {allowed:.1e}"
     true = question.residual(W, H)
-    if np.isfinite(question.divergence(W, H)) and np.isfinite(true):
+    # A penalty that is far beyond the data leaves the factors where less would, as is documented.
+    beyond = answer.objective > 1e12 * answer.divergence
+    if not beyond and np.isfinite(question.divergence(W, H)) and np.isfinite(true):
         m, n = question.V.shape
         allowed = 1e-6 + 64 * (m + n + W.shape[-1]) * answer.eps * (1 + true)
         said = answer.residual
@@ -137,7 +139,7 @@ def never_rises(question: Question, answer: Answer) -> None:
 
 def status_honest(question: Question, answer: Answer) -> None:
     """From where a run is said to have converged, a long one gains next to nothing."""
-    if answer.status != "CONVERGED":
+    if answer.status != "CONVERGED" or answer.objective > 1e12 * answer.divergence:
         return
     here = question.objective(answer.W, answer.H)
     if not np.isfinite(here):

@@ -246,7 +246,6 @@ def test_beside_a_penalty_beyond_all_bounds_the_objective_is_that_of_the_factors
             else [0.5 * (W**2).sum() * V.shape[1], 0.5 * (H**2).sum() * V.shape[0]]
         )
         assert result.objective == pytest.approx(result.divergence + 1e300 * sum(penalties), rel=1e-6)
-        assert result.status.name != "CONVERGED" or result.kkt_residual < 0.05
 
 
 @pytest.mark.parametrize("solver", ["mu", "mm", "cd", "cd-plain"])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, mesh, operators, transfer
+from nmf_xp.arrays import libraries, mesh, transfer
 from nmf_xp.arrays.checks import (
     as_working_dtype,
     check_array,
@@ -231,16 +230,6 @@ class Posed(NamedTuple):
                 x = self.xp.astype(W if which == "W" else H, dtype)
                 total = total + weight / degree * self.xp.sum(x**degree, axis=(-2, -1))
         return total
-
-    def held_beside_heavy(self, W: Array, H: Array) -> Array:
-        """The largest entry of a penalised factor that is not fixed, in units of its component: (...,)."""
-        xp, found, tiny = self.xp, [], float(self.xp.finfo(W.dtype).smallest_normal)
-        for which, x, terms, axis in (("W", W, self.problem.w, -2), ("H", H, self.problem.h, -1)):
-            if any(name == which and weight for name, _, weight in self.heavy):
-                size = operators.at_least(xp.max(x, axis=axis, keepdims=True), tiny, xp=xp)
-                free = x if terms.fixed is None else xp.where(terms.fixed, 0.0, x)
-                found.append(xp.max(free / size, axis=(-2, -1)))
-        return functools.reduce(xp.maximum, found)
 
     def _upper(self, which: str, upper: Any, shape: tuple[int, int]) -> Array:
         V, xp, name = self.values, self.xp, f"upper_{which.lower()}"

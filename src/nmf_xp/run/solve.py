@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
-from nmf_xp.result import Result, Status
+from nmf_xp.result import Result
 from nmf_xp.run import loop
 from nmf_xp.run.beginning import begin, same_stack
 from nmf_xp.run.observer import observer
@@ -69,9 +69,10 @@ def solve(
         restore = posed.restore_divergence
         history = tuple(restore(x) if isinstance(x, float) else tuple(map(restore, x)) for x in history)
     divergence, objective = (posed.restore_divergence(x) for x in (outcome.divergence, outcome.objective))
-    residual, status = outcome.kkt_residual, outcome.status
     if posed.heavy:
-        objective, residual, status = _beside_heavy(posed, W, H, divergence, objective, residual, status)
+        penalties = posed.heavy_penalties(W, H)
+        beside = libraries.is_array(divergence) and not libraries.is_numpy(divergence)
+        objective = divergence + (penalties if beside else transfer.to_host(penalties))
     return Result(
         W=W,
         H=H,
@@ -81,34 +82,9 @@ def solve(
         _objective=objective,
         _history=history,
         _n_iter=outcome.n_iter,
-        _status=status,
-        _kkt_residual=residual,
+        _status=outcome.status,
+        _kkt_residual=outcome.kkt_residual,
     )
-
-
-def _beside_heavy(
-    posed: Posed, W: Array, H: Array, divergence: Any, objective: Any, residual: Any, status: Any
-) -> tuple[Any, Any, Any]:
-    """Objective, residual and status beside the penalties as they were given, of which the solver saw less.
-
-    Where that makes a difference, the slope of an entry is its penalty's alone, and the run is far from a minimum.
-    """
-    penalties = posed.heavy_penalties(W, H)
-    if not libraries.is_readable(penalties):
-        return divergence + penalties, residual, status
-    divergence, objective, residual, penalties = (
-        x if isinstance(x, float) else transfer.to_host(x) for x in (divergence, objective, residual, penalties)
-    )
-    told = divergence + penalties
-    more = told > objective * (1 + 1e-6)
-    held = transfer.to_host(posed.held_beside_heavy(W, H))
-    residual = residual + more * (held - residual) * (held > residual)
-    if isinstance(status, tuple):
-        pairs = zip(status, more.tolist(), strict=True)
-        status = tuple(Status.SLOW.value if far and x == Status.CONVERGED.value else x for x, far in pairs)
-    elif status == Status.CONVERGED.value and more:
-        status = Status.SLOW.value
-    return told, residual, status
 
 
 def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
