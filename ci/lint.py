@@ -20,8 +20,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 # A module imports only from those above its own, or from its own group, for the type checker too.
 LAYERS = [
     ["arrays"],
-    ["terms"],
     ["data"],
+    ["files"],
     ["divergences", "updates"],
     ["problem"],
     ["result"],
@@ -38,9 +38,9 @@ BACKEND_AWARE = ("arrays", "data", "run", "sharding", "testing", "cli")
 LIBRARIES = {"jax", "torch", "cupy", "dask", "sparse", "array_api_strict"}
 BRANCHES = {"is_jax", "is_torch", "is_cupy", "is_dask", "is_numpy"}
 # Where every array may be the user's, or one that the user will get.
-CORE = ("data", "divergences", "problem", "run", "solvers", "terms", "updates")
+CORE = ("data", "divergences", "problem", "run", "solvers", "updates")
 # Within them, what writes into NumPy arrays and lists of its own.
-OF_ITS_OWN = ("data/files.py", "problem/starts.py", "run/beginning.py", "run/checkpoint/__init__.py", "run/solve.py")
+OF_ITS_OWN = ("problem/starts.py", "run/beginning.py", "run/checkpoint/__init__.py", "run/solve.py")
 CREATION = {"arange", "asarray", "empty", "eye", "full", "linspace", "ones", "zeros"}
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from nmf_xp.data import files
-from nmf_xp.data.files import FileError, check_output, read_factors, read_matrix, write_factors
+from nmf_xp import files
+from nmf_xp.files import FileError, check_output, read_factors, read_matrix, write_factors
 
 if TYPE_CHECKING:
     from pathlib import Path

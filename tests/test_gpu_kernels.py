@@ -16,7 +16,7 @@ from nmf_xp.arrays import kernels
 from nmf_xp.data import Dense, as_data
 from nmf_xp.data.quotient import unfused
 from nmf_xp.data.sparse_products import sampled_product_jax
-from nmf_xp.terms import FREE
+from nmf_xp.data.terms import FREE
 from nmf_xp.testing import kernels as twins
 from nmf_xp.updates import factor_floor, multiplicative_h, multiplicative_w
 from tests import scripts

@@ -18,7 +18,7 @@ from nmf_xp.data import sources
 from nmf_xp.data.blocks import Part
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.data.streamed import Streamed
-from nmf_xp.terms import FREE
+from nmf_xp.data.terms import FREE
 from nmf_xp.testing import Backend
 from tests.problems import noisy
 

@@ -248,7 +248,7 @@ def test_a_file_of_an_earlier_version_shows_what_it_has(
         pytest.importorskip("safetensors", reason="safetensors is not installed")
     monkeypatch.chdir(tmp_path)
     assert main(["fit", str(reported.folder / "V.csv"), "-k", "2", "--tol", "0", "--out", f"new.{suffix}"]) == 0
-    from nmf_xp.data.files import read_archive, write_factors
+    from nmf_xp.files import read_archive, write_factors
 
     arrays, texts = read_archive(Path(f"new.{suffix}"))
     old = ("W", "H", "history", "divergence", "n_iter", "row_names", "column_names")

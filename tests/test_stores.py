@@ -11,7 +11,7 @@ import pytest
 
 from nmf_xp import RowBlocks, cli, nmf
 from nmf_xp.arrays import memory
-from nmf_xp.data.files import FileError, read_matrix
+from nmf_xp.files import FileError, read_matrix
 from tests.problems import noisy
 
 if TYPE_CHECKING:

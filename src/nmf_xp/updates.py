@@ -23,8 +23,8 @@ from nmf_xp.arrays import mesh, operators, precision
 from nmf_xp.data import as_data, with_weights
 from nmf_xp.data.checks import check_problem
 from nmf_xp.data.quotient import contract_quotient
+from nmf_xp.data.terms import FREE
 from nmf_xp.divergences import check_beta
-from nmf_xp.terms import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.terms import Constraints
+    from nmf_xp.data.terms import Constraints
 
 
 def update_w(

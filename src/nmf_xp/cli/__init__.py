@@ -16,7 +16,7 @@ import nmf_xp
 from nmf_xp.arrays.faults import DeviceError
 from nmf_xp.cli import demo, fit, report
 from nmf_xp.cli.terminal import complain, plain_warnings
-from nmf_xp.data.files import FileError
+from nmf_xp.files import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

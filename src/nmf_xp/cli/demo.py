@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.cli.terminal import say
-from nmf_xp.data.files import check_output, write_atomically
+from nmf_xp.files import check_output, write_atomically
 
 if TYPE_CHECKING:
     import argparse

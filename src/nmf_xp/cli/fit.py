@@ -18,9 +18,9 @@ from nmf_xp.arrays import libraries, transfer
 from nmf_xp.cli.environment import environment
 from nmf_xp.cli.placement import BACKENDS, Place, describe
 from nmf_xp.cli.terminal import complain, say
-from nmf_xp.data.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import BETA_LOSSES
+from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.problem.starts import INITS
 from nmf_xp.result import showing
 from nmf_xp.result.overview import overview

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nmf_xp.cli.terminal import say
-from nmf_xp.data.files import OUTPUTS, check_output, write_atomically
+from nmf_xp.files import OUTPUTS, check_output, write_atomically
 
 
 def add_parser(commands: Any) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data.seam import Data
     from nmf_xp.data.sources import RowBlocks
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.data.units import Units
-    from nmf_xp.terms import Constraints
 
 T = TypeVar("T")
 STRIDE = 61  # of the entries that a mark sums: some in every page of a file, and in time every column

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
-    from nmf_xp.terms import Constraints
 
 
 HALVINGS = 12

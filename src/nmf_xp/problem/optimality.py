@@ -12,8 +12,8 @@ from nmf_xp.updates import slopes
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
-    from nmf_xp.terms import Constraints
 
 
 NOTHING = 1e-6  # of what a row of W holds

@@ -24,6 +24,7 @@ from nmf_xp.data.grid import Grid, GridRows
 from nmf_xp.data.kinds import Kind, kind_of, settled, unmapped
 from nmf_xp.data.sources import RowBlocks, Rows, source_of
 from nmf_xp.data.streamed import Streamed
+from nmf_xp.data.terms import Constraints
 from nmf_xp.data.units import (
     Units,
     floor_of,
@@ -38,7 +39,6 @@ from nmf_xp.data.units import (
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.problem.balance import is_free
-from nmf_xp.terms import Constraints
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
     from nmf_xp.run.position import Progress
     from nmf_xp.solvers import Solver
-    from nmf_xp.terms import Constraints
 
     Callback = Callable[[Progress], bool | None]
 

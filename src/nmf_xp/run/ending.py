@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
     from nmf_xp.problem.optimality import Report
     from nmf_xp.run.programs import Programs
     from nmf_xp.solvers.solver import Solver
-    from nmf_xp.terms import Constraints
 
 
 NEGLIGIBLE = 1e-12

@@ -16,9 +16,9 @@ from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
     from nmf_xp.solvers.extrapolation import Momentum
-    from nmf_xp.terms import Constraints
 
 
 class CoordinateDescent(Extrapolated):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.terms import Constraints
+    from nmf_xp.data.terms import Constraints
 
 
 def least_squares_gram(H: Array, constraints: Constraints, *, xp: Namespace) -> Array:

@@ -29,8 +29,8 @@ from nmf_xp.updates import factor_floor
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
-    from nmf_xp.terms import Constraints
 
 MOMENTUM, GROWTH, LIMIT_GROWTH, REDUCTION = 0.5, 1.05, 1.01, 1.5  # as published
 

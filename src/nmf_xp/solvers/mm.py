@@ -41,8 +41,8 @@ from nmf_xp.updates import mm_step, power_quotient
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
-    from nmf_xp.terms import Constraints
 
 
 LEAST = 0.5  # of a factor, below which no extrapolation takes it: multiplicative updates hardly leave zero

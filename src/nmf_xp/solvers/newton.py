@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
     from nmf_xp.solvers.extrapolation import Momentum
-    from nmf_xp.terms import Constraints
 
 SWEEPS, TRIALS = 2, 3
 

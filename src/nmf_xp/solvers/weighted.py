@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.data.terms import Constraints
     from nmf_xp.problem import Problem
-    from nmf_xp.terms import Constraints
 
 CLOSE = 0.25  # the least share of their bound for which weights are taken as it
 SETTLED = 1e-7  # of a row's divergence: what a last sweep lowers it by no more than does not need Newton's step

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmf_xp.data.files import write_atomically
+from nmf_xp.files import write_atomically
 from nmf_xp.testing.backends import Backend
 from nmf_xp.testing.conformance import check_backend
 from nmf_xp.testing.report import merge

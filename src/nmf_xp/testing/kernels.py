@@ -19,13 +19,13 @@ from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
+from nmf_xp.data.terms import FREE
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
 from nmf_xp.solvers.extrapolation import Extrapolated, Momentum
 from nmf_xp.solvers.newton import Newton
-from nmf_xp.terms import FREE
 from nmf_xp.testing.report import Skip
 from nmf_xp.updates import factor_floor
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.data.files import OUTPUTS, FileError, opened, read_archive
+from nmf_xp.files import OUTPUTS, FileError, opened, read_archive
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nmf_xp.data.files import HostArray
+    from nmf_xp.files import HostArray
 
 
 class Stored(NamedTuple):

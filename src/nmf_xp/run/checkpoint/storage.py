@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.data.files import (
+from nmf_xp.files import (
     FileError,
     archive,
     check_folder,
