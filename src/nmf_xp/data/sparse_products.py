@@ -85,8 +85,14 @@ def with_matrix(view: View, values: Array, shape: tuple[int, ...]) -> View:
     places = (xp.astype(x, narrow, copy=False) for x in (view.others, view.starts))
     wide = values if xp.isdtype(values.dtype, "real floating") else xp.astype(values, xp.float64)
     matrix = sparse.csr_matrix((wide, *places), shape=shape)
-    matrix.has_canonical_format = True
-    return view._replace(made=(matrix, matrix.T))
+    made = matrix, matrix.T
+    try:
+        for one in made:
+            one.sum_duplicates()  # there are none, which is looked at once and kept
+            one.data = wide
+    except AttributeError:  # of a release in which they cannot be exchanged
+        return view
+    return view._replace(made=made)
 
 
 def _chunks_jax(step: int, *arrays: Array) -> tuple[Any, ...]:
