@@ -55,7 +55,7 @@ def device(x: Array) -> Any:
     """
     if is_traced(x):
         return None
-    return _copies(x) if on_mesh(x) else array_api_compat.device(x)
+    return copies(x) if on_mesh(x) else array_api_compat.device(x)
 
 
 def on_mesh(x: Any) -> bool:
@@ -65,7 +65,8 @@ def on_mesh(x: Any) -> bool:
     return not isinstance(x.sharding, sys.modules["jax"].sharding.SingleDeviceSharding)
 
 
-def _copies(x: Any) -> Any:
+def copies(x: Any) -> Any:
+    """The sharding that puts a copy of `x` on each device of its mesh."""
     sharding = sys.modules["jax"].sharding
     return sharding.NamedSharding(x.sharding.mesh, sharding.PartitionSpec())
 

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays.libraries import (
-    _copies,
     array_namespace,
+    copies,
     dtype_name,
     is_cupy,
     is_dask,
@@ -50,7 +50,7 @@ def to_host(x: Any) -> np.ndarray[Any, Any]:
 
         return np.asarray(x.to_device(array_api_strict.Device("CPU_DEVICE")))
     if on_mesh(x) and not x.is_fully_addressable and not x.is_fully_replicated:  # other processes hold some of it
-        x = sys.modules["jax"].jit(lambda x: x, out_shardings=_copies(x))(x)
+        x = sys.modules["jax"].jit(lambda x: x, out_shardings=copies(x))(x)
     return np.asarray(x)
 
 

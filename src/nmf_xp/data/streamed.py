@@ -201,10 +201,8 @@ class Streamed(Blockwise):
 
         sparse = libraries.sparse_library(raw) is not None
         shape = (int(raw.shape[0]), int(raw.shape[1]))
-        with (
-            np.errstate(all="ignore"),
-            precision.on_their_device(raw),
-        ):  # what is no number is found by the check of the values
+        # What is no number is found by the check of the values.
+        with np.errstate(all="ignore"), precision.on_their_device(raw):
             if libraries.is_numpy(raw):
                 entries = np.ravel(raw, order="K")[::STRIDE].sum()
             else:

@@ -33,6 +33,11 @@ class Constraints(NamedTuple):
         return self.fixed is not None or self.upper is not None
 
     @property
+    def penalised(self) -> bool:
+        """Whether there is a penalty, which then decides the scale of a component."""
+        return self.l1 is not None or self.l2 is not None
+
+    @property
     def penalties(self) -> tuple[float, float]:
         """The weights of the L1 and the L2 penalty, which may be traced; 0 where there is none."""
         return 0.0 if self.l1 is None else self.l1, 0.0 if self.l2 is None else self.l2

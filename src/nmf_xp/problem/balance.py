@@ -34,13 +34,13 @@ def component_scale(W: Array, H: Array, problem: Problem, *, xp: Namespace) -> A
     above zero is fixed, and its upper bounds.
     """
     w, h = problem.w, problem.h
-    if _penalised(w) != _penalised(h):
+    if w.penalised != h.penalised:
         return None
-    Ht = operators.transposed(H)
+    Ht, turned = operators.transposed(H), h.transposed(xp=xp)
     sizes = xp.max(W, axis=-2, keepdims=True), xp.max(Ht, axis=-2, keepdims=True)
     alive = xp.minimum(*sizes) > 0
     left, right = (xp.where(alive, size, 1.0) for size in sizes)
-    if _penalised(w):
+    if w.penalised:
         exponent: Any = _least_penalised(w, h, W / left, Ht / right, left, right, xp=xp)
     else:
         ratio = xp.log2(right) - xp.log2(left)
@@ -49,17 +49,13 @@ def component_scale(W: Array, H: Array, problem: Problem, *, xp: Namespace) -> A
     if w.upper is not None:
         exponent = xp.minimum(exponent, _room(W, w, xp=xp))
     if h.upper is not None:
-        exponent = xp.maximum(exponent, -_room(Ht, h.transposed(xp=xp), xp=xp))
+        exponent = xp.maximum(exponent, -_room(Ht, turned, xp=xp))
     scale = xp.where(alive, 2.0**exponent, 1.0)
-    for constraints, x in ((w, W), (h.transposed(xp=xp), Ht)):
+    for constraints, x in ((w, W), (turned, Ht)):
         if constraints.fixed is not None:
             kept = xp.logical_and(constraints.fixed, x > 0)
             scale = xp.where(xp.any(kept, axis=-2, keepdims=True), 1.0, scale)
     return scale
-
-
-def _penalised(terms: Constraints) -> bool:
-    return terms.l1 is not None or terms.l2 is not None
 
 
 def _least_penalised(
@@ -107,12 +103,7 @@ def _room(W: Array, terms: Constraints, *, xp: Namespace) -> Array:
 
 def is_penalised(problem: Problem) -> bool:
     """Whether the objective depends on the scale of a component."""
-    return _penalised(problem.w) or _penalised(problem.h)
-
-
-def is_free(problem: Problem) -> bool:
-    """Whether nothing but its product decides the scale of a component without fixed entries."""
-    return not is_penalised(problem) and problem.w.upper is None and problem.h.upper is None
+    return problem.w.penalised or problem.h.penalised
 
 
 def _squares(W: Array, largest: Array, alive: Array, *, xp: Namespace) -> Array:

@@ -38,7 +38,6 @@ from nmf_xp.data.units import (
 )
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
-from nmf_xp.problem.balance import is_free
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
@@ -99,8 +98,7 @@ class Posed(NamedTuple):
 
     def evenly(self) -> Posed:
         """The same for factors that are balanced in these units, and are to be so in the user's."""
-        w, h = self.problem.w, self.problem.h
-        if not is_free(self.problem) or w.fixed is not None or h.fixed is not None:
+        if not (self.problem.w.free and self.problem.h.free):
             return self
         v = self.units.v
         return self._replace(units=self.units._replace(w=v - v // 2, h=v // 2))
@@ -168,14 +166,13 @@ class Posed(NamedTuple):
     ) -> Posed:
         """The problem with what is asked of W and of H besides the fit, from the user's arguments."""
         m, n = self.shape
-        shapes, lengths = ((m, r), (r, n)), (n, m)  # by which scikit-learn's scaling multiplies a penalty
-        w, h = (
-            self._constraints("WH"[i], shapes[i], min(lengths[i] * alphas[i], LARGEST), l1_ratio, fixed[i], upper[i])
-            for i in (0, 1)
-        )
+        shapes = (m, r), (r, n)
+        # scikit-learn's scaling multiplies a penalty by the length of the other side.
+        strengths = [min(length * alpha, LARGEST) for length, alpha in zip((n, m), alphas, strict=True)]
+        w, h = (self._constraints("WH"[i], shapes[i], strengths[i], l1_ratio, fixed[i], upper[i]) for i in (0, 1))
         weights = [
-            (which, degree, min(length * alpha, LARGEST) * ratio)
-            for which, length, alpha in zip("WH", lengths, alphas, strict=True)
+            (which, degree, strength * ratio)
+            for which, strength in zip("WH", strengths, strict=True)
             for degree, ratio in ((1, l1_ratio), (2, 1 - l1_ratio))
         ]
         beyond = any(self._in_units(*penalty) > self._heaviest() for penalty in weights)

@@ -55,18 +55,17 @@ class CoordinateDescent(Extrapolated):
         constraints: Constraints,
         *,
         momentum: Momentum | None = None,
+        top: Array | None = None,
         measured: bool = False,
         xp: Namespace,
     ) -> Half:
         """W after its sweeps."""
         if self.beta == 1:
-            top = self.top(data, H, xp=xp)
             return Half(newton_sweeps(data, W, H, constraints, top=top, floor=self.floor, sweeps=1, xp=xp))
         r = W.shape[-1]
         entries = math.prod(data.values.shape[-2:]) / data.shape[-2]
         sweeps = min(4, max(1, round(entries / (2 * r))))
         if data.weighted:
-            top = self.top(data, H, xp=xp)
             settings: Any = {"top": top, "floor": self.floor, "sweeps": sweeps, "convex": self.fixed_h, "xp": xp}
             return Half(*weighted_sweeps(data, W, H, constraints, **settings))
 

@@ -91,10 +91,11 @@ class Extrapolated(Solver):
         constraints: Constraints,
         *,
         momentum: Momentum | None = None,
+        top: Array | None = None,
         measured: bool = False,
         xp: Namespace,
     ) -> Half:
-        """The new W; if `measured`, with its divergence where that costs little.
+        """The new W, within `top`; if `measured`, with its divergence where that costs little.
 
         Where changes are known, they come with the extrapolated W for every `momentum`.
         """
@@ -122,13 +123,13 @@ class Extrapolated(Solver):
             return Factors(self.half(problem.data, state.W, state.H, problem.w, xp=xp).new, state.H)
         share = xp.astype((1.0 - state.pause) * state.momentum, state.W.dtype)[..., None, None]
         momentum = Momentum(state.W_new, share)
-        first = self.half(problem.data, state.W, state.H_ahead, problem.w, momentum=momentum, xp=xp)
         top = self.top(problem.data, state.H_ahead, xp=xp)
+        first = self.half(problem.data, state.W, state.H_ahead, problem.w, momentum=momentum, top=top, xp=xp)
         W = self.ahead(first.new, momentum, problem.w, top, xp=xp) if first.ahead is None else first.ahead
         Wt, Ht, turned = operators.transposed(W), operators.transposed(state.H_ahead), problem.h.transposed(xp=xp)
         momentum = Momentum(operators.transposed(state.H), share)
-        second = self.half(problem.data.T, Ht, Wt, turned, momentum=momentum, measured=True, xp=xp)
         top = self.top(problem.data, Wt, xp=xp)
+        second = self.half(problem.data.T, Ht, Wt, turned, momentum=momentum, top=top, measured=True, xp=xp)
         Ht = self.ahead(second.new, momentum, turned, top, xp=xp) if second.ahead is None else second.ahead
         H, H_ahead = operators.transposed(second.new), operators.transposed(Ht)
         if first.changes is None or second.changes is None:
@@ -197,7 +198,7 @@ class Extrapolated(Solver):
         Where an entry of V is not observed, a component may fit its row and its column at once, the better the larger
         its two entries there are: the divergence has no minimum, and they would grow without end.
         """
-        if not data.weighted or self.fixed_h:
+        if not data.weighted:
             return None
         unit = self.floor / factor_floor(H.dtype, beta=self.beta, xp=xp)  # near the root of V's largest entry
         tiny = float(xp.finfo(H.dtype).smallest_normal)

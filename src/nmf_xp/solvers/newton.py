@@ -61,6 +61,7 @@ class Newton(Extrapolated):
         constraints: Constraints,
         *,
         momentum: Momentum | None = None,
+        top: Array | None = None,
         measured: bool = False,
         xp: Namespace,
     ) -> Half:
@@ -73,8 +74,6 @@ class Newton(Extrapolated):
         correlation = shared_correlation(W, H, xp=xp)
 
         sweeps = sweeps_kernel("least_squares_sweeps", data, W, constraints)
-
-        top = self.top(data, H, xp=xp)
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
             settings: Any = {"sweeps": sweeps, "top": top, "floor": self.floor, "xp": xp}
