@@ -1,7 +1,6 @@
 """What the programs that XLA compiled send between devices, read from their optimised text.
 
-XLA writes the text of all that it compiles into a folder when `dump_flags` are in the environment variable XLA_FLAGS
-before JAX starts.
+XLA writes the text of all that it compiles into a folder when `virtual_devices` are in the environment as JAX starts.
 """
 
 from __future__ import annotations
@@ -35,9 +34,14 @@ class Collective(NamedTuple):
         return 2 * (1 - 1 / self.devices) * self.size * self.times
 
 
-def dump_flags(devices: int, folder: Path) -> str:
-    """The value of XLA_FLAGS for a number of virtual CPU devices and the text of all programs."""
-    return f"--xla_force_host_platform_device_count={devices} --xla_dump_to={folder} --xla_dump_hlo_as_text"
+def virtual_devices(devices: int, folder: Path) -> dict[str, str]:
+    """The environment of a process that has so many virtual CPU devices and writes the text of all its programs.
+
+    NPROC is XLA's number of threads. By default there is one for each device: all but one may hold a collective that
+    waits for the last device, and the last thread starts the next operation, which waits for the collective.
+    """
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_dump_to={folder} --xla_dump_hlo_as_text"
+    return {"XLA_FLAGS": flags, "NPROC": str(4 * devices), "JAX_PLATFORMS": "cpu"}
 
 
 def programs(folder: Path, name: str = "") -> dict[str, list[Collective]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if __name__ == "__main__":  # as a script: the folder above holds the package `benchmarks`
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.collectives import dump_flags, largest_memory, programs
+from benchmarks.collectives import largest_memory, programs, virtual_devices
 from nmf_xp.sharding import words_per_iteration
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def measure(grid: tuple[int, int], loss: str, solver: str = "mu") -> Cost:
     p, q = grid
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        environment = os.environ | {"XLA_FLAGS": dump_flags(p * q, folder), "JAX_PLATFORMS": "cpu"}
+        environment = os.environ | virtual_devices(p * q, folder)
         worker = [sys.executable, __file__, "--worker", str(p), str(q), loss, solver]
         subprocess.run(worker, check=True, env=environment)
         (steps,) = programs(folder, "steps").values()

@@ -14,7 +14,7 @@ import pytest
 
 import nmf_xp
 from benchmarks import communication
-from benchmarks.collectives import Collective, collectives, dump_flags, programs
+from benchmarks.collectives import Collective, collectives, programs, virtual_devices
 from nmf_xp.sharding import best_grid, load_blocks, words_per_iteration
 
 jax = pytest.importorskip("jax")
@@ -31,7 +31,7 @@ SHARD = FLOAT64 * M * N // DEVICES
 
 def begin(folder: Path, devices: int, *arguments: str) -> subprocess.Popen[str]:
     """A scenario in a process of its own, whose compiled programs XLA writes into the folder."""
-    environment = os.environ | {"XLA_FLAGS": dump_flags(devices, folder), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | virtual_devices(devices, folder)
     environment["XLA_FLAGS"] += " --xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0"
     environment["NMF_XP_KERNELS"] = "0"
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(nmf_xp.__file__).parents[1]), str(ROOT)])
@@ -41,9 +41,16 @@ def begin(folder: Path, devices: int, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+def end(*processes: subprocess.Popen[str]) -> None:
+    """Waits for all of them; none is left behind."""
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def largest(folder: Path, name: str = "") -> dict[str, int]:
@@ -83,8 +90,7 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     both = [begin(tmp_path / str(i), DEVICES // 2, "process", str(i), port, str(tmp_path)) for i in range(2)]
-    for process in both:
-        end(process)
+    end(*both)
     found, twin = (dict(np.load(tmp_path / f"{i}.npz")) for i in range(2))
     expected: dict[str, Any] = {}
     for name, options in many_devices.runs().items():
