@@ -14,8 +14,8 @@ import nmf_xp
 from nmf_xp import RowBlocks, online
 from nmf_xp.arrays import libraries, streams, transfer
 from nmf_xp.data.blocks import Part
+from nmf_xp.data.constraints import FREE
 from nmf_xp.data.streamed import Streamed
-from nmf_xp.data.terms import FREE
 from nmf_xp.result.overview import overview
 from tests.problems import noisy
 

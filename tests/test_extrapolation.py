@@ -15,7 +15,7 @@ from nmf_xp.arrays.libraries import array_namespace
 from nmf_xp.arrays.precision import overflow_allowed
 from nmf_xp.arrays.transfer import to_host
 from nmf_xp.data import as_data
-from nmf_xp.data.terms import FREE, Constraints
+from nmf_xp.data.constraints import FREE, Constraints
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.solvers import SOLVERS

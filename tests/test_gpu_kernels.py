@@ -14,9 +14,9 @@ from array_api_compat import numpy as xp
 from nmf_xp import nmf, update_h, update_w
 from nmf_xp.arrays import kernels
 from nmf_xp.data import Dense, as_data
+from nmf_xp.data.constraints import FREE
 from nmf_xp.data.quotient import unfused
 from nmf_xp.data.sparse_products import sampled_product_jax
-from nmf_xp.data.terms import FREE
 from nmf_xp.testing import kernels as twins
 from nmf_xp.updates import factor_floor, multiplicative_h, multiplicative_w
 from tests import scripts

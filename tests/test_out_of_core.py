@@ -16,9 +16,9 @@ from nmf_xp import RowBlocks, consensus_factors, nmf, select_rank, transform
 from nmf_xp.arrays import libraries, memory, threads
 from nmf_xp.data import sources
 from nmf_xp.data.blocks import Part
+from nmf_xp.data.constraints import FREE
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.data.streamed import Streamed
-from nmf_xp.data.terms import FREE
 from nmf_xp.testing import Backend
 from tests.problems import noisy
 

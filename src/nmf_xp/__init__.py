@@ -3,6 +3,7 @@
 from nmf_xp.data.sources import RowBlocks
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
+from nmf_xp.problem.terms import L1, L2, Decorrelate, Fixed, Lower, Upper
 from nmf_xp.result import Result, Status
 from nmf_xp.run.checkpoint import CheckpointError
 from nmf_xp.run.position import Progress
@@ -10,13 +11,19 @@ from nmf_xp.selection import ConsensusFactors, RankSelection, consensus_factors,
 from nmf_xp.updates import update_h, update_w
 
 __all__ = [
+    "L1",
+    "L2",
     "CheckpointError",
     "ConsensusFactors",
+    "Decorrelate",
+    "Fixed",
+    "Lower",
     "Progress",
     "RankSelection",
     "Result",
     "RowBlocks",
     "Status",
+    "Upper",
     "beta_divergence",
     "consensus_factors",
     "nmf",

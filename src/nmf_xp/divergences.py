@@ -21,13 +21,13 @@ from nmf_xp.arrays.checks import is_real
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.data.checks import check_problem
+from nmf_xp.data.constraints import FREE
 from nmf_xp.data.exposed import with_exposure
-from nmf_xp.data.terms import FREE
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
 
 
 BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}

@@ -19,6 +19,7 @@ from nmf_xp.problem.checks import (
 )
 from nmf_xp.problem.posing import pose
 from nmf_xp.problem.starts import INITS, first_factors, proportional_start
+from nmf_xp.problem.terms import asked_of
 from nmf_xp.result import Result, best_of, normalized
 from nmf_xp.run.checkpoint import Checkpoint
 from nmf_xp.run.position import check_schedule
@@ -27,10 +28,11 @@ from nmf_xp.solvers.choice import chosen
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nmf_xp.arrays.typing import Array
     from nmf_xp.data.sources import RowBlocks
+    from nmf_xp.problem.terms import Term
     from nmf_xp.run.position import Progress
 
     Callback = Callable[[Progress], bool | None]
@@ -57,6 +59,8 @@ def nmf(
     fixed_h: Array | None = None,
     upper_w: float | Array | None = None,
     upper_h: float | Array | None = None,
+    w: Sequence[Term] = (),
+    h: Sequence[Term] = (),
     normalize: str | None = None,
     n_restarts: int = 1,
     keep_restarts: bool = False,
@@ -134,6 +138,9 @@ def nmf(
         ``init=(W, H)``: known components, partly known profiles, a background column.
     upper_w, upper_h : float or array, optional
         Upper bounds on the entries of W and H.
+    w, h : list of terms, default none
+        What else is asked of W and of H: `L1`, `L2`, `Upper`, `Lower`, `Fixed` and `Decorrelate`, of which the
+        arguments above are short forms. All of them hold at once, and penalties add up.
     normalize : {None, "W", "H"}, default None
         "W": in the result each column of W sums to 1, and "H": each row of H; the other factor takes the scale, so that
         WH stays. Refused with bounds, fixed entries and penalties.
@@ -201,23 +208,20 @@ def nmf(
     ((20, 3), (3, 10), 'CONVERGED')
     """
     V = settled(V)
-    method = chosen(V, beta_loss, solver)
+    alphas = check_penalties(alpha_W, alpha_H, l1_ratio)
+    terms = asked_of(alphas, l1_ratio, fixed=(fixed_w, fixed_h), upper=(upper_w, upper_h), terms=(w, h))
+    weighted = weights is not None or missing is not None or absent != "zero"
+    method = chosen(V, beta_loss, solver, terms=terms, weighted=weighted)
     schedule = check_schedule(max_iter, tol, check_every)
     n_restarts = check_restarts(n_restarts, init, kind_of(V))
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
     posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent, exposure=exposure)
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
-    check_start(posed, init, n_restarts, fixed=not (fixed_w is None and fixed_h is None))
+    check_start(posed, init, n_restarts, fixed=terms.fixes)
     if not isinstance(init, str):
         posed = posed.suited(*init)
-    posed = posed.constrained(
-        r,
-        check_penalties(alpha_W, alpha_H, l1_ratio),
-        l1_ratio=l1_ratio,
-        fixed=(fixed_w, fixed_h),
-        upper=(upper_w, upper_h),
-    )
+    posed = posed.constrained(r, terms)
     check_normalize(normalize, posed.problem)
     factors = first_factors(posed, init, r, random_state=random_state, n_restarts=n_restarts)
     restarted = not posed.stack and any(x.ndim > 2 for x in factors)
@@ -246,6 +250,7 @@ def transform(
     l1_ratio: float = 0.0,
     fixed_w: Array | None = None,
     upper_w: float | Array | None = None,
+    w: Sequence[Term] = (),
     max_iter: int = 200,
     tol: float = 1e-4,
     check_every: int = 10,
@@ -268,7 +273,7 @@ def transform(
         the answer for a row depends on no other row but through the end of the iteration.
     fixed_w : boolean array, optional
         Entries of W that keep the value they have in `init`.
-    beta_loss, solver, weights, exposure, missing, absent, alpha_W, l1_ratio, upper_w : optional
+    beta_loss, solver, weights, exposure, missing, absent, alpha_W, l1_ratio, upper_w, w : optional
         As for `nmf`.
     max_iter, tol, check_every, callback, progress, checkpoint, checkpoint_every : optional
         As for `nmf`; use the `beta_loss` with which H was found.
@@ -297,7 +302,11 @@ def transform(
     (5, 3)
     """
     V = settled(V)
-    method = chosen(V, beta_loss, solver, fixed_h=True)
+    terms = asked_of(
+        check_penalties(alpha_W, 0.0, l1_ratio), l1_ratio, fixed=(fixed_w, None), upper=(upper_w, None), terms=(w, ())
+    )
+    weighted = weights is not None or missing is not None or absent != "zero"
+    method = chosen(V, beta_loss, solver, fixed_h=True, terms=terms, weighted=weighted)
     schedule = check_schedule(max_iter, tol, check_every)
     if method.name == "online":
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
@@ -314,13 +323,12 @@ def transform(
         check_components(H, xp=posed.xp)
     if init is not None:
         W = posed.factor("init", init, "W", r)
-    elif fixed_w is None:
+    elif not terms.fixes:
         W = proportional_start(posed.problem.data, components, xp=posed.xp)
     else:
         msg = "`fixed_w` needs the values to keep: give `init=W`, got init=None"
         raise ValueError(msg)
-    alphas = check_penalties(alpha_W, 0.0, l1_ratio)
-    posed = posed.constrained(r, alphas, l1_ratio=l1_ratio, fixed=(fixed_w, None), upper=(upper_w, None))
+    posed = posed.constrained(r, terms)
     result = solve(posed, [W, components], method, schedule, record, callback=callback, progress=progress)
     if result.W.ndim > 2:
         H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))

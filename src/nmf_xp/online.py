@@ -22,6 +22,7 @@ from nmf_xp.divergences import check_beta
 from nmf_xp.problem.checks import check_penalties
 from nmf_xp.problem.posing import pose_array
 from nmf_xp.problem.starts import constant_start
+from nmf_xp.problem.terms import asked_of
 from nmf_xp.solvers.online import OnlineState, OnlineUpdate, batches, left, relative_change
 from nmf_xp.updates import factor_floor
 
@@ -330,4 +331,4 @@ def _posed(
     check_factor("H", state.H, posed.values)
     check_columns((*posed.stack, *posed.shape), state.H)
     posed = posed.suited(W, state.H) if state.units is None else posed
-    return posed.constrained(state.H.shape[0], check_penalties(*penalties), l1_ratio=penalties[2])
+    return posed.constrained(state.H.shape[0], asked_of(check_penalties(*penalties), penalties[2]))

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from nmf_xp.arrays import mesh, operators, precision
 from nmf_xp.data import as_data, with_weights
 from nmf_xp.data.checks import check_problem
+from nmf_xp.data.constraints import FREE
 from nmf_xp.data.quotient import contract_quotient
-from nmf_xp.data.terms import FREE
 from nmf_xp.divergences import check_beta
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
 
 
 def update_w(
@@ -148,12 +148,13 @@ def mm_step(
 ) -> Array:
     """The minimum, within floor and constraints, of the majoriser at W that belongs to the two `slopes`."""
     numerator, denominator = parts
+    numerator = constraints.add_pull(numerator, W, xp=xp)
     tiny = float(xp.finfo(W.dtype).smallest_normal)
-    if constraints.l2 is not None and beta < 2:
+    if constraints.curved and beta < 2:
         slope = denominator if constraints.l1 is None else denominator + constraints.l1
-        new = W * ridge_minimum(numerator, slope, constraints.l2 * W, beta=beta, xp=xp)
+        new = W * ridge_minimum(numerator, slope, constraints.push(W, xp=xp), beta=beta, xp=xp)
     else:
-        ratio = numerator / operators.at_least(constraints.add_slope(denominator, W), tiny, xp=xp)
+        ratio = numerator / operators.at_least(constraints.add_push(denominator, W, xp=xp), tiny, xp=xp)
         gamma = mm_exponent(beta)
         new = W * (ratio if gamma == 1 else power_of_ratio(ratio, gamma, xp=xp))
     return constraints.enforce(operators.at_least(new, floor, xp=xp), W, xp=xp)

@@ -13,14 +13,14 @@ import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, threads
-from nmf_xp.data.terms import FREE
+from nmf_xp.data.constraints import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.data.seam import Data
-    from nmf_xp.data.terms import Constraints
 
 
 class Part(NamedTuple):

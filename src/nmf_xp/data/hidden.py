@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.data.seam import Data
-    from nmf_xp.data.terms import Constraints
 
 
 def supports(W: Array | None, H: Array, *, least: float, xp: Namespace) -> tuple[Array, Array] | None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.data.seam import Data
     from nmf_xp.data.sources import RowBlocks
-    from nmf_xp.data.terms import Constraints
     from nmf_xp.data.units import Units
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nmf_xp.data.terms import FREE, Constraints
+from nmf_xp.data.constraints import FREE, Constraints
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array

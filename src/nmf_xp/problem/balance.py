@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array, Namespace
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
 
 
@@ -30,11 +30,11 @@ def component_scale(W: Array, H: Array, problem: Problem, *, xp: Namespace) -> A
     """The powers of two (..., 1, r) by which columns of W are to be multiplied and rows of H divided.
 
     They leave the product as it is and raise no objective. Without penalties they balance the two; with penalties on
-    both factors these decide, with one on a single factor the scale stays. A component keeps its scale where an entry
-    above zero is fixed, and its upper bounds.
+    both factors these decide, with one on a single factor, or that couples components, the scale stays. A component
+    keeps its scale where an entry above zero is fixed, and its bounds.
     """
     w, h = problem.w, problem.h
-    if w.penalised != h.penalised:
+    if w.penalised != h.penalised or w.others or h.others:
         return None
     Ht, turned = operators.transposed(H), h.transposed(xp=xp)
     sizes = xp.max(W, axis=-2, keepdims=True), xp.max(Ht, axis=-2, keepdims=True)
@@ -47,9 +47,13 @@ def component_scale(W: Array, H: Array, problem: Problem, *, xp: Namespace) -> A
         squares = _squares(Ht, right, alive, xp=xp) / _squares(W, left, alive, xp=xp)
         exponent = xp.round(0.5 * ratio + 0.25 * xp.log2(squares))
     if w.upper is not None:
-        exponent = xp.minimum(exponent, _room(W, w, xp=xp))
+        exponent = xp.minimum(exponent, _room(W, w.upper, xp=xp))
     if h.upper is not None:
-        exponent = xp.maximum(exponent, -_room(Ht, turned, xp=xp))
+        exponent = xp.maximum(exponent, -_room(Ht, turned.upper, xp=xp))
+    if w.lower is not None:
+        exponent = xp.maximum(exponent, -_room(w.lower, W, xp=xp))
+    if h.lower is not None:
+        exponent = xp.minimum(exponent, _room(turned.lower, Ht, xp=xp))
     scale = xp.where(alive, 2.0**exponent, 1.0)
     for constraints, x in ((w, W), (turned, Ht)):
         if constraints.fixed is not None:
@@ -92,11 +96,10 @@ def _square(x: Array, *, xp: Namespace) -> Array:
     return xp.sum(x * x, axis=-2, keepdims=True)
 
 
-def _room(W: Array, terms: Constraints, *, xp: Namespace) -> Array:
-    """The largest exponent, 0 or more, by which each column may grow within its upper bounds."""
-    assert terms.upper is not None
-    largest = float(xp.finfo(W.dtype).max)
-    ratio = xp.where(W > 0, terms.upper / xp.where(W > 0, W, 1.0), largest)
+def _room(least: Any, most: Any, *, xp: Namespace) -> Array:
+    """The largest exponent, 0 or more, by which each column of what is `least` may grow and be at most the other."""
+    largest = float(xp.finfo(least.dtype).max)
+    ratio = xp.where(least > 0, most / xp.where(least > 0, least, 1.0), largest)
     ratio = operators.at_most(xp.min(ratio, axis=-2, keepdims=True), largest, xp=xp)
     return xp.floor(xp.log2(operators.at_least(ratio, 1.0, xp=xp)))
 

@@ -12,7 +12,7 @@ from nmf_xp.updates import slopes
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
 
 
@@ -38,7 +38,7 @@ def objective(problem: Problem, W: Array, H: Array, *, beta: float, xp: Namespac
 def penalties(problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array | float:
     """The penalties on both factors: (...,)."""
     dtype = libraries.accumulator_dtype(xp, libraries.device(W))
-    return problem.w.penalty(W, dtype=dtype, xp=xp) + problem.h.penalty(H, dtype=dtype, xp=xp)
+    return problem.w.penalty(W, dtype=dtype, xp=xp) + problem.h.penalty(H, axis=-2, dtype=dtype, xp=xp)
 
 
 def report(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, fixed_h: bool, xp: Namespace) -> Report:
@@ -80,7 +80,7 @@ def rows_gap(
     """
     numerator, denominator = parts
     info = xp.finfo(W.dtype)
-    denominator = constraints.add_slope(denominator, W)
+    numerator, denominator = constraints.add_pull(numerator, W, xp=xp), constraints.add_push(denominator, W, xp=xp)
     free, can_grow = xp.ones_like(W), xp.ones_like(W)
     if constraints.upper is not None:
         can_grow = xp.where(W < constraints.upper, can_grow, 0.0)
@@ -95,6 +95,8 @@ def rows_gap(
     gap = operators.at_least(steepest, 0.0, xp=xp) * held
     if alone:
         gap = gap + push - pull
+        if constraints.lower is not None:  # below which no entry falls
+            gap = gap - xp.sum(free * constraints.lower * (denominator - numerator), axis=-1)
     rounding = 16.0 * float(info.eps) * held
     return xp.sum(operators.at_least(gap - rounding, 0.0, xp=xp), axis=-1, dtype=dtype)
 
@@ -127,7 +129,7 @@ def relative_slope(W: Array, parts: tuple[Array, ...], constraints: Constraints,
 
     It is 1 where nothing in V asks for the entry, and `UNSEEN` where nothing depends on it.
     """
-    numerator, denominator = parts[0], constraints.add_slope(parts[1], W)
+    numerator, denominator = constraints.add_pull(parts[0], W, xp=xp), constraints.add_push(parts[1], W, xp=xp)
     tiny = float(xp.finfo(W.dtype).smallest_normal)
     slope = 1.0 - numerator / operators.at_least(denominator, tiny, xp=xp)
     return xp.where(denominator == 0, xp.where(numerator == 0, UNSEEN, slope), slope)
@@ -156,7 +158,8 @@ def entry_violation(
 ) -> Array:
     """The violation of each entry's condition, for its `relative_slope` and the largest entry of its component."""
     size = operators.at_least(size, float(xp.finfo(W.dtype).smallest_normal), xp=xp)  # a component may be zero
-    violation = xp.minimum(operators.at_least(W - floor, 0.0, xp=xp) / size, slope)
+    above = operators.at_least(W - constraints.floor(floor, xp=xp), 0.0, xp=xp)
+    violation = xp.minimum(above / size, slope)
     if constraints.upper is not None:
         violation = xp.maximum(violation, (W - constraints.upper) / size)
     if constraints.fixed is not None:

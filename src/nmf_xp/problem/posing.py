@@ -19,12 +19,12 @@ from nmf_xp.arrays.checks import (
 from nmf_xp.data import Weighted, as_data, entry_weights, in_units, largest_observed, quickest, seen, with_weights
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.checks import check_observed, check_weights, check_zeros
+from nmf_xp.data.constraints import FREE, Constraints
 from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.grid import Grid, GridRows
 from nmf_xp.data.kinds import Kind, kind_of, settled, unmapped
 from nmf_xp.data.sources import RowBlocks, Rows, source_of
 from nmf_xp.data.streamed import Streamed
-from nmf_xp.data.terms import Constraints
 from nmf_xp.data.units import (
     Units,
     floor_of,
@@ -38,6 +38,7 @@ from nmf_xp.data.units import (
 )
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
+from nmf_xp.problem.terms import Bound, Penalty, Terms
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Posed(NamedTuple):
     magnitude: int | None  # the exponent of V's largest entry in these units, where the floor follows it
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     home: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
-    heavy: tuple[tuple[str, int, float], ...] = ()  # the user's penalties, where one counts as less: see `_penalty`
+    heavy: tuple[Constraints, ...] = ()  # the user's penalties, where one counts as less: see `_heaviest`
 
     @property
     def members(self) -> int | None:
@@ -143,7 +144,7 @@ class Posed(NamedTuple):
         check_shape(name, x, shape if x.ndim == 2 else stacked)
         if libraries.is_readable(x):
             check_values(name, x, xp=xp)
-        x = self._laid_out(which, x, shape)
+        x = self.laid_out(which, x, shape)
         x = times_power(x, -self.units.factor(which))
         if self.stack:
             x = xp.reshape(xp.broadcast_to(x, stacked), (-1, *shape))
@@ -155,96 +156,103 @@ class Posed(NamedTuple):
         W, H = posed.factor("W", W, "W", r), posed.factor("H", H, "H", r)
         return posed.restore_divergence(data_divergence(self.problem.data, W, H, beta=self.beta, xp=self.xp))
 
-    def constrained(
-        self,
-        r: int,
-        alphas: tuple[float, float],
-        *,
-        l1_ratio: float,
-        fixed: tuple[Any, Any] = (None, None),
-        upper: tuple[Any, Any] = (None, None),
-    ) -> Posed:
-        """The problem with what is asked of W and of H besides the fit, from the user's arguments."""
+    def constrained(self, r: int, terms: Terms) -> Posed:
+        """The problem with what is asked of W and of H besides the fit."""
         m, n = self.shape
-        shapes = (m, r), (r, n)
+        beyond, sides = False, []
         # scikit-learn's scaling multiplies a penalty by the length of the other side.
-        strengths = [min(length * alpha, LARGEST) for length, alpha in zip((n, m), alphas, strict=True)]
-        w, h = (self._constraints("WH"[i], shapes[i], strengths[i], l1_ratio, fixed[i], upper[i]) for i in (0, 1))
-        weights = [
-            (which, degree, strength * ratio)
-            for which, strength in zip("WH", strengths, strict=True)
-            for degree, ratio in ((1, l1_ratio), (2, 1 - l1_ratio))
-        ]
-        beyond = any(self._in_units(*penalty) > self._heaviest() for penalty in weights)
+        for which, shape, length, asked in (("W", (m, r), n, terms.w), ("H", (r, n), m, terms.h)):
+            constraints, plain = FREE, FREE
+            side = SideOf(self, which, shape)
+            for name, term in asked:
+                if isinstance(term, Bound):
+                    constraints = term.added(constraints, side, name)
+                elif isinstance(term, Penalty) and term.strength:
+                    weight = min(length * float(term.strength), LARGEST)
+                    here = self._in_units(which, term.degree, weight)
+                    beyond = beyond or here > self._heaviest()
+                    constraints = term.added(constraints, min(here, self._heaviest()))
+                    plain = term.added(plain, weight)
+            side.check(constraints)
+            sides.append((constraints, plain))
+        (w, plain_w), (h, plain_h) = sides
         posed = self._replace(problem=self.problem._replace(w=w, h=h))
-        return posed._replace(heavy=tuple(weights)) if beyond else posed
-
-    def _constraints(
-        self, which: str, shape: tuple[int, int], alpha: float, l1_ratio: float, fixed: Any, upper: Any
-    ) -> Constraints:
-        """The constraints on factor W or H, in the problem's units."""
-        xp = self.xp
-        if isinstance(self.problem.data, Grid) and which == "W":
-            if fixed is not None:
-                msg = "`fixed_w` must be left out for dask arrays, got an array"
-                raise ValueError(msg)
-            shape = 1, shape[1]  # a bound for each component: none of W's size goes to the tasks
-        l1 = self._penalty(which, alpha * l1_ratio, degree=1)
-        l2 = self._penalty(which, alpha * (1 - l1_ratio), degree=2)
-        if fixed is not None:
-            name = f"fixed_{which.lower()}"
-            check_array(name, fixed, min_ndim=0)
-            check_namespace(name, fixed, self.values)
-            check_broadcast(name, fixed.shape, shape)
-            if not xp.isdtype(fixed.dtype, "bool"):
-                msg = f"`{name}` must be a boolean array, got dtype {libraries.dtype_name(fixed.dtype)}"
-                raise TypeError(msg)
-            fixed = xp.broadcast_to(self._laid_out(which, fixed, shape), shape)
-        if upper is not None:
-            upper = self._upper(which, upper, shape)
-        return Constraints(l1, l2, fixed, upper)
-
-    def _penalty(self, which: str, weight: float, *, degree: int) -> float | None:
-        """The weight of a penalty in the problem's units, None for 0.
-
-        Beyond 5/8 of the dtype's exponents it counts as that, or products with it would overflow; beside either of them
-        the data vanish.
-        """
-        return min(self._in_units(which, degree, weight), self._heaviest()) or None
+        return posed._replace(heavy=(plain_w, plain_h)) if beyond else posed
 
     def _in_units(self, which: str, degree: int, weight: float) -> float:
+        """The weight of a penalty in the problem's units."""
         return number_times_power(weight, -self.units.penalty(which, degree, self.beta))
 
     def _heaviest(self) -> float:
+        """The weight that a penalty beyond it counts as: 5/8 of the dtype's exponents, or products with it overflow.
+
+        Beside either of them the data vanish.
+        """
         return float(self.xp.finfo(self.values.dtype).max) ** 0.625
 
     def heavy_penalties(self, W: Array, H: Array) -> Any:
         """The penalties as the user gave them, on factors in the user's units: (...,)."""
-        dtype = libraries.accumulator_dtype(self.xp, libraries.device(W))
-        total: Any = 0.0
-        for which, degree, weight in self.heavy:
-            if weight:
-                x = self.xp.astype(W if which == "W" else H, dtype)
-                total = total + weight / degree * self.xp.sum(x**degree, axis=(-2, -1))
-        return total
+        xp, dtype = self.xp, libraries.accumulator_dtype(self.xp, libraries.device(W))
+        w, h = self.heavy
+        on_w = w.penalty(xp.astype(W, dtype), dtype=dtype, xp=xp)
+        return on_w + h.penalty(xp.astype(H, dtype), axis=-2, dtype=dtype, xp=xp)
 
-    def _upper(self, which: str, upper: Any, shape: tuple[int, int]) -> Array:
-        V, xp, name = self.values, self.xp, f"upper_{which.lower()}"
-        if not libraries.is_array(upper):
-            upper = xp.full((1, 1), check_non_negative(name, upper), dtype=V.dtype, device=libraries.device(V))
-        check_factor(name, upper, V)
-        check_broadcast(name, upper.shape, shape)
-        if libraries.is_readable(upper):
-            check_values(name, upper, xp=xp)
-        upper = times_power(upper, -self.units.factor(which))
-        return xp.broadcast_to(self._laid_out(which, upper, shape), shape)
-
-    def _laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
+    def laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
         """What goes with W or H, where V's layout wants it; as it is where V lies on a single device."""
         layout = mesh.layout(self.values)
         if layout is None:
             return x
         return (layout.W if which == "W" else layout.H).spread(x, (*x.shape[:-2], *shape))
+
+
+class SideOf(NamedTuple):
+    """One factor of a posed problem, for the terms that ask something of its entries."""
+
+    posed: Posed
+    which: str
+    shape: tuple[int, int]
+
+    @property
+    def _broadcast(self) -> tuple[int, int]:
+        """The shape of what goes with the factor: for a dask array's W one row, as none of W's size goes to tasks."""
+        on_tasks = isinstance(self.posed.problem.data, Grid) and self.which == "W"
+        return (1, self.shape[1]) if on_tasks else self.shape
+
+    def mask(self, name: str, x: Any) -> Array:
+        """A boolean array, checked, of the factor's shape."""
+        posed, xp = self.posed, self.posed.xp
+        if self._broadcast != self.shape:
+            msg = f"`{name}` must be left out for dask arrays, got an array"
+            raise ValueError(msg)
+        check_array(name, x, min_ndim=0)
+        check_namespace(name, x, posed.values)
+        check_broadcast(name, x.shape, self.shape)
+        if not xp.isdtype(x.dtype, "bool"):
+            msg = f"`{name}` must be a boolean array, got dtype {libraries.dtype_name(x.dtype)}"
+            raise TypeError(msg)
+        return xp.broadcast_to(posed.laid_out(self.which, x, self.shape), self.shape)
+
+    def entries(self, name: str, x: Any) -> Array:
+        """A non-negative number or array, checked, in the problem's units, of the factor's shape."""
+        posed, xp, shape = self.posed, self.posed.xp, self._broadcast
+        V = posed.values
+        if not libraries.is_array(x):
+            x = xp.full((1, 1), check_non_negative(name, x), dtype=V.dtype, device=libraries.device(V))
+        check_factor(name, x, V)
+        check_broadcast(name, x.shape, shape)
+        if libraries.is_readable(x):
+            check_values(name, x, xp=xp)
+        x = times_power(x, -posed.units.factor(self.which))
+        return xp.broadcast_to(posed.laid_out(self.which, x, shape), shape)
+
+    def check(self, constraints: Constraints) -> None:
+        """Refuse a lower bound above an upper one."""
+        lower, upper, xp = constraints.lower, constraints.upper, self.posed.xp
+        if lower is None or upper is None or not (libraries.is_readable(lower) and libraries.is_readable(upper)):
+            return
+        if bool(xp.any(lower > upper)):
+            msg = f"`Lower` must not be above `Upper`, got both for {self.which} with entries where it is"
+            raise ValueError(msg)
 
 
 def pose(V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, exposure: Any = None) -> Posed:

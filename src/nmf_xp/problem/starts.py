@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, mesh, operators, transfer
 from nmf_xp.data.blocks import Blockwise, Part, matmul, sweep, transposed_matmul
+from nmf_xp.data.constraints import FREE
 from nmf_xp.data.grid import Grid
-from nmf_xp.data.terms import FREE
 
 if TYPE_CHECKING:
     import numpy as np
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem.posing import Posed
 
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array, Namespace
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
     from nmf_xp.run.position import Progress
     from nmf_xp.solvers import Solver

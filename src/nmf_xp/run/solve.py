@@ -95,4 +95,6 @@ def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
     best = automatic(posed.beta)
     if method.fixed_h or best == method.name or isinstance(posed.problem.data, Grid | Blockwise):
         return None
+    if posed.problem.w.others or posed.problem.h.others:  # which not all solvers take
+        return None
     return SOLVERS[best](beta=posed.beta, floor=posed.floor) if solver.polish and not solver.has_rule else None

@@ -17,7 +17,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, precision, threads, transfer
-from nmf_xp.data.terms import Constraints
+from nmf_xp.data.constraints import Constraints
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.starts import start

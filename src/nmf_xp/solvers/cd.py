@@ -16,7 +16,7 @@ from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
     from nmf_xp.solvers.extrapolation import Momentum
 
@@ -96,7 +96,7 @@ class CoordinateDescent(Extrapolated):
             return Half(new, None, ahead, changes)
         with blas_threads(data):
             slope = W @ gram - product
-            slope = slope if constraints.l1 is None else slope + constraints.l1
+            slope = slope if constraints.l1 is None else slope + constraints.l1  # the rest of the penalty is in `gram`
             new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)
             if momentum is None:
                 return Half(new)

@@ -8,7 +8,10 @@ from nmf_xp.arrays import libraries
 from nmf_xp.arrays.checks import check_integer, check_non_negative, check_option
 from nmf_xp.data.kinds import kind_of
 from nmf_xp.divergences import check_beta
+from nmf_xp.problem.terms import Terms
 from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
+
+NO_TERMS = Terms()
 
 
 class Method(NamedTuple):
@@ -21,14 +24,25 @@ class Method(NamedTuple):
     init: str | None = None
 
 
-def chosen(V: Any, beta_loss: float | str, solver: Any, *, fixed_h: bool = False) -> Method:
-    """The method, by what V's type says at most; with H fixed, a convex problem, there is one for all devices."""
+def chosen(
+    V: Any,
+    beta_loss: float | str,
+    solver: Any,
+    *,
+    fixed_h: bool = False,
+    terms: Terms = NO_TERMS,
+    weighted: bool = False,
+) -> Method:
+    """The method, by what V's type and the terms say at most; with H fixed, a convex problem, one for all devices."""
     beta = check_beta(beta_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
     solver, options = solver if pair else (solver, {})
     name = check_option("solver", solver, ("auto", *SOLVERS))
     kind = kind_of(V)
-    name = automatic(beta, kind, on_gpu=not fixed_h and libraries.on_gpu(V)) if name == "auto" else name
+    if name == "auto":
+        name = automatic(beta, kind, on_gpu=not fixed_h and libraries.on_gpu(V))
+        if not all(term.suits(name, beta, weighted=weighted) for term in terms.all):
+            name = next(iter(BY_KIND.get(kind, ("mm",))))  # majorisation takes every term
     if name not in BY_KIND.get(kind, SOLVERS):
         msg = (
             f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "
@@ -39,6 +53,11 @@ def chosen(V: Any, beta_loss: float | str, solver: Any, *, fixed_h: bool = False
         losses = " or ".join(f"{loss:g}" for loss in LOSSES[name])
         msg = f"`solver={name!r}` needs a `beta_loss` of {losses}, got {beta:g}; solver='auto' takes one that fits"
         raise ValueError(msg)
+    for term in terms.all:
+        if not term.suits(name, beta, weighted=weighted):
+            where = f"for beta {beta:g}" + (" and entries with weights" if weighted else "")
+            msg = f"`solver` must be 'mu' or 'mm' with {type(term).__name__} {where}, got {name!r}"
+            raise ValueError(msg)
     for option in options:
         if option not in OPTIONS.get(name, ()):
             known = ", ".join(OPTIONS.get(name, ())) or "none"

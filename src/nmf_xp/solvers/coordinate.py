@@ -31,15 +31,12 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
 
 
 def least_squares_gram(H: Array, constraints: Constraints, *, xp: Namespace) -> Array:
     """The curvature of the Frobenius loss and the penalty in a row of W: (..., r, r)."""
-    gram = H @ operators.transposed(H)
-    if constraints.l2 is not None:
-        gram = gram + constraints.l2 * xp.eye(H.shape[-2], dtype=gram.dtype, device=libraries.device(gram))
-    return gram
+    return constraints.add_curvature(H @ operators.transposed(H), xp=xp)
 
 
 def least_squares_sweeps(
@@ -73,7 +70,8 @@ def least_squares_sweeps(
     inverse = 1.0 / operators.at_least(curvature, tiny, xp=xp)
     alone = slope / -s * inverse  # the change of S W were no other column to change
     others = gram - diagonal if ridge is not None else (gram - diagonal) * inverse
-    least, most = (floor - W) * s, None if constraints.upper is None else (constraints.upper - W) * s
+    bottom = constraints.floor(floor, xp=xp)
+    least, most = (bottom - W) * s, None if constraints.upper is None else (constraints.upper - W) * s
     if top is not None:
         room = operators.at_least(top - W, 0.0, xp=xp) * s
         most = room if most is None else xp.minimum(most, room)
@@ -88,7 +86,7 @@ def least_squares_sweeps(
         least = xp.where(constraints.fixed, 0.0, least)
         most = xp.where(constraints.fixed, 0.0, xp.full_like(W, float("inf")) if most is None else most)
     change = operators.sweep_columns(move, least, most, sweeps=sweeps, xp=xp)
-    new = xp.where(change > least, W + change / s, floor)
+    new = xp.where(change > least, W + change / s, bottom)
     return constraints.enforce(operators.at_least(new, floor, xp=xp), W, xp=xp)
 
 
@@ -152,7 +150,7 @@ def _newton_sweeps(
         h = operators.transposed(operators.column(Ht, k))
         inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
         quotient = data.values * inverse
-        g = constraints.add_slope(operators.column(sums, k), old) - data.contract(quotient, h, xp=xp)
+        g = constraints.add_slope(operators.column(sums, k), old, xp=xp) - data.contract(quotient, h, xp=xp)
         c = data.contract(operators.at_most(quotient * inverse, huge, xp=xp), h * h, xp=xp) + l2
         new = newton_step(old, g, c, tiny=tiny, xp=xp)
         if top is not None:

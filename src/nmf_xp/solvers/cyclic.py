@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
 
 
@@ -118,7 +118,7 @@ class CyclicDescent(Solver):
 
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
             product, model = slopes(block, W, H, beta=2.0, xp=xp)
-            slope = constraints.add_slope(model - product, W)
+            slope = constraints.add_slope(model - product, W, xp=xp)
             if order is None:
                 return self._sweep(W, slope, gram, constraints, kernel=kernel, xp=xp)
             W, slope = xp.take(W, order, axis=-1), xp.take(slope, order, axis=-1)
@@ -135,7 +135,7 @@ class CyclicDescent(Solver):
         violation: Any = 0
         if self.has_rule:
             product, model = slopes(data, W, H, beta=2.0, xp=xp)
-            violation = self._violation(constraints.add_slope(model - product, W), W, constraints, xp=xp)
+            violation = self._violation(constraints.add_slope(model - product, W, xp=xp), W, constraints, xp=xp)
         settings: Any = {"floor": self.floor, "sweeps": 1, "convex": self.fixed_h, "xp": xp}
         if order is None:
             return weighted_sweeps(data, W, H, constraints, **settings)[0], violation
@@ -166,7 +166,7 @@ class CyclicDescent(Solver):
 
     def _violation(self, slope: Array, W: Array, constraints: Constraints, *, xp: Namespace) -> Array:
         """The sum of the slopes along which entries of W can move, in magnitude."""
-        slope = xp.where(W <= self.floor, operators.at_most(slope, 0.0, xp=xp), slope)
+        slope = xp.where(W <= constraints.floor(self.floor, xp=xp), operators.at_most(slope, 0.0, xp=xp), slope)
         if constraints.upper is not None:
             slope = xp.where(W >= constraints.upper, operators.at_least(slope, 0.0, xp=xp), slope)
         if constraints.fixed is not None:

@@ -29,7 +29,7 @@ from nmf_xp.updates import factor_floor
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
 
 MOMENTUM, GROWTH, LIMIT_GROWTH, REDUCTION = 0.5, 1.05, 1.01, 1.5  # as published
@@ -177,7 +177,8 @@ class Extrapolated(Solver):
         if not self.knows_changes(problem.data):
             return penalties(problem, state.W, state.H, xp=xp)
         dtype = state.objective.dtype
-        return problem.h.penalty(state.H, dtype=dtype, xp=xp) - problem.h.penalty(state.H_ahead, dtype=dtype, xp=xp)
+        now, ahead = (problem.h.penalty(x, axis=-2, dtype=dtype, xp=xp) for x in (state.H, state.H_ahead))
+        return now - ahead
 
     def ahead(
         self, new: Array, momentum: Momentum, constraints: Constraints, top: Array | None = None, *, xp: Namespace

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
 
 KEPT = 10  # iterations after which the client takes W; as many are made again, at most, when workers are lost
@@ -159,7 +159,7 @@ class GridUpdate(Solver):
         objective: Array | float = 0.0
         if measured:
             dtype = libraries.accumulator_dtype(xp, libraries.device(state.H))
-            objective = sums["before"][0] + h.penalty(state.H, dtype=dtype, xp=xp)
+            objective = sums["before"][0] + h.penalty(state.H, axis=-2, dtype=dtype, xp=xp)
         H = state.H if self.fixed_h else self._new_h(state.H, sums, grid, h, xp=xp)
         after = State(GridRows(grid, new, H.shape[0]), H, state.iteration + 1, state.kept)
         if keeping and grid.runner.loses and after.iteration % KEPT == 0:
@@ -235,4 +235,5 @@ def _penalty(W: Array, w: Constraints, xp: Namespace) -> tuple[Array | float]:
 
 def _for_all(w: Constraints, W: Array, *, xp: Namespace) -> Constraints:
     """The constraints on each component, on all rows."""
-    return w if w.upper is None else w._replace(upper=xp.broadcast_to(w.upper, W.shape))
+    upper, lower = (None if x is None else xp.broadcast_to(x, W.shape) for x in (w.upper, w.lower))
+    return w._replace(upper=upper, lower=lower)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
     from nmf_xp.solvers.extrapolation import Momentum
 
@@ -117,7 +117,7 @@ def newton_rows(
     model = data.model_slope(W, H, None, beta=1.0, xp=xp)
     inverse = 1.0 / Y  # XLA would make of V / Y / Y one division, by a square that underflows
     quotient = V * inverse
-    slope = constraints.add_slope(model, W) - data.contract(quotient, H, xp=xp)
+    slope = constraints.add_slope(model, W, xp=xp) - data.contract(quotient, H, xp=xp)
     curvature = data.contract(operators.at_most(quotient * inverse, huge, xp=xp), H * H, xp=xp) + l2
     scale = xp.sqrt(operators.at_least(curvature, tiny**0.5, xp=xp))
     new = least_squares_sweeps(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
 
 
 class OnlineState(NamedTuple):
@@ -92,7 +92,7 @@ class OnlineUpdate(NamedTuple):
         """The update of a block's W."""
         numerator, denominator = slopes(block, W, H, beta=self.beta, xp=xp)
         if self.scikit_learn:
-            denominator = constraints.add_slope(denominator, W)
+            denominator = constraints.add_push(denominator, W, xp=xp)
             constraints = constraints._replace(l1=None, l2=None)
         return mm_step(W, (numerator, denominator), constraints, beta=self.beta, floor=self.floor, xp=xp)
 
@@ -108,7 +108,7 @@ class OnlineUpdate(NamedTuple):
         denominator = self.memory * xp.where(seen, state.denominator, row) + sums[1]
         ridge = self.memory * state.ridge
         if self.scikit_learn:
-            denominator = h.add_slope(denominator, H)
+            denominator = h.add_push(denominator, H, xp=xp)
         else:
             denominator = denominator if h.l1 is None else denominator + h.l1
             ridge = ridge if h.l2 is None else ridge + h.l2

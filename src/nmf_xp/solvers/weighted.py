@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.data.terms import Constraints
+    from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem import Problem
 
 CLOSE = 0.25  # the least share of their bound for which weights are taken as it
@@ -117,7 +117,7 @@ def _bounded(
             "sweeps": sweeps,
             "xp": xp,
         }
-        new = least_squares_sweeps(W, constraints.add_slope(slope, W), gram, constraints, **settings)
+        new = least_squares_sweeps(W, constraints.add_slope(slope, W, xp=xp), gram, constraints, **settings)
         return Part(xp.where(observed, new, constraints.enforce(floor + xp.zeros_like(W), W, xp=xp)), ())
 
     return sweep(rows, data, W, constraints, xp=xp).rows
@@ -242,7 +242,8 @@ class _Rows(NamedTuple):
     def _newton_step(self, W: Array, slope: Array, gram: Array, diagonal: Array, eye: Array) -> Array:
         """To the minimum and back to the bounds, or only as far as the first bound: what lowers the objective more."""
         xp, constraints = self.xp, self.constraints
-        free = xp.logical_and(W > self.floor, diagonal > 0)
+        bottom = constraints.floor(self.floor, xp=xp)
+        free = xp.logical_and(W > bottom, diagonal > 0)
         if constraints.upper is not None:
             free = xp.logical_and(free, W < constraints.upper)
         if constraints.fixed is not None:
@@ -251,7 +252,7 @@ class _Rows(NamedTuple):
         damped = 1.0 + 8 * W.shape[-1] * float(xp.finfo(W.dtype).eps)  # what is singular to rounding has a solution
         system = xp.where(eye > 0, damped, gram * scale[..., :, None] * scale[..., None, :])
         way = scale * operators.solution(system, -(slope * scale)[..., None], xp=xp)[..., 0]
-        share = xp.where(way < 0, (W - self.floor) / xp.where(way < 0, -way, 1.0), 1.0)
+        share = xp.where(way < 0, (W - bottom) / xp.where(way < 0, -way, 1.0), 1.0)
         if constraints.upper is not None:
             room = xp.where(way > 0, (constraints.upper - W) / xp.where(way > 0, way, 1.0), 1.0)
             share = xp.minimum(share, room)
@@ -270,7 +271,7 @@ def _by_curvatures(rows: _Rows, W: Array) -> tuple[Array, Array | None]:
     """From the slope and the curvature of each row."""
     data, H, constraints, xp = rows.data, rows.H, rows.constraints, rows.xp
     residual = data.predict(W, H, xp=xp) - data.values
-    begun = constraints.add_slope(data.contract(residual, H, xp=xp), W)
+    begun = constraints.add_slope(data.contract(residual, H, xp=xp), W, xp=xp)
     triangles, table = rows.curvatures(W)
     eye = xp.eye(W.shape[-1], dtype=table.dtype, device=libraries.device(W))
     diagonal = xp.take(triangles, xp.sum(table * eye, axis=-1), axis=-1) + rows.l2
@@ -304,7 +305,7 @@ def _by_residual(rows: _Rows, W: Array) -> tuple[Array, Array | None]:
 
     def move(k: Any, old: Array, residual: Array) -> tuple[Array, Array]:
         h = operators.transposed(operators.column(Ht, k))
-        slope = constraints.add_slope(data.contract(residual, h, xp=xp), old)
+        slope = constraints.add_slope(data.contract(residual, h, xp=xp), old, xp=xp)
         new = rows.least(k, old, slope, diagonal)
         return new, residual + data.predict(new - old, h, xp=xp)
 
@@ -314,7 +315,7 @@ def _by_residual(rows: _Rows, W: Array) -> tuple[Array, Array | None]:
         W, residual = operators.replace_columns(move, W, residual, xp=xp)
     squares = residual * residual
     if rows.convex:
-        slope = constraints.add_slope(data.contract(residual, H, xp=xp), W)
+        slope = constraints.add_slope(data.contract(residual, H, xp=xp), W, xp=xp)
         left = 0.5 * rows.row_sums(squares)
         return rows.moved_on(W, slope, diagonal, W - before, left, lambda: rows.curvatures(W)), None
     return W, 0.5 * data.sum(squares, dtype=libraries.accumulator_dtype(xp, libraries.device(W)), xp=xp)

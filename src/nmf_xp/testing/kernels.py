@@ -17,9 +17,9 @@ import numpy as np
 
 from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data import Dense, as_data, with_weights
+from nmf_xp.data.constraints import FREE
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
-from nmf_xp.data.terms import FREE
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.solvers import MultiplicativeUpdate
