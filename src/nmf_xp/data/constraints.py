@@ -59,12 +59,12 @@ class Constraints(NamedTuple):
     @property
     def bounded(self) -> bool:
         """Whether entries are fixed or have bounds."""
-        return any(entries is not None for entries in (self.fixed, self.upper, self.lower))
+        return self.fixed is not None or self.upper is not None or self.lower is not None
 
     @property
     def penalised(self) -> bool:
         """Whether there is a penalty, which then decides the scale of a component."""
-        return self.l1 is not None or self.l2 is not None or bool(self.others)
+        return self.l1 is not None or self.curved
 
     @property
     def penalties(self) -> tuple[float, float]:

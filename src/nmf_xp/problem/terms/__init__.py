@@ -45,8 +45,10 @@ def asked_of(
     sides = []
     for i, which in enumerate("wh"):
         alpha = alphas[i]
-        short: list[tuple[str, Term]] = [(f"alpha_{which.upper()}", L1(alpha * l1_ratio))]
-        short.append((f"alpha_{which.upper()}", L2(alpha * (1 - l1_ratio))))
+        short: list[tuple[str, Term]] = []
+        if alpha:
+            penalties = L1(alpha * l1_ratio), L2(alpha * (1 - l1_ratio))
+            short += [(f"alpha_{which.upper()}", penalty) for penalty in penalties]
         if fixed[i] is not None:
             short.append((f"fixed_{which}", Fixed(fixed[i])))
         if upper[i] is not None:
