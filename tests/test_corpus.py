@@ -64,6 +64,21 @@ def test_the_corpus_is_varied() -> None:
     assert len(list(runs())) >= 5000
 
 
+@pytest.mark.parametrize("name", ["serology", "LFW faces"])
+@pytest.mark.parametrize("start", ["nndsvd", "nndsvdar"])
+def test_balancing_raises_no_entry_to_a_floor_that_shows(name: str, start: str) -> None:
+    matrix(name)
+    call = call_of(Run(name, -1.0, "mm", "float32", start))
+    [(question, answer)] = call.answers(call.run())
+    never_rises(question, answer)
+
+
+def test_the_start_of_a_symmetric_matrix_is_no_matter_of_rounding() -> None:
+    """Where an eigenvalue is negative both parts of a singular pair weigh the same."""
+    matrix("Les Miserables")
+    same_in_other_units(call_of(Run("Les Miserables", 2.0, "cd", "float32", "nndsvd")))
+
+
 @pytest.mark.parametrize("name", CORPUS)
 def test_the_answers_of_a_sample_are_right(name: str) -> None:
     """All that is asked of a single answer but `status_honest`: no plateau before a second fall is seen.

@@ -205,13 +205,17 @@ def nndsvd_factors(
     """
     import numpy as np
 
+    tie = float(xp.finfo(data.values.dtype).eps) ** 0.5
     W, H = np.zeros_like(U), np.zeros_like(Vt)
     W[:, 0], H[0] = np.sqrt(S[0]) * np.abs(U[:, 0]), np.sqrt(S[0]) * np.abs(Vt[0])
     for k in range(1, S.shape[0]):
         # Of the two non-negative parts of the k-th singular pair, keep the heavier one.
-        parts = [(np.maximum(s * U[:, k], 0), np.maximum(s * Vt[k], 0)) for s in (1, -1)]
+        sign = 1 if as_scikit_learn else np.sign(U[np.argmax(np.abs(U[:, k])), k]) or 1
+        parts = [(np.maximum(s * U[:, k], 0), np.maximum(s * Vt[k], 0)) for s in (sign, -sign)]
         weights = [np.linalg.norm(u) * np.linalg.norm(v) for u, v in parts]
-        u, v = parts[int(np.argmax(weights))]
+        # Of a symmetric V with a negative eigenvalue both weigh the same, and rounding is not to choose.
+        even = 0.0 if as_scikit_learn else tie * max(weights)
+        u, v = parts[0 if weights[0] >= weights[1] - even else 1]
         if max(weights) > 0:
             scale = np.sqrt(S[k] * max(weights))
             W[:, k], H[k] = scale * u / np.linalg.norm(u), scale * v / np.linalg.norm(v)
@@ -224,7 +228,10 @@ def nndsvd_factors(
         if fill == "nndsvda":
             factor[zeros] = size
         elif fill == "nndsvdar":
-            factor[zeros] = np.abs(size * rng.standard_normal(size=int(zeros.sum())) / 100)
+            # As many numbers whatever is zero, or a zero more would make all the others another start.
+            normal = rng.standard_normal
+            draws = normal(size=int(zeros.sum())) if as_scikit_learn else normal(size=zeros.shape)[zeros]
+            factor[zeros] = np.abs(size * draws / 100)
     return mesh.from_host(data.values, W, H, xp=xp)
 
 

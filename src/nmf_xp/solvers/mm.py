@@ -154,11 +154,18 @@ class AcceleratedMajorizer(Solver):
         return Factors(ahead[0], start.H if self.fixed_h else ahead[1])
 
     def _balanced(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
-        """Columns of W and rows of H with equal sums, where nothing but the product matters."""
+        """Columns of W and rows of H with equal sums, where nothing but the product matters.
+
+        For beta < 0 the floor can be seen, and no entry is scaled to below it: to raise it would raise the objective.
+        """
         if self.fixed_h or not (problem.w.free and problem.h.free):
             return state
         W, H = state
         scale = _balance(state, xp=xp)
+        if self.beta < 0:
+            lowest = xp.min(W, axis=-2, keepdims=True), operators.transposed(xp.min(H, axis=-1, keepdims=True))
+            down, up = (operators.at_least(x / self.floor, 1.0, xp=xp) for x in lowest)
+            scale = xp.minimum(xp.maximum(scale, 1.0 / down), up)
         balanced = W * scale, H / operators.transposed(scale)
         return Factors(*(operators.at_least(x, self.floor, xp=xp) for x in balanced))
 

@@ -48,7 +48,7 @@ def asked_of(
         short: list[tuple[str, Term]] = []
         if alpha:
             penalties = L1(alpha * l1_ratio), L2(alpha * (1 - l1_ratio))
-            short += [(f"alpha_{which.upper()}", penalty) for penalty in penalties]
+            short.extend((f"alpha_{which.upper()}", penalty) for penalty in penalties)
         if fixed[i] is not None:
             short.append((f"fixed_{which}", Fixed(fixed[i])))
         if upper[i] is not None:
