@@ -3,6 +3,7 @@
 from nmf_xp.data.sources import RowBlocks
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
+from nmf_xp.problem.robust import Robust
 from nmf_xp.problem.terms import L1, L2, Decorrelate, Fixed, Lower, Upper
 from nmf_xp.result import Result, Status
 from nmf_xp.run.checkpoint import CheckpointError
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "RankSelection",
     "Result",
+    "Robust",
     "RowBlocks",
     "Status",
     "Upper",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array
     from nmf_xp.data.sources import RowBlocks
+    from nmf_xp.problem.robust import Robust
     from nmf_xp.problem.terms import Term
     from nmf_xp.run.position import Progress
 
@@ -45,7 +46,7 @@ def nmf(
     /,
     n_components: int,
     *,
-    beta_loss: float | str = "frobenius",
+    beta_loss: float | str | Robust = "frobenius",
     solver: str | tuple[str, dict[str, Any]] = "auto",
     init: str | tuple[Array, Array] = "random",
     weights: Array | None = None,
@@ -85,8 +86,9 @@ def nmf(
         booleans are factorized in the namespace's default floating dtype, 16-bit floats in float32.
     n_components : int
         Rank r of the factorization, from 1 to m + n.
-    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
+    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"} or Robust, default "frobenius"
         The beta of the divergence that is decreased; the names stand for 2, 1 and 0. V must be positive for beta <= 0.
+        With `Robust` a few wrong entries of V do not rule the fit; V is then a dense array.
     solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain", "online"} or (name, options), default "auto"
         None of them but "online" raises the objective.
 
@@ -215,6 +217,9 @@ def nmf(
     schedule = check_schedule(max_iter, tol, check_every)
     n_restarts = check_restarts(n_restarts, init, kind_of(V))
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
+    if method.robust is not None and exposure is not None:
+        msg = "`exposure` must be None with a `Robust` loss, whose scale would differ from entry to entry, got an array"
+        raise ValueError(msg)
     posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent, exposure=exposure)
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
@@ -239,7 +244,7 @@ def transform(
     H: Array,
     /,
     *,
-    beta_loss: float | str = "frobenius",
+    beta_loss: float | str | Robust = "frobenius",
     solver: str | tuple[str, dict[str, Any]] = "auto",
     init: Array | None = None,
     weights: Array | None = None,
@@ -312,6 +317,9 @@ def transform(
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
         raise ValueError(msg)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
+    if method.robust is not None and exposure is not None:
+        msg = "`exposure` must be None with a `Robust` loss, whose scale would differ from entry to entry, got an array"
+        raise ValueError(msg)
     posed = pose(V, beta=method.beta, weights=weights, missing=missing, absent=absent, exposure=exposure)
     n = posed.shape[1]
     check_array("H", H, min_ndim=2)

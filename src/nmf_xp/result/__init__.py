@@ -11,6 +11,7 @@ from nmf_xp.result import showing
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.problem.robust import Robust
 
 
 class Status(enum.Enum):
@@ -71,6 +72,8 @@ class Result:
         device. On a GPU that choice follows from counts of passes over V and of launches, not from times.
     beta : float
         The beta of the divergence.
+    robust : Robust or None
+        The robust loss with its scale, for `beta_loss=Robust(...)`: `divergence` is then that loss.
     restarts : Result or None
         All restarts as a stack, of which this is the best; with their factors where ``keep_restarts=True``.
 
@@ -95,6 +98,7 @@ class Result:
     _status: Any
     _kkt_residual: Any
     restarts: Result | None = None
+    robust: Robust | None = None
 
     @property
     def divergence(self) -> Any:
@@ -173,7 +177,7 @@ class Result:
 
 
 DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual", "restarts")
-STATIC_FIELDS = ("solver", "beta")
+STATIC_FIELDS = ("solver", "beta", "robust")
 
 
 def _number(x: Any) -> Any:

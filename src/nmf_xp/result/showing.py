@@ -20,6 +20,11 @@ def loss_name(beta: float) -> str:
     return f"{NAME_OF_LOSS[beta]} (beta {beta:g})" if beta in NAME_OF_LOSS else f"beta {beta:g}"
 
 
+def robust_name(result: Any) -> str:
+    """A robust loss in words."""
+    return f"{result.robust.phi} of {loss_name(result.beta)}, scale {result.robust.scale:.4g}"
+
+
 def rows(result: Any) -> dict[str, str]:
     """What there is to say of a `Result` whose numbers can be read: names and values."""
     *stack, m, r = result.W.shape
@@ -27,7 +32,7 @@ def rows(result: Any) -> dict[str, str]:
     said = {
         "matrix": f"{len(result.status)} matrices, each {m} x {n}" if stack else f"{m} x {n}",
         "components": str(r),
-        "loss": loss_name(result.beta),
+        "loss": loss_name(result.beta) if result.robust is None else robust_name(result),
         "solver": result.solver,
         "iterations": _range(result.n_iter, "d"),
         "ended": _ended(result),

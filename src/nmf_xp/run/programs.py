@@ -7,7 +7,6 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, threads, transfer
-from nmf_xp.problem.optimality import objective
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +65,7 @@ def _steps(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) 
 
 
 def _objective(solver: Solver, state: Any, problem: Problem, xp: Namespace) -> Array:
-    return objective(problem, state.W, state.H, beta=solver.beta, xp=xp)
+    return solver.objective(problem, state.W, state.H, xp=xp)
 
 
 def _report(solver: Solver, factors: Factors, problem: Problem, xp: Namespace) -> Report:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, transfer
+from nmf_xp.data import Dense, Weighted
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
+from nmf_xp.data.units import number_times_power
+from nmf_xp.problem import Factors
+from nmf_xp.problem.robust import Doubted
 from nmf_xp.result import Result
 from nmf_xp.run import loop
 from nmf_xp.run.beginning import begin, same_stack
 from nmf_xp.run.observer import observer
 from nmf_xp.solvers import SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
+from nmf_xp.solvers.reweighted import Reweighted, found_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array
+    from nmf_xp.problem import Problem
     from nmf_xp.problem.posing import Posed
+    from nmf_xp.problem.robust import Robust
     from nmf_xp.run.checkpoint import Checkpoint
     from nmf_xp.run.position import Progress, Schedule
     from nmf_xp.solvers import Solver
@@ -44,11 +52,19 @@ def solve(
     make = GridUpdate if isinstance(problem.data, Grid) else SOLVERS[method.name]
     solver = make(beta=posed.beta, floor=posed.floor, fixed_h=method.fixed_h, **dict(method.options))
     start[:] = same_stack(*start, xp=xp)
+    robust = None if method.robust is None else _with_scale(method.robust, posed, Factors(*start), solver)
+    if robust is not None:
+        settings: Any = {"beta": posed.beta, "floor": solver.floor, "fixed_h": method.fixed_h}
+        solver = Reweighted(**settings, inner=SOLVERS[method.name], loss=dataclasses.replace(robust, scale=None))
     if record is not None:
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
+        named = named if robust is None else f"{named} {robust}"
         record.identify(posed, start, schedule, function=function, solver=named, init=method.init)
     asked, problem = begin(problem, start, solver, xp=xp)
+    if robust is not None:
+        problem = _doubted(problem, robust, posed)
+        asked = asked and asked._replace(problem=_doubted(asked.problem, robust, posed))
     options: Any = {"schedule": schedule, "recorder": record, "asked": asked}
     options["second"] = _second(posed, method, solver)
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
@@ -84,7 +100,34 @@ def solve(
         _n_iter=outcome.n_iter,
         _status=outcome.status,
         _kkt_residual=outcome.kkt_residual,
+        robust=robust,
     )
+
+
+def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> Robust:
+    """The loss with its scale in the user's units."""
+    data = posed.problem.data
+    if data.has_absent or not isinstance(data, Dense | Weighted):
+        msg = "`beta_loss` must be no `Robust` for a sparse V, whose zeros would need weights; give V as a dense array"
+        raise ValueError(msg)
+    if loss.scale is not None:
+        return loss
+    if posed.stack:
+        msg = "`Robust.scale` must be given for a stack of matrices, got None: they may need different ones"
+        raise ValueError(msg)
+    settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
+    scale = found_scale(loss, posed.problem, start, **settings, xp=posed.xp)
+    return dataclasses.replace(loss, scale=number_times_power(scale, posed.units.v * posed.beta))
+
+
+def _doubted(problem: Problem, robust: Robust, posed: Posed) -> Problem:
+    """The problem with the scale of a robust loss beside its data."""
+    values, xp = posed.values, posed.xp
+    scale = number_times_power(float(robust.scale or 0.0), -posed.units.v * posed.beta)
+    largest = float(xp.finfo(values.dtype).max)
+    array = xp.full((), min(scale, largest), dtype=values.dtype, device=libraries.device(values))
+    doubted: Any = Doubted(problem.data, array)
+    return problem._replace(data=doubted)
 
 
 def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
@@ -93,6 +136,8 @@ def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
     For W alone there are bounds instead.
     """
     best = automatic(posed.beta)
+    if method.robust is not None:
+        return None
     if method.fixed_h or best == method.name or isinstance(posed.problem.data, Grid | Blockwise):
         return None
     if posed.problem.w.others or posed.problem.h.others:  # which not all solvers take

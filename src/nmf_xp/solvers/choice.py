@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from nmf_xp.arrays import libraries
 from nmf_xp.arrays.checks import check_integer, check_non_negative, check_option
-from nmf_xp.data.kinds import kind_of
+from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import check_beta
+from nmf_xp.problem.robust import Robust
 from nmf_xp.problem.terms import Terms
 from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
 
@@ -22,11 +23,12 @@ class Method(NamedTuple):
     options: tuple[tuple[str, Any], ...] = ()
     fixed_h: bool = False
     init: str | None = None
+    robust: Robust | None = None
 
 
 def chosen(
     V: Any,
-    beta_loss: float | str,
+    beta_loss: float | str | Robust,
     solver: Any,
     *,
     fixed_h: bool = False,
@@ -34,7 +36,8 @@ def chosen(
     weighted: bool = False,
 ) -> Method:
     """The method, by what V's type and the terms say at most; with H fixed, a convex problem, one for all devices."""
-    beta = check_beta(beta_loss)
+    robust = beta_loss if isinstance(beta_loss, Robust) else None
+    beta = check_beta(beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
     solver, options = solver if pair else (solver, {})
     name = check_option("solver", solver, ("auto", *SOLVERS))
@@ -70,4 +73,17 @@ def chosen(
     if "forget_factor" in options and check_non_negative("forget_factor", options["forget_factor"]) > 1:
         msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
         raise ValueError(msg)
-    return Method(name, beta, tuple(options.items()), fixed_h)
+    if robust is not None:
+        _check_robust(name, kind, options)
+    return Method(name, beta, tuple(options.items()), fixed_h, robust=robust)
+
+
+def _check_robust(solver: str, kind: Kind, options: dict[str, Any]) -> None:
+    """Refuse a robust loss where its weights, a number for each entry of V, cannot be."""
+    if kind is not Kind.WHOLE:
+        msg = f"`beta_loss` must be no `Robust` for data that are {kind.value}: its weights are as large as V"
+        raise ValueError(msg)
+    if solver == "online" or "violation_tol" in options or "orders" in options:
+        what = "'online'" if solver == "online" else f"the options {sorted(options)}"
+        msg = f"`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain' for a `Robust` loss, got {what}"
+        raise ValueError(msg)

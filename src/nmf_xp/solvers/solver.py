@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nmf_xp.problem import Factors
-from nmf_xp.problem.optimality import report
+from nmf_xp.problem.optimality import objective, report
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -75,6 +75,10 @@ class Solver(abc.ABC):
     def factors(self, state: Any, problem: Problem, *, xp: Namespace) -> Factors:
         """W and H as arrays."""
         return Factors(state.W, state.H)
+
+    def objective(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array:
+        """What an iteration lowers: the divergence and the penalties, (...,)."""
+        return objective(problem, W, H, beta=self.beta, xp=xp)
 
     def report(self, factors: Factors, problem: Problem, *, xp: Namespace) -> Report:
         """What a look at V says of the factors."""

@@ -1,0 +1,158 @@
+"""Losses that a few wrong entries of V do not rule: a concave function of the divergence of each entry.
+
+With phi concave, phi(d) lies below its tangent at the present d. So the divergence with the weights phi'(d) majorises
+the loss, and whatever lowers the one lowers the other (Holland & Welsch 1977; for NMF Hamza & Brady 2006). The weights
+are renewed before each factor is updated, by any solver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nmf_xp.arrays import libraries, operators
+from nmf_xp.arrays.checks import check_option, is_real
+from nmf_xp.data.weighted import Weighted
+from nmf_xp.divergences import check_beta, entry_divergence
+
+if TYPE_CHECKING:
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data import Data
+
+EFFICIENT = {"huber": 0.5 * 1.345**2, "cauchy": 0.5 * 2.385**2, "welsch": 0.5 * 2.985**2}
+"""The scales at which estimates from normal errors of variance one lose 5 % of their efficiency (the same)."""
+MEDIAN = 0.5 * 0.674490**2
+"""The median of the divergence x^2 / 2 of such errors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Robust:
+    """A loss for data with outliers, for `beta_loss`: the sum of phi(d) over the entries, for their beta-divergence d.
+
+    Parameters
+    ----------
+    beta : float or {"frobenius", "kullback-leibler", "itakura-saito"}, default "frobenius"
+        The beta of the divergence d.
+    phi : {"huber", "cauchy", "welsch"}, default "huber"
+        Up to the scale s they are close to d; beyond it they grow less, and the weight phi'(d) of an entry falls:
+
+        - "huber": d up to s, then 2 sqrt(s d) - s; the weight is min(1, sqrt(s / d)).
+        - "cauchy": s log(1 + d / s); the weight is 1 / (1 + d / s).
+        - "welsch": s (1 - exp(-d / s)); the weight is exp(-d / s), so that a far entry does not count.
+    scale : float, optional
+        s, in the units of the divergence: for "frobenius" half the square of V's. By default it is found from a short
+        fit without it, such that for normal errors little is lost. Infinite: phi(d) = d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `beta` or `phi` is unknown, or `scale` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import Robust, nmf
+    >>> V = np.random.default_rng(0).random((30, 3)) @ np.random.default_rng(1).random((3, 20))
+    >>> V[3, 5] = 1000.0  # a wrong entry
+    >>> result = nmf(V, 3, beta_loss=Robust("frobenius", "welsch", scale=1e-2), random_state=0, max_iter=1000)
+    >>> bool(np.median(abs(V - result.W @ result.H)) < 1e-3)
+    True
+    """
+
+    beta: float | str = "frobenius"
+    phi: str = "huber"
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no loss."""
+        check_beta(self.beta)
+        check_option("Robust.phi", self.phi, tuple(EFFICIENT))
+        if self.scale is not None and not (is_real(self.scale) and self.scale > 0):
+            msg = f"`Robust.scale` must be a positive number, or None to find one, got {self.scale!r}"
+            raise ValueError(msg)
+
+    def value(self, d: Array, scale: Array, *, xp: Namespace) -> Array:
+        """phi(d), entry by entry."""
+        if self.phi == "huber":
+            beyond = 2.0 * xp.sqrt(scale * xp.maximum(d, scale)) - scale
+            return xp.where(d <= scale, d, beyond)
+        ratio = d / scale
+        return scale * (xp.log1p(ratio) if self.phi == "cauchy" else -xp.expm1(-ratio))
+
+    def weight(self, d: Array, scale: Array, *, xp: Namespace) -> Array:
+        """phi'(d), entry by entry, from 0 to 1."""
+        if self.phi == "huber":
+            return xp.sqrt(scale / xp.maximum(d, scale))
+        ratio = d / scale
+        return 1.0 / (1.0 + ratio) if self.phi == "cauchy" else xp.exp(-ratio)
+
+    def scale_of(self, d: Any, rounding: float) -> float:
+        """The scale for divergences of entries from a fit, a NumPy array: as for normal errors of their median.
+
+        That must be more than what `rounding` explains.
+        """
+        import numpy as np
+
+        median = float(np.median(d))
+        if not rounding < median < math.inf:
+            what = "half of the entries are fitted exactly" if median <= rounding else "they are not finite"
+            msg = f"`Robust.scale` must be given where it cannot be found from the entries' divergences: {what}"
+            raise ValueError(msg)
+        return EFFICIENT[self.phi] / MEDIAN * median
+
+
+class Doubted(NamedTuple):
+    """Data whose entries a robust loss may doubt: `base`, with or without weights, and the loss's scale, ()."""
+
+    base: Any
+    scale: Array
+
+    @property
+    def values(self) -> Array:
+        """V's entries."""
+        return self.base.values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """V's shape."""
+        return self.base.shape
+
+    @property
+    def T(self) -> Doubted:
+        """The transposed problem."""
+        return Doubted(self.base.T, self.scale)
+
+    def member(self, i: int) -> Doubted:
+        """One member of a stack."""
+        return Doubted(self.base.member(i), self.scale)
+
+    def select(self, indices: Array, *, xp: Namespace) -> Doubted:
+        """Some members of a stack."""
+        return Doubted(self.base.select(indices, xp=xp), self.scale)
+
+    def block_starts(self, n_components: int) -> list[int]:
+        """First row of each block that fits the cache, and the end."""
+        return self.base.block_starts(n_components)
+
+    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
+        """Sum over the matrix: (...,)."""
+        return self.base.sum(Z, dtype=dtype, xp=xp)
+
+    def divergences(self, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
+        """d(v | WH), entry by entry."""
+        Y = self.base.predict(W, H, xp=xp)
+        return operators.at_least(entry_divergence(self.base.values, Y, beta=beta, xp=xp), 0.0, xp=xp)
+
+    def divergence(self, W: Array, H: Array, loss: Robust, *, beta: float, xp: Namespace) -> Array:
+        """The loss: (...,)."""
+        dtype = libraries.accumulator_dtype(xp, libraries.device(W))
+        entries = loss.value(self.divergences(W, H, beta=beta, xp=xp), self.scale, xp=xp)
+        return self.base.sum(entries, dtype=dtype, xp=xp)
+
+    def renewed(self, W: Array, H: Array, loss: Robust, *, beta: float, xp: Namespace) -> Data:
+        """The data with the weights that the loss gives to their entries at these factors."""
+        weights = loss.weight(self.divergences(W, H, beta=beta, xp=xp), self.scale, xp=xp)
+        if isinstance(self.base, Weighted):
+            return Weighted(self.base.base, self.base.weights * weights)
+        return Weighted(self.base, weights)

@@ -1,0 +1,106 @@
+"""Any solver for a robust loss: before it updates a factor, the entries are weighed anew.
+
+The weighted divergence lies above the loss and meets it at the present factors, so no step raises the loss. A solver is
+asked for one factor at a time, with the other one fixed: what it remembers from one iteration to the next (momentum)
+belongs to other weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.problem import Factors, Problem
+from nmf_xp.problem.balance import balanced
+from nmf_xp.problem.optimality import penalties, report
+from nmf_xp.problem.robust import Doubted, Robust
+from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.solvers.solver import Solver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data import Data
+    from nmf_xp.data.constraints import Constraints
+    from nmf_xp.problem.optimality import Report
+
+FIRST = 20
+"""Iterations of the fit from which the scale is found."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reweighted(Solver):
+    """One half-iteration of the `inner` solver for each factor, on data that are `Doubted`."""
+
+    inner: Callable[..., Solver] = MultiplicativeUpdate
+    loss: Robust = dataclasses.field(default_factory=Robust)
+
+    @property
+    def convex(self) -> bool:
+        """Never: phi is concave."""
+        return False
+
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
+        """The state at the start."""
+        return Factors(W, H)
+
+    def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
+        """One iteration."""
+        data: Any = problem.data
+        W, H = state
+        W = self._half(data, W, H, problem.w, xp=xp)
+        if self.fixed_h:
+            return Factors(W, H)
+        Wt, Ht = operators.transposed(W), operators.transposed(H)
+        return Factors(W, operators.transposed(self._half(data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp)))
+
+    def _half(self, data: Doubted, W: Array, H: Array, w: Constraints, *, xp: Namespace) -> Array:
+        """W after one iteration of the inner solver that looks for W alone."""
+        solver = self.inner(beta=self.beta, floor=self.floor, fixed_h=True)
+        problem = Problem(data.renewed(W, H, self.loss, beta=self.beta, xp=xp), w)
+        new: Array = solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp).W
+        return new
+
+    def balanced(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
+        """The state with balanced components, no entry of which has gone below the floor."""
+        W, H = balanced(state, problem, fixed_h=self.fixed_h, xp=xp)
+        W = problem.w.enforce(operators.at_least(W, self.floor, xp=xp), W, xp=xp)
+        if not self.fixed_h:
+            H = problem.h.enforce(operators.at_least(H, self.floor, xp=xp), H, xp=xp)
+        return Factors(W, H)
+
+    def objective(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array:
+        """The loss and the penalties."""
+        data: Any = problem.data
+        return data.divergence(W, H, self.loss, beta=self.beta, xp=xp) + penalties(problem, W, H, xp=xp)
+
+    def report(self, factors: Factors, problem: Problem, *, xp: Namespace) -> Report:
+        """What a look at V says of the factors: the slopes are those of the weighted divergence."""
+        data: Any = problem.data
+        renewed: Data = data.renewed(*factors, self.loss, beta=self.beta, xp=xp)
+        settings: Any = {"beta": self.beta, "floor": self.floor, "fixed_h": self.fixed_h, "xp": xp}
+        seen = report(problem._replace(data=renewed), *factors, **settings)
+        loss = data.divergence(*factors, self.loss, beta=self.beta, xp=xp)
+        return seen._replace(divergence=loss, objective=loss + penalties(problem, *factors, xp=xp))
+
+
+def found_scale(
+    loss: Robust, problem: Problem, start: Factors, *, beta: float, floor: float, fixed_h: bool, xp: Namespace
+) -> float:
+    """The scale of a loss that leaves it open, in the problem's units, from a short fit without it."""
+    if not libraries.is_readable(start.W):
+        msg = "`Robust.scale` must be given in a compiled function, got None, which needs the values of `V`"
+        raise ValueError(msg)
+    solver, state = MultiplicativeUpdate(beta, floor, fixed_h), start
+    for _ in range(FIRST):
+        state = solver.step(state, problem, xp=xp)
+    data: Any = problem.data
+    d = Doubted(data, start.W[..., 0, 0]).divergences(*state, beta=beta, xp=xp)
+    entries = transfer.to_host(d)
+    observed = getattr(data, "weights", None)
+    if observed is not None:
+        entries = entries[transfer.to_host(xp.broadcast_to(observed, d.shape)) > 0]
+    eps = float(xp.finfo(d.dtype).eps)
+    return loss.scale_of(entries, (16.0 * eps) ** 2 * transfer.scalar(xp.max(data.values)) ** beta)
