@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, threads
+from nmf_xp.data.seam import Derived
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
 SMALL = 2**15  # entries below which threads cost more than they bring
 
 
-class Dense(NamedTuple):
-    """A dense matrix (..., m, n)."""
+class Fields(NamedTuple):
+    """What a dense matrix is made of."""
 
     values: Array
+
+
+class Dense(Fields, Derived):
+    """A dense matrix (..., m, n)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,27 +36,9 @@ class Dense(NamedTuple):
     def T(self) -> Dense:
         return DenseTransposed(self.values)
 
-    def with_values(self, values: Array) -> Dense:
-        return self._replace(values=values)
-
-    @property
-    def has_absent(self) -> bool:
-        return False
-
-    @property
-    def weighted(self) -> bool:
-        return False
-
-    @property
-    def bound(self) -> None:
-        return None
-
     @property
     def products_by_blas(self) -> bool:
         return libraries.is_numpy(self.values)
-
-    def with_both_orders(self) -> Dense:
-        return self
 
     def flatten_stack(self, *, xp: Namespace) -> Dense:
         return self._replace(values=xp.reshape(self.values, (-1, *self.values.shape[-2:])))
@@ -89,22 +76,13 @@ class Dense(NamedTuple):
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta in (1, 2):
             return full_domain_slope(W, H, H, beta=beta, xp=xp)
-        assert Y is not None
-        return self.contract(Y ** (beta - 1.0), H, xp=xp)
+        return super().model_slope(W, H, Y, beta=beta, xp=xp)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return t
 
-    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
-        if numbers:
-            return operators.sum_of_numbers(Z, axis=(-2, -1), dtype=dtype, xp=xp)
-        return xp.sum(Z, axis=(-2, -1), dtype=dtype)
-
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return full_domain_total(W, H, dtype=dtype, xp=xp)
-
-    def absent(self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace) -> None:
-        return None
 
 
 class DenseTransposed(Dense):

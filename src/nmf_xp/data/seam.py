@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from nmf_xp.arrays import operators, transfer
+from nmf_xp.arrays import libraries, operators, transfer
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -42,7 +42,11 @@ class Bound(NamedTuple):
 
 
 class Data(Protocol):
-    """The seam: V's entries and their contractions with the factors W (..., m, r) and H (..., r, n)."""
+    """The seam: V's entries and their contractions with the factors W (..., m, r) and H (..., r, n).
+
+    Its heart is five: `values`, `shape`, `T`, `predict` and `contract`. A kind of data that is `Derived` has the rest
+    from them.
+    """
 
     @property
     def values(self) -> Array:
@@ -115,3 +119,84 @@ class Data(Protocol):
         self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
     ) -> Array | None:
         """Divergence of the zeros that are not stored, (...,), beside that of the `stored` ones; None without any."""
+
+
+class Derived:
+    """What follows from the heart of a kind of data, one matrix of which every entry is stored and observed.
+
+    Beside `Derived` the kind inherits from a named tuple with the field `values`. It overrides what it does faster, and
+    what is otherwise.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def values(self) -> Array: ...
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+        @property
+        def T(self) -> Any: ...
+
+        def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array: ...
+
+        def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array: ...
+
+    @property
+    def has_absent(self) -> bool:
+        return False
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+    @property
+    def products_by_blas(self) -> bool:
+        return False
+
+    @property
+    def bound(self) -> Bound | None:
+        return None
+
+    def with_values(self, values: Array) -> Any:
+        fields: Any = self
+        return fields._replace(values=values)
+
+    def with_both_orders(self) -> Any:
+        return self
+
+    def flatten_stack(self, *, xp: Namespace) -> Any:
+        return self
+
+    def block_starts(self, n_components: int) -> list[int]:
+        return [0, self.shape[-2]]
+
+    def member(self, i: int) -> Any:
+        return self
+
+    def select(self, indices: Array, *, xp: Namespace) -> Any:
+        return self
+
+    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+        Y = self.predict(W, H, xp=xp) if Y is None else Y
+        return self.contract(Y if beta == 2 else Y ** (beta - 1.0), H, xp=xp)
+
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        return self.predict(t, xp.ones((1, self.shape[-1]), dtype=t.dtype, device=libraries.device(t)), xp=xp)
+
+    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
+        axis = (-2, -1) if Z.ndim > 1 else None
+        if numbers:
+            return operators.sum_of_numbers(Z, axis=axis, dtype=dtype, xp=xp)
+        return xp.sum(Z, axis=axis, dtype=dtype)
+
+    def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
+        return self.sum(self.predict(W, H, xp=xp), dtype=dtype, xp=xp)
+
+    def absent(
+        self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> Array | None:
+        return None

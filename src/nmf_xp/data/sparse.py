@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data.dense import full_domain_slope, full_domain_total
+from nmf_xp.data.seam import Derived
 from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, product, sampled_product, with_matrix
 
 if TYPE_CHECKING:
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
 
 
-class Sparse(NamedTuple):
-    """The stored entries of a sparse matrix in one order, and how to multiply by them along both axes.
-
-    The transposed problem exchanges the two index arrays and the two views; the entries stay as they stand.
-    """
+class Fields(NamedTuple):
+    """What a sparse matrix is made of."""
 
     values: Array  # (nnz,)
     i: Array  # (nnz,): row of each entry
     j: Array  # (nnz,): its column
     along: View  # the entries row by row
     across: View  # the entries column by column
+
+
+class Sparse(Fields, Derived):
+    """The stored entries of a sparse matrix in one order, and how to multiply by them along both axes.
+
+    The transposed problem exchanges the two index arrays and the two views; the entries stay as they stand.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,21 +48,6 @@ class Sparse(NamedTuple):
     def has_absent(self) -> bool:
         m, n = self.shape
         return self.values.shape[0] < m * n
-
-    def with_values(self, values: Array) -> Sparse:
-        return self._replace(values=values)
-
-    @property
-    def weighted(self) -> bool:
-        return False
-
-    @property
-    def bound(self) -> None:
-        return None
-
-    @property
-    def products_by_blas(self) -> bool:
-        return False
 
     def with_both_orders(self) -> Sparse:
         """On NumPy the entries column by column too, for what visits one column after the other."""
@@ -82,9 +72,6 @@ class Sparse(NamedTuple):
             return self.contract(self.values, eye, xp=xp)
         return operators.transposed(self.T.contract(self.values, eye, xp=xp))
 
-    def flatten_stack(self, *, xp: Namespace) -> Sparse:
-        return self
-
     def block_starts(self, n_components: int) -> list[int]:
         """Blocks of rows with about the same number of entries, enough of them to outweigh a sum of H's size."""
         m, n = self.shape
@@ -107,12 +94,6 @@ class Sparse(NamedTuple):
             return from_entries(values, i, j, (stop - start, self.shape[1]))
         return Sparse(values, i, j, View(starts - first, j, None), View(self.across.starts, None, None))
 
-    def member(self, i: int) -> Sparse:
-        return self
-
-    def select(self, indices: Array, *, xp: Namespace) -> Sparse:
-        return self
-
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return sampled_product(self.i, self.j, W, operators.transposed(H), xp=xp)
 
@@ -132,9 +113,6 @@ class Sparse(NamedTuple):
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return xp.take(t[:, 0], self.i)
-
-    def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
-        return operators.sum_of_numbers(Z, axis=None, dtype=dtype, xp=xp) if numbers else xp.sum(Z, dtype=dtype)
 
     def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
         return full_domain_total(W, H, dtype=dtype, xp=xp)

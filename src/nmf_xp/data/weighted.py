@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, transfer
-from nmf_xp.data.seam import Bound
+from nmf_xp.data.seam import Bound, Derived
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from nmf_xp.data.seam import Data
 
 
-class Weighted(NamedTuple):
-    """`base` with non-negative weights on its entries, in the order in which they are stored."""
+class WeightedFields(NamedTuple):
+    """What data with weights are made of."""
 
     base: Any
     weights: Array
     bound: Bound | None = None  # only where it is close
+
+
+class Weighted(WeightedFields, Derived):
+    """`base` with non-negative weights on its entries, in the order in which they are stored."""
 
     @property
     def values(self) -> Array:
@@ -39,16 +43,8 @@ class Weighted(NamedTuple):
         return Weighted(self.base.T, self.weights, self.bound and self.bound.T)
 
     @property
-    def has_absent(self) -> bool:
-        return False
-
-    @property
     def weighted(self) -> bool:
         return True
-
-    @property
-    def products_by_blas(self) -> bool:
-        return False
 
     def with_values(self, values: Array) -> Weighted:
         return self._replace(base=self.base.with_values(values))
@@ -84,8 +80,7 @@ class Weighted(NamedTuple):
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta == 1:
             return self.base.contract(self.weights, H, xp=xp)
-        Y = self.predict(W, H, xp=xp) if Y is None else Y
-        return self.contract(Y if beta == 2 else Y ** (beta - 1.0), H, xp=xp)
+        return super().model_slope(W, H, Y, beta=beta, xp=xp)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return self.base.spread(t, xp=xp)
@@ -95,24 +90,22 @@ class Weighted(NamedTuple):
         Z = self.weights * xp.where(self.weights > 0, Z, 0.0)
         return self.base.sum(Z, dtype=dtype, numbers=numbers, xp=xp)
 
-    def total(self, W: Array, H: Array, *, dtype: Any, xp: Namespace) -> Array:
-        return self.sum(self.predict(W, H, xp=xp), dtype=dtype, xp=xp)
 
-    def absent(self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace) -> None:
-        return None
-
-
-class LineWeighted(NamedTuple):
-    """A sparse matrix whose entry (i, j), stored or not, has the weight a_i b_j.
-
-    Over the whole domain, sum a_i b_j y^beta is sum y^beta for the model whose rows are scaled by a^(1/beta) and whose
-    columns by b^(1/beta).
-    """
+class LineWeightedFields(NamedTuple):
+    """What a sparse matrix with weights along its lines is made of."""
 
     base: Any
     stored: Array  # the weights of the stored entries
     rows_weights: Array  # a, (m, 1)
     columns_weights: Array  # b, (1, n)
+
+
+class LineWeighted(LineWeightedFields, Derived):
+    """A sparse matrix whose entry (i, j), stored or not, has the weight a_i b_j.
+
+    Over the whole domain, sum a_i b_j y^beta is sum y^beta for the model whose rows are scaled by a^(1/beta) and whose
+    columns by b^(1/beta).
+    """
 
     @property
     def values(self) -> Array:
@@ -136,10 +129,6 @@ class LineWeighted(NamedTuple):
         return True
 
     @property
-    def products_by_blas(self) -> bool:
-        return False
-
-    @property
     def bound(self) -> Bound:
         return Bound(self.rows_weights, self.columns_weights)
 
@@ -149,21 +138,12 @@ class LineWeighted(NamedTuple):
     def with_both_orders(self) -> LineWeighted:
         return self._replace(base=self.base.with_both_orders())
 
-    def flatten_stack(self, *, xp: Namespace) -> LineWeighted:
-        return self
-
     def block_starts(self, n_components: int) -> list[int]:
         return self.base.block_starts(n_components)
 
     def rows(self, start: int, stop: int) -> LineWeighted:
         stored = self.base.with_values(self.stored).rows(start, stop).values
         return LineWeighted(self.base.rows(start, stop), stored, self.rows_weights[start:stop, :], self.columns_weights)
-
-    def member(self, i: int) -> LineWeighted:
-        return self
-
-    def select(self, indices: Array, *, xp: Namespace) -> LineWeighted:
-        return self
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.predict(W, H, xp=xp)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.arrays.checks import check_option, is_real
+from nmf_xp.data.seam import Derived
 from nmf_xp.data.weighted import Weighted
 from nmf_xp.divergences import check_beta, entry_divergence
 
@@ -102,11 +103,15 @@ class Robust:
         return EFFICIENT[self.phi] / MEDIAN * median
 
 
-class Doubted(NamedTuple):
-    """Data whose entries a robust loss may doubt: `base`, with or without weights, and the loss's scale, ()."""
+class Fields(NamedTuple):
+    """What doubted data are made of."""
 
     base: Any
     scale: Array
+
+
+class Doubted(Fields, Derived):
+    """Data whose entries a robust loss may doubt: `base`, with or without weights, and the loss's scale, ()."""
 
     @property
     def values(self) -> Array:
@@ -121,23 +126,19 @@ class Doubted(NamedTuple):
     @property
     def T(self) -> Doubted:
         """The transposed problem."""
-        return Doubted(self.base.T, self.scale)
+        return self._replace(base=self.base.T)
 
     def member(self, i: int) -> Doubted:
         """One member of a stack."""
-        return Doubted(self.base.member(i), self.scale)
+        return self._replace(base=self.base.member(i))
 
     def select(self, indices: Array, *, xp: Namespace) -> Doubted:
         """Some members of a stack."""
-        return Doubted(self.base.select(indices, xp=xp), self.scale)
+        return self._replace(base=self.base.select(indices, xp=xp))
 
     def block_starts(self, n_components: int) -> list[int]:
         """First row of each block that fits the cache, and the end."""
         return self.base.block_starts(n_components)
-
-    def sum(self, Z: Array, *, dtype: Any, xp: Namespace) -> Array:
-        """Sum over the matrix: (...,)."""
-        return self.base.sum(Z, dtype=dtype, xp=xp)
 
     def divergences(self, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
         """d(v | WH), entry by entry."""
