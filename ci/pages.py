@@ -1,4 +1,4 @@
-"""The code on the pages of the documentation, as the tests run it, and the pictures that it draws.
+"""The code and the sentences on the pages of the documentation, as the tests read them, and the pictures of the code.
 
     python ci/pages.py [PAGE ...]
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
 FENCE = re.compile(r"^```(python|sh)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+# What is no part of a sentence, and what is one word of it, in the order in which they are looked for.
+NO_PROSE = re.compile(r"```.*?```|<!--.*?-->|\$\$.*?\$\$|^#.*?$|^\|[^\n]*\|$", flags=re.DOTALL | re.MULTILINE)
+ONE_WORD = re.compile(r"`[^`]*`|\$[^$]*\$")
+# Between paragraphs, and before the items of a list; between sentences.
+PARAGRAPH = re.compile(r"\n\s*\n|^\s*(?:[-*]|\d+\.)\s+", flags=re.MULTILINE)
+SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
 class Block(NamedTuple):
@@ -44,19 +50,29 @@ class Block(NamedTuple):
 
 def pages() -> list[Path]:
     """The pages that have code to run."""
-    built = ROOT / "docs" / "_build"
-    candidates = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-    return [
-        page
-        for page in candidates
-        if built not in page.parents and any(b.language == "python" or b.commands for b in blocks(page))
-    ]
+    return [page for page in documents() if any(b.language == "python" or b.commands for b in blocks(page))]
+
+
+def documents() -> list[Path]:
+    """The README and the pages of the documentation, without the tables that programs write and what Sphinx builds."""
+    left_out = {ROOT / "docs" / "benchmarks", ROOT / "docs" / "_build"}
+    return [ROOT / "README.md", *(p for p in sorted(ROOT.glob("docs/**/*.md")) if left_out.isdisjoint(p.parents))]
 
 
 def blocks(page: Path) -> list[Block]:
     """The blocks of code of a page."""
     text = page.read_text(encoding="utf-8")
     return [Block(text.count("\n", 0, m.start(2)) + 1, m[1], m[2]) for m in FENCE.finditer(text)]
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a page's text, without code blocks, tables, headings and displayed formulas.
+
+    A formula or a piece of code within a sentence is one word. A full stop in an abbreviation ends a sentence too.
+    """
+    prose = ONE_WORD.sub("X", NO_PROSE.sub("", text))
+    for paragraph in PARAGRAPH.split(prose):
+        yield from filter(None, SENTENCE.split(" ".join(paragraph.split())))
 
 
 def pictures(page: Path) -> list[str]:

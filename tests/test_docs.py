@@ -1,4 +1,7 @@
-"""The documentation does what it says: the code of every page runs, and draws the pictures that the page shows."""
+"""The documentation does what it says: the code of every page runs, and draws the pictures that the page shows.
+
+No sentence is long, because many readers are no native speakers.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 ci_pages = load("ci/pages.py")
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in ci_pages.pages()}
+DOCUMENTS = {page.relative_to(ROOT).as_posix(): page for page in ci_pages.documents()}
+LONGEST = 30  # words of a sentence
 # What they do when they are loaded or called is not ours to mend.
 OTHERS = ("ignore:::(nimfa|torchnmf|torch|tensorly|lda)", "ignore:the matrix subclass:PendingDeprecationWarning")
 
@@ -84,6 +89,32 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert built in page.parents or (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_sentence_is_longer_than_30_words(name: str) -> None:
+    found = ci_pages.sentences(DOCUMENTS[name].read_text(encoding="utf-8"))
+    too_long = [sentence for sentence in found if len(sentence.split()) > LONGEST]
+    assert not too_long, f"make each of these two sentences or a list: {too_long}"
+
+
+def test_all_documents_are_read() -> None:
+    assert {"README.md", "docs/design.md", "docs/how-to/gpu.md"} <= set(DOCUMENTS)
+    assert not [name for name in DOCUMENTS if "_build" in name or name.startswith("docs/benchmarks/")]
+
+
+def test_sentences_are_found_in_prose_only() -> None:
+    long = " ".join(["word"] * 40)
+    others = f"# {long}\n\n```python\n# {long}.\n```\n\n<!-- {long} -->\n| {long} |\n\n$$\n{long}\n$$\n"
+    assert not list(ci_pages.sentences(others))
+    text = f"{others}\nOne ends here. Why `{long}`?\nAnd ${long}$ is\ntwo lines:\n\n- {long}\n  and more\n- the next\n"
+    assert list(ci_pages.sentences(text)) == [
+        "One ends here.",
+        "Why X?",
+        "And X is two lines:",
+        f"{long} and more",
+        "the next",
+    ]
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", AssertionError), ("", pytest.skip.Exception)])
