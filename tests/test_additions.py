@@ -109,8 +109,8 @@ def test_it_has_all_of_the_seam_and_takes_weights() -> None:
         (Weighted(coded, weights), Weighted(Dense(coded.values), weights)),
     ):
         for beta in BETAS:
-            x, y = (data.model_slope(W, H, data.predict(W, H, xp=xp), beta=beta, xp=xp) for data in (one, other))
-            np.testing.assert_allclose(np.zeros((2, 1)) + x, np.zeros((2, 1)) + y)
+            slopes = [data.model_slope(W, H, data.predict(W, H, xp=xp), beta=beta, xp=xp) for data in (one, other)]
+            np.testing.assert_allclose(*(np.zeros((2, 1)) + np.asarray(slope) for slope in slopes))
         x, y = (data.total(W, H, dtype=np.float64, xp=xp) for data in (one, other))
         assert x == y
     for data in (coded, coded.T):
