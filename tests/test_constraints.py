@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nmf_xp import nmf, transform
+from nmf_xp.arrays import libraries
 from nmf_xp.testing import oracle
 from tests.compiled import eagerly
 from tests.problems import BETAS, noisy
@@ -144,6 +145,29 @@ def test_fixed_entries_keep_their_value_and_the_rest_still_falls(target: Target,
     np.testing.assert_array_equal(target.to_numpy(result.H)[0], H[0])
     assert np.max(np.diff(result.history)) <= 1e-13 * result.history[0]
     assert result.history[-1] < 0.95 * result.history[0]
+
+
+@eagerly
+@pytest.mark.parametrize("beta", [0, 0.5, 1.5])
+@pytest.mark.parametrize("solver", ["mu", "mm"])
+def test_entries_fixed_at_zero_make_no_other_entry_nan(target: Target, solver: str, beta: float) -> None:
+    """The power of 0 / 0 that a joint majoriser would take of them is infinite for beta < 1."""
+    V, W, H = noisy(9, 7, 3)
+    fixed = np.zeros(W.shape, dtype=bool)
+    fixed[:4, 0] = True
+    W[fixed] = 0.0
+    V, W, H = (target.asarray(x) for x in (V, W, H))
+    options: dict[str, Any] = {
+        "fixed_w": target.xp.asarray(fixed, device=libraries.device(V)),
+        "beta_loss": beta,
+    }
+    result = nmf(V, 3, init=(W, H), solver=solver, max_iter=200, check_every=1, tol=1e-9, **options)
+    found, other = (target.to_numpy(x) for x in (result.W, result.H))
+    assert np.isfinite(found).all()
+    assert np.isfinite(other).all()
+    assert (found[fixed] == 0).all()
+    assert np.max(np.diff(result.history)) <= 1e-13 * result.history[0]
+    assert result.history[-1] < 0.7 * result.history[0]
 
 
 @eagerly

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, mesh, transfer
+from nmf_xp.arrays import libraries, mesh, precision, transfer
 from nmf_xp.arrays.checks import (
     as_working_dtype,
     check_array,
@@ -122,7 +122,8 @@ class Posed(NamedTuple):
             return x
         root = power(exponent / 2)
         if getattr(x, "ndim", 0):
-            return transfer.to_host(x) * root * root
+            with precision.overflow_allowed():
+                return transfer.to_host(x) * root * root
         return float(x) * root * root
 
     def factor(self, name: str, x: Any, which: str, n_components: int) -> Array:

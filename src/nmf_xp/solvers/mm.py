@@ -124,7 +124,9 @@ class AcceleratedMajorizer(Solver):
             parts = block.contract(P, H, xp=xp), block.contract(Q, H, xp=xp)
         new = mm_step(W, parts, constraints, beta=beta, floor=self.floor, xp=xp)
         least = float(xp.finfo(W.dtype).smallest_normal)
-        ratio = new / operators.at_least(W, least, xp=xp)  # an entry may be fixed at 0
+        ratio = new / operators.at_least(W, least, xp=xp)
+        if constraints.fixed is not None:  # at 0, perhaps
+            ratio = xp.where(constraints.fixed, 1.0, ratio)
         # The reference W' times a power of the change, so that no power of W alone can overflow.
         chi1 = W if beta == 1 else W * ratio ** (beta - 1.0)
         chi2 = new if beta <= 1 else W * ratio**beta
