@@ -239,8 +239,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "check_every was 10 and is 5": {"check_every": 5},
     "the number of members was None and is 2": {"n_restarts": 2},
     "weights is not what it was": {"weights": 2 * WEIGHTS},
-    "the penalty, fixed entries or upper bound of W is not what it was": {"alpha_W": 0.1, "alpha_H": 0.0},
-    "the penalty, fixed entries or upper bound of H is not what it was": {"upper_h": 2.0},
+    "the penalties, fixed entries or bounds of W is not what it was": {"alpha_W": 0.1, "alpha_H": 0.0},
+    "the penalties, fixed entries or bounds of H is not what it was": {"upper_h": 2.0},
     "stands at iteration 40, beyond max_iter=39; raise max_iter": {"max_iter": 39},
 }
 

@@ -227,7 +227,7 @@ def test_a_progress_bar_on_request(here: Path, capsys: pytest.CaptureFixture[str
         (["V.npy", "-k", "2", "--start", "V.npy"], "V.npy: the suffix '.npy' is none of .npz, .safetensors"),
         (["V.npy", "-k", "2", "--weights", "missing.npy"], "missing.npy: no such file"),
         (["V.npy", "-k", "2", "--weights", "negative.npy"], "`weights` must have shape (20, 8) or broadcast to it"),
-        (["V.npy", "-k", "2", "--fixed-w", "negative.npy"], "`fixed_w` and `fixed_h` need the values to keep"),
+        (["V.npy", "-k", "2", "--fixed-w", "negative.npy"], "`fixed_w`, `fixed_h` and `Fixed` need the values to keep"),
         (["stack.npy", "-k", "2"], "stack.npy: must hold a matrix, which has 2 axes, got shape (2, 2, 2)"),
         (["complex.npy", "-k", "2", "--dtype", "float32"], "complex.npy: must hold real numbers, got dtype complex"),
         (["negative.npy", "-k", "2"], "`V` must be non-negative, got -1 as its least entry"),

@@ -156,12 +156,10 @@ def test_entries_fixed_at_zero_make_no_other_entry_nan(target: Target, solver: s
     fixed = np.zeros(W.shape, dtype=bool)
     fixed[:4, 0] = True
     W[fixed] = 0.0
-    V, W, H = (target.asarray(x) for x in (V, W, H))
-    options: dict[str, Any] = {
-        "fixed_w": target.xp.asarray(fixed, device=libraries.device(V)),
-        "beta_loss": beta,
-    }
-    result = nmf(V, 3, init=(W, H), solver=solver, max_iter=200, check_every=1, tol=1e-9, **options)
+    X, *start = (target.asarray(x) for x in (V, W, H))
+    options: dict[str, Any] = {"init": start, "beta_loss": beta}
+    options["fixed_w"] = target.xp.asarray(fixed, device=libraries.device(X))
+    result = nmf(X, 3, solver=solver, max_iter=200, check_every=1, tol=1e-9, **options)
     found, other = (target.to_numpy(x) for x in (result.W, result.H))
     assert np.isfinite(found).all()
     assert np.isfinite(other).all()
@@ -253,7 +251,11 @@ def test_penalties_follow_the_units_of_extreme_data(beta: float) -> None:
         ({"alpha_W": -1}, ValueError, "`alpha_W` must be a non-negative number, got -1"),
         ({"alpha_H": "other"}, ValueError, "`alpha_H` must be one of"),
         ({"alpha_W": 1, "l1_ratio": 1.5}, ValueError, "`l1_ratio` must be from 0 to 1, got 1.5"),
-        ({"fixed_w": np.ones((7, 3), dtype=bool)}, ValueError, "`fixed_w` and `fixed_h` need the values to keep"),
+        (
+            {"fixed_w": np.ones((7, 3), dtype=bool)},
+            ValueError,
+            "`fixed_w`, `fixed_h` and `Fixed` need the values to keep",
+        ),
         (
             {"init": "pair", "fixed_w": np.ones((7, 3))},
             TypeError,
@@ -263,7 +265,7 @@ def test_penalties_follow_the_units_of_extreme_data(beta: float) -> None:
         ({"upper_w": -1.0}, ValueError, "`upper_w` must be a non-negative number, got -1"),
         ({"upper_h": np.ones((2, 5))}, ValueError, r"`upper_h` must have shape \(3, 5\)"),
         ({"normalize": "V"}, ValueError, "`normalize` must be one of"),
-        ({"normalize": "W", "upper_w": 1.0}, ValueError, "`normalize` must be None with fixed entries or upper bounds"),
+        ({"normalize": "W", "upper_w": 1.0}, ValueError, "`normalize` must be None with fixed entries or bounds"),
         ({"normalize": "H", "alpha_H": 0.1, "alpha_W": 0}, ValueError, "`normalize` must be None with penalties"),
     ],
 )

@@ -154,6 +154,39 @@ def test_restarts_stacks_and_checkpoints(tmp_path: Path) -> None:
         nmf(V, 3, max_iter=40, checkpoint=tmp_path / "run.npz", **options | {"beta_loss": Robust(2, "cauchy", 0.2)})
 
 
+def test_a_row_of_doubt_is_still_observed() -> None:
+    """Where a weight would underflow, its row is not taken for one without an observed entry."""
+    V = np.zeros((4, 6))
+    V[:3] = np.random.default_rng(0).random((3, 6)) + 0.5
+    V[3, 0] = 1e3
+    result = nmf(V, 2, beta_loss=Robust(1, "welsch", 1e-3), random_state=0)
+    assert result.objective == pytest.approx(loss(V, result.W, result.H, 1, "welsch", 1e-3), rel=1e-9)
+    exact = 100 * np.random.default_rng(0).random((30, 3)) @ np.random.default_rng(1).random((3, 20))
+    found = nmf(exact, 3, beta_loss=Robust(2, "welsch", 1e-2), random_state=0)
+    assert (found.W > 0).any(axis=1).all()
+    assert (found.H > 0).any(axis=0).all()
+
+
+def test_restarts_begin_with_the_single_run() -> None:
+    V, _, _ = noisy(9, 7, 3)
+    options: dict[str, Any] = {"beta_loss": Robust(2), "random_state": 0, "max_iter": 10}
+    single: Any = nmf(V, 3, **options)
+    several: Any = nmf(V, 3, n_restarts=3, **options)
+    assert several.robust == single.robust
+    assert several.restarts.divergence[0] == pytest.approx(single.divergence, rel=1e-9)
+
+
+def test_scales_beyond_the_numbers_are_refused() -> None:
+    V, _, _ = noisy(9, 7, 3)
+    with pytest.raises(ValueError, match=r"`Robust\.scale` must be at least"):
+        nmf(V.astype(np.float32), 3, beta_loss=Robust(2, "cauchy", 1e-60))
+    for unit in (1e-170, 1e160):
+        with pytest.raises(ValueError, match="`V` must be of other units for `Robust`"):
+            nmf(V * unit, 3, beta_loss=Robust(2))
+    with pytest.raises(ValueError, match="a float can hold"):
+        Robust(2, "huber", 10**400)
+
+
 def test_inside_jit() -> None:
     jax = pytest.importorskip("jax")
     V, W, H = noisy(9, 7, 3)

@@ -205,6 +205,31 @@ def test_a_strength_beyond_all_numbers_is_reported_as_it_is() -> None:
     assert result.objective == pytest.approx(result.divergence + 7 * on_w + 9 * on_h, rel=1e-9)
 
 
+@pytest.mark.parametrize("solver", ["mu", "mm", "cd", "cd-plain"])
+def test_two_couplings_of_one_factor_add_up(solver: str) -> None:
+    V, W, H = noisy(9, 7, 3)
+    options: dict[str, Any] = {"init": (W, H), "solver": solver, "check_every": 1, "tol": 1e-13, "max_iter": 40}
+    result = nmf(V, 3, w=[L2(0.01)], h=[Decorrelate(0.02), Decorrelate(0.03)], **options)
+    assert never_rises(result)
+    expected = result.divergence + 7 * 0.005 * (result.W**2).sum() + 9 * 0.05 * overlap(result.H.T)
+    assert result.objective == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_row_with_a_fixed_entry_and_a_column_that_none_reaches() -> None:
+    H = np.asarray([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    w = [Fixed(np.asarray([[True, False]]))]
+    result = transform(np.asarray([[1.0, 2.0, 3.0]]), H, init=np.ones((1, 2)), w=w, beta_loss=1)
+    assert result.W[0, 0] == 1.0
+    assert result.W[0, 1] == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_bound_of_torch_that_requires_grad_is_data() -> None:
+    torch = pytest.importorskip("torch")
+    V, _, _ = noisy(9, 7, 3)
+    bound = torch.full((3,), 0.1, dtype=torch.float64, requires_grad=True)
+    assert not nmf(torch.asarray(V), 3, w=[Lower(bound)], random_state=0, max_iter=3).W.requires_grad
+
+
 # A term of one's own: docs/design.md has the recipe.
 
 
@@ -265,6 +290,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"h": 0.1}, TypeError, "`h` must be a list of terms"),
     ({"w": [Fixed(np.ones((9, 3), dtype=bool))]}, ValueError, "give `init=(W, H)`"),
     ({"w": [Lower(0.1)], "normalize": "W"}, ValueError, "`normalize` must be None with"),
+    ({"w": [Lower(1e300)]}, ValueError, "`Lower` must not be so far above V's entries that products overflow"),
+    ({"w": [Upper(10**400)]}, ValueError, "`w=[Upper]` must be a non-negative number, got inf"),
     ({"w": [Decorrelate(0.1)], "normalize": "W"}, ValueError, "`normalize` must be None with penalties"),
 ]
 

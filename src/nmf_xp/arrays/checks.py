@@ -178,10 +178,14 @@ def check_non_negative(name: str, value: Any) -> float:
     if not is_real(value):
         msg = f"`{name}` must be a non-negative number, got {value!r}"
         raise TypeError(msg)
-    if not (math.isfinite(value) and value >= 0):
-        msg = f"`{name}` must be a non-negative number, got {value}"
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
+    if not (math.isfinite(number) and number >= 0):
+        msg = f"`{name}` must be a non-negative number, got {value if math.isfinite(number) else number}"
         raise ValueError(msg)
-    return float(value)
+    return number
 
 
 def check_callable(name: str, value: Any) -> None:

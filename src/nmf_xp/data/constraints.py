@@ -103,8 +103,7 @@ class Constraints(NamedTuple):
         if self.l2 is not None:
             penalty = penalty + 0.5 * self.l2 * xp.sum(W * W, axis=(-2, -1), dtype=dtype)
         for term in self.others:
-            W = W if axis == -1 else operators.transposed(W)
-            gram = operators.transposed(W) @ W
+            gram = operators.transposed(W) @ W if axis == -1 else W @ operators.transposed(W)
             penalty = penalty + 0.5 * xp.sum(gram * term.matrix(gram, xp=xp), axis=(-2, -1), dtype=dtype)
         return penalty
 

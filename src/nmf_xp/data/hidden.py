@@ -37,7 +37,7 @@ def supports(W: Array | None, H: Array, *, least: float, xp: Namespace) -> tuple
 
 def without_unreachable(data: Data, of_W: Array, of_H: Array, *, beta: float, xp: Namespace) -> Data:
     """The data with 0, or for beta <= 0 without an observation, where the `supports` do not reach."""
-    same = of_W.shape[-2] == 1  # for all rows
+    same = of_W.shape[-2:] == (1, 1)  # for all rows, by the best component
     if isinstance(data, Blockwise) and same:
         blocks: Any = Reached(data, of_W, of_H, beta=beta)
         return blocks

@@ -78,7 +78,7 @@ def check_start(posed: Posed, init: Any, n_restarts: int, *, fixed: bool) -> Non
         )
         raise ValueError(msg)
     if isinstance(init, str) and fixed:
-        msg = f"`fixed_w` and `fixed_h` need the values to keep: give `init=(W, H)`, got init={init!r}"
+        msg = f"`fixed_w`, `fixed_h` and `Fixed` need the values to keep: give `init=(W, H)`, got init={init!r}"
         raise ValueError(msg)
     if isinstance(init, str) and init != "random" and not libraries.is_readable(posed.values):
         msg = f"`init` must be 'random' or (W, H) in a compiled function, got {init!r}, which needs the values of `V`"
@@ -91,7 +91,7 @@ def check_normalize(normalize: Any, problem: Problem) -> None:
         return
     check_option("normalize", normalize, ("W", "H"))
     if any(terms.bounded for terms in (problem.w, problem.h)):
-        msg = f"`normalize` must be None with fixed entries or upper bounds, which it would break, got {normalize!r}"
+        msg = f"`normalize` must be None with fixed entries or bounds, which it would break, got {normalize!r}"
         raise ValueError(msg)
     if not all(terms.free for terms in (problem.w, problem.h)):
         msg = (

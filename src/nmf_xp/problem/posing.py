@@ -236,19 +236,26 @@ class SideOf(NamedTuple):
     def entries(self, name: str, x: Any) -> Array:
         """A non-negative number or array, checked, in the problem's units, of the factor's shape."""
         posed, xp, shape = self.posed, self.posed.xp, self._broadcast
-        V = posed.values
+        V, x = posed.values, precision.as_data_only(x)
         if not libraries.is_array(x):
             x = xp.full((1, 1), check_non_negative(name, x), dtype=V.dtype, device=libraries.device(V))
         check_factor(name, x, V)
         check_broadcast(name, x.shape, shape)
         if libraries.is_readable(x):
             check_values(name, x, xp=xp)
-        x = times_power(x, -posed.units.factor(self.which))
+        with precision.overflow_allowed():
+            x = times_power(x, -posed.units.factor(self.which))
         return xp.broadcast_to(posed.laid_out(self.which, x, shape), shape)
 
     def check(self, constraints: Constraints) -> None:
         """Refuse a lower bound above an upper one."""
         lower, upper, xp = constraints.lower, constraints.upper, self.posed.xp
+        if lower is not None and libraries.is_readable(lower):
+            largest = float(xp.finfo(lower.dtype).max) ** 0.25
+            if transfer.scalar(xp.max(lower)) > largest:
+                what = "`Lower` must not be so far above V's entries that products overflow"
+                msg = f"{what}, got such a bound for {self.which}"
+                raise ValueError(msg)
         if lower is None or upper is None or not (libraries.is_readable(lower) and libraries.is_readable(upper)):
             return
         if bool(xp.any(lower > upper)):

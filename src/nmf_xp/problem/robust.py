@@ -69,9 +69,16 @@ class Robust:
         """Refuse what is no loss."""
         check_beta(self.beta)
         check_option("Robust.phi", self.phi, tuple(EFFICIENT))
-        if self.scale is not None and not (is_real(self.scale) and self.scale > 0):
+        if self.scale is None:
+            return
+        if not (is_real(self.scale) and self.scale > 0):
             msg = f"`Robust.scale` must be a positive number, or None to find one, got {self.scale!r}"
             raise ValueError(msg)
+        try:
+            float(self.scale)
+        except OverflowError:
+            msg = "`Robust.scale` must be a number that a float can hold, or infinite, got an integer beyond them"
+            raise ValueError(msg) from None
 
     def value(self, d: Array, scale: Array, *, xp: Namespace) -> Array:
         """phi(d), entry by entry."""
@@ -82,11 +89,17 @@ class Robust:
         return scale * (xp.log1p(ratio) if self.phi == "cauchy" else -xp.expm1(-ratio))
 
     def weight(self, d: Array, scale: Array, *, xp: Namespace) -> Array:
-        """phi'(d), entry by entry, from 0 to 1."""
+        """phi'(d), entry by entry, up to 1.
+
+        It is at least a number whose share of the loss is far below rounding. So a row of which every entry is doubted
+        is not taken for one of which nothing is observed.
+        """
         if self.phi == "huber":
-            return xp.sqrt(scale / xp.maximum(d, scale))
-        ratio = d / scale
-        return 1.0 / (1.0 + ratio) if self.phi == "cauchy" else xp.exp(-ratio)
+            weight = xp.sqrt(scale / xp.maximum(d, scale))
+        else:
+            ratio = d / scale
+            weight = 1.0 / (1.0 + ratio) if self.phi == "cauchy" else xp.exp(-ratio)
+        return operators.at_least(weight, float(xp.finfo(d.dtype).smallest_normal) ** 0.5, xp=xp)
 
     def scale_of(self, d: Any, rounding: float) -> float:
         """The scale for divergences of entries from a fit, a NumPy array: as for normal errors of their median.

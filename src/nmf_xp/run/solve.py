@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, transfer
+from nmf_xp.arrays import libraries, precision, transfer
 from nmf_xp.data import Dense, Weighted
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
@@ -110,14 +111,28 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
     if data.has_absent or not isinstance(data, Dense | Weighted):
         msg = "`beta_loss` must be no `Robust` for a sparse V, whose zeros would need weights; give V as a dense array"
         raise ValueError(msg)
+    exponent = posed.units.v * posed.beta
     if loss.scale is not None:
+        least = float(posed.xp.finfo(posed.values.dtype).smallest_normal)
+        if number_times_power(loss.scale, -exponent) < least:
+            msg = (
+                f"`Robust.scale` must be at least {number_times_power(least, exponent):.3g} for this V, "
+                f"got {loss.scale:g}; beside it no entry would count"
+            )
+            raise ValueError(msg)
         return loss
     if posed.stack:
         msg = "`Robust.scale` must be given for a stack of matrices, got None: they may need different ones"
         raise ValueError(msg)
     settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
-    scale = found_scale(loss, posed.problem, start, **settings, xp=posed.xp)
-    return dataclasses.replace(loss, scale=number_times_power(scale, posed.units.v * posed.beta))
+    first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
+    with precision.overflow_allowed():
+        scale = found_scale(loss, posed.problem, first, **settings, xp=posed.xp)
+    scale = number_times_power(scale, exponent)
+    if not 0 < scale < math.inf:
+        msg = f"`V` must be of other units for `Robust`: the scale of its loss would be {scale}; multiply V by a number"
+        raise ValueError(msg)
+    return dataclasses.replace(loss, scale=scale)
 
 
 def _doubted(problem: Problem, robust: Robust, posed: Posed) -> Problem:

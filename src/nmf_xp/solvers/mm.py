@@ -202,4 +202,6 @@ def _change(x0: Array, x1: Array, x2: Array, *, xp: Namespace) -> tuple[Array, A
 def _balance(state: Factors, *, xp: Namespace) -> Array:
     """By what each column of W is multiplied, and each row of H divided, to give them equal sums: (..., 1, r)."""
     W, H = state
-    return xp.sqrt(operators.transposed(xp.sum(H, axis=-1, keepdims=True)) / xp.sum(W, axis=-2, keepdims=True))
+    of_h, of_w = operators.transposed(xp.sum(H, axis=-1, keepdims=True)), xp.sum(W, axis=-2, keepdims=True)
+    alive = xp.minimum(of_h, of_w) > 0  # all of one may be fixed at 0
+    return xp.sqrt(xp.where(alive, of_h, 1.0) / xp.where(alive, of_w, 1.0))

@@ -60,8 +60,8 @@ def contents(posed: Posed, given: list[Any] | None) -> dict[str, str]:
     return {
         "V": _hash([*entries, *posed.units]),
         "weights": _hash(weights),
-        "the penalty, fixed entries or upper bound of W": _hash(list(posed.problem.w)),
-        "the penalty, fixed entries or upper bound of H": _hash(list(posed.problem.h)),
+        "the penalties, fixed entries or bounds of W": _hash(list(posed.problem.w)),
+        "the penalties, fixed entries or bounds of H": _hash(list(posed.problem.h)),
         "init": _hash(given or []),
     }
 
