@@ -56,8 +56,9 @@ class Robust:
     >>> from nmf_xp import Robust, nmf
     >>> V = np.random.default_rng(0).random((30, 3)) @ np.random.default_rng(1).random((3, 20))
     >>> V[3, 5] = 1000.0  # a wrong entry
-    >>> result = nmf(V, 3, beta_loss=Robust("frobenius", "welsch", scale=1e-2), random_state=0, max_iter=1000)
-    >>> bool(np.median(abs(V - result.W @ result.H)) < 1e-3)
+    >>> plain = nmf(V, 3, random_state=0)
+    >>> robust = nmf(V, 3, beta_loss=Robust("frobenius", "cauchy"), random_state=0)
+    >>> bool(np.median(abs(V - robust.W @ robust.H)) < 0.1 * np.median(abs(V - plain.W @ plain.H)))
     True
     """
 
