@@ -200,3 +200,40 @@ class Derived:
         self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
     ) -> Array | None:
         return None
+
+
+class Wrapping(Derived):
+    """Data made of other data, the field `base`, whose entries, order and model are its own."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        base: Any
+
+    @property
+    def values(self) -> Array:
+        return self.base.values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    def with_values(self, values: Array) -> Any:
+        return self._on(self.base.with_values(values))
+
+    def with_both_orders(self) -> Any:
+        return self._on(self.base.with_both_orders())
+
+    def block_starts(self, n_components: int) -> list[int]:
+        return self.base.block_starts(n_components)
+
+    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        return self.base.predict(W, H, xp=xp)
+
+    def spread(self, t: Array, *, xp: Namespace) -> Array:
+        return self.base.spread(t, xp=xp)
+
+    def _on(self, base: Any) -> Any:
+        """The same on other data."""
+        fields: Any = self
+        return fields._replace(base=base)

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, transfer
-from nmf_xp.data.seam import Bound, Derived
+from nmf_xp.data.seam import Bound, Wrapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,16 +27,8 @@ class WeightedFields(NamedTuple):
     bound: Bound | None = None  # only where it is close
 
 
-class Weighted(WeightedFields, Derived):
+class Weighted(WeightedFields, Wrapping):
     """`base` with non-negative weights on its entries, in the order in which they are stored."""
-
-    @property
-    def values(self) -> Array:
-        return self.base.values
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.base.shape
 
     @property
     def T(self) -> Weighted:
@@ -46,17 +38,8 @@ class Weighted(WeightedFields, Derived):
     def weighted(self) -> bool:
         return True
 
-    def with_values(self, values: Array) -> Weighted:
-        return self._replace(base=self.base.with_values(values))
-
-    def with_both_orders(self) -> Weighted:
-        return self._replace(base=self.base.with_both_orders())
-
     def flatten_stack(self, *, xp: Namespace) -> Weighted:
         return self._both(lambda base: base.flatten_stack(xp=xp))
-
-    def block_starts(self, n_components: int) -> list[int]:
-        return self.base.block_starts(n_components)
 
     def rows(self, start: int, stop: int) -> Weighted:
         return self._both(lambda base: base.rows(start, stop), self.bound and self.bound.part(start, stop))
@@ -71,9 +54,6 @@ class Weighted(WeightedFields, Derived):
         """The same part of the data and of the weights, and their bound."""
         return Weighted(part(self.base), part(self.base.with_values(self.weights)).values, bound)
 
-    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return self.base.predict(W, H, xp=xp)
-
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.contract(self.weights * Z, H, xp=xp)
 
@@ -81,9 +61,6 @@ class Weighted(WeightedFields, Derived):
         if beta == 1:
             return self.base.contract(self.weights, H, xp=xp)
         return super().model_slope(W, H, Y, beta=beta, xp=xp)
-
-    def spread(self, t: Array, *, xp: Namespace) -> Array:
-        return self.base.spread(t, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
         # What is not observed may be infinitely far from its model.
@@ -100,20 +77,12 @@ class LineWeightedFields(NamedTuple):
     columns_weights: Array  # b, (1, n)
 
 
-class LineWeighted(LineWeightedFields, Derived):
+class LineWeighted(LineWeightedFields, Wrapping):
     """A sparse matrix whose entry (i, j), stored or not, has the weight a_i b_j.
 
     Over the whole domain, sum a_i b_j y^beta is sum y^beta for the model whose rows are scaled by a^(1/beta) and whose
     columns by b^(1/beta).
     """
-
-    @property
-    def values(self) -> Array:
-        return self.base.values
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.base.shape
 
     @property
     def T(self) -> LineWeighted:
@@ -132,30 +101,15 @@ class LineWeighted(LineWeightedFields, Derived):
     def bound(self) -> Bound:
         return Bound(self.rows_weights, self.columns_weights)
 
-    def with_values(self, values: Array) -> LineWeighted:
-        return self._replace(base=self.base.with_values(values))
-
-    def with_both_orders(self) -> LineWeighted:
-        return self._replace(base=self.base.with_both_orders())
-
-    def block_starts(self, n_components: int) -> list[int]:
-        return self.base.block_starts(n_components)
-
     def rows(self, start: int, stop: int) -> LineWeighted:
         stored = self.base.with_values(self.stored).rows(start, stop).values
         return LineWeighted(self.base.rows(start, stop), stored, self.rows_weights[start:stop, :], self.columns_weights)
-
-    def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return self.base.predict(W, H, xp=xp)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.contract(self.stored * Z, H, xp=xp)
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         return self.rows_weights * self.base.weighted_slope(W, H, H * self.columns_weights, beta=beta, xp=xp)
-
-    def spread(self, t: Array, *, xp: Namespace) -> Array:
-        return self.base.spread(t, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
         # What is not observed may be infinitely far from its model.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.arrays.checks import check_option, is_real
-from nmf_xp.data.seam import Derived
+from nmf_xp.data.seam import Wrapping
 from nmf_xp.data.weighted import Weighted
 from nmf_xp.divergences import check_beta, entry_divergence
 
@@ -124,18 +124,8 @@ class Fields(NamedTuple):
     scale: Array
 
 
-class Doubted(Fields, Derived):
+class Doubted(Fields, Wrapping):
     """Data whose entries a robust loss may doubt: `base`, with or without weights, and the loss's scale, ()."""
-
-    @property
-    def values(self) -> Array:
-        """V's entries."""
-        return self.base.values
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """V's shape."""
-        return self.base.shape
 
     @property
     def T(self) -> Doubted:
@@ -149,10 +139,6 @@ class Doubted(Fields, Derived):
     def select(self, indices: Array, *, xp: Namespace) -> Doubted:
         """Some members of a stack."""
         return self._replace(base=self.base.select(indices, xp=xp))
-
-    def block_starts(self, n_components: int) -> list[int]:
-        """First row of each block that fits the cache, and the end."""
-        return self.base.block_starts(n_components)
 
     def divergences(self, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
         """d(v | WH), entry by entry."""

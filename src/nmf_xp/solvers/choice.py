@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries
 from nmf_xp.arrays.checks import check_integer, check_non_negative, check_option
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import check_beta
 from nmf_xp.problem.robust import Robust
-from nmf_xp.problem.terms import Terms
 from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
 
-NO_TERMS = Terms()
+if TYPE_CHECKING:
+    from nmf_xp.problem.terms import Terms
 
 
 class Method(NamedTuple):
@@ -32,10 +32,14 @@ def chosen(
     solver: Any,
     *,
     fixed_h: bool = False,
-    terms: Terms = NO_TERMS,
-    weighted: bool = False,
+    terms: Terms,
+    weights: Any = None,
+    missing: str | None = None,
+    absent: str = "zero",
+    exposure: Any = None,
 ) -> Method:
     """The method, by what V's type and the terms say at most; with H fixed, a convex problem, one for all devices."""
+    weighted = weights is not None or missing is not None or absent != "zero"
     robust = beta_loss if isinstance(beta_loss, Robust) else None
     beta = check_beta(beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
@@ -45,7 +49,7 @@ def chosen(
     if name == "auto":
         name = automatic(beta, kind, on_gpu=not fixed_h and libraries.on_gpu(V))
         if not all(term.suits(name, beta, weighted=weighted) for term in terms.all):
-            name = next(iter(BY_KIND.get(kind, ("mm",))))  # majorisation takes every term
+            name = BY_KIND.get(kind, ("mm",))[0]  # majorisation takes every term
     if name not in BY_KIND.get(kind, SOLVERS):
         msg = (
             f"`solver` must be one of {sorted(('auto', *BY_KIND[kind]))} for data that are {kind.value}, "
@@ -74,11 +78,11 @@ def chosen(
         msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
         raise ValueError(msg)
     if robust is not None:
-        _check_robust(name, kind, options)
+        _check_robust(name, kind, options, exposure)
     return Method(name, beta, tuple(options.items()), fixed_h, robust=robust)
 
 
-def _check_robust(solver: str, kind: Kind, options: dict[str, Any]) -> None:
+def _check_robust(solver: str, kind: Kind, options: dict[str, Any], exposure: Any) -> None:
     """Refuse a robust loss where its weights, a number for each entry of V, cannot be."""
     if kind is not Kind.WHOLE:
         msg = f"`beta_loss` must be no `Robust` for data that are {kind.value}: its weights are as large as V"
@@ -86,4 +90,7 @@ def _check_robust(solver: str, kind: Kind, options: dict[str, Any]) -> None:
     if solver == "online" or "violation_tol" in options or "orders" in options:
         what = "'online'" if solver == "online" else f"the options {sorted(options)}"
         msg = f"`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain' for a `Robust` loss, got {what}"
+        raise ValueError(msg)
+    if exposure is not None:
+        msg = "`exposure` must be None with a `Robust` loss, whose scale would differ from entry to entry, got an array"
         raise ValueError(msg)

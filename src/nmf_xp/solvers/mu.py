@@ -94,9 +94,19 @@ class MultiplicativeUpdate(Solver):
         return super().steps(state, problem, n, xp=xp)
 
 
-def multiplied(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, xp: Namespace) -> Factors:
+def multiplied(
+    problem: Problem,
+    W: Array,
+    H: Array,
+    *,
+    beta: float,
+    floor: float,
+    fixed_h: bool = False,
+    count: int = FIRST,
+    xp: Namespace,
+) -> Factors:
     """The factors after a few iterations, by which other algorithms begin: a model is then near the data."""
-    solver, state = MultiplicativeUpdate(beta, floor), Factors(W, H)
-    for _ in range(FIRST):
+    solver, state = MultiplicativeUpdate(beta, floor, fixed_h), Factors(W, H)
+    for _ in range(count):
         state = solver.step(state, problem, xp=xp)
     return state

@@ -15,7 +15,7 @@ from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.optimality import penalties, report
 from nmf_xp.problem.robust import Doubted, Robust
-from nmf_xp.solvers.mu import MultiplicativeUpdate
+from nmf_xp.solvers.mu import MultiplicativeUpdate, multiplied
 from nmf_xp.solvers.solver import Solver
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def found_scale(
     if not libraries.is_readable(start.W):
         msg = "`Robust.scale` must be given in a compiled function, got None, which needs the values of `V`"
         raise ValueError(msg)
-    solver, state = MultiplicativeUpdate(beta, floor, fixed_h), start
-    for _ in range(FIRST):
-        state = solver.step(state, problem, xp=xp)
+    state = multiplied(problem, *start, beta=beta, floor=floor, fixed_h=fixed_h, count=FIRST, xp=xp)
     data: Any = problem.data
     d = Doubted(data, start.W[..., 0, 0]).divergences(*state, beta=beta, xp=xp)
     entries = transfer.to_host(d)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries
 from nmf_xp.problem.terms.term import Bound
@@ -22,10 +22,7 @@ class Upper(Bound):
 
     def added(self, constraints: Constraints, side: Side, name: str) -> Constraints:
         """The least of all upper bounds."""
-        upper = side.entries(name, self.bound)
-        xp = libraries.array_namespace(upper)
-        upper = upper if constraints.upper is None else xp.minimum(upper, constraints.upper)
-        return constraints._replace(upper=upper)
+        return _with(constraints, "upper", side.entries(name, self.bound), "minimum")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,10 +33,7 @@ class Lower(Bound):
 
     def added(self, constraints: Constraints, side: Side, name: str) -> Constraints:
         """The largest of all lower bounds."""
-        lower = side.entries(name, self.bound)
-        xp = libraries.array_namespace(lower)
-        lower = lower if constraints.lower is None else xp.maximum(lower, constraints.lower)
-        return constraints._replace(lower=lower)
+        return _with(constraints, "lower", side.entries(name, self.bound), "maximum")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,10 +47,13 @@ class Fixed(Bound):
 
     def added(self, constraints: Constraints, side: Side, name: str) -> Constraints:
         """All entries that a term fixes."""
-        fixed = side.mask(name, self.entries)
-        fixed = (
-            fixed
-            if constraints.fixed is None
-            else libraries.array_namespace(fixed).logical_or(fixed, constraints.fixed)
-        )
-        return constraints._replace(fixed=fixed)
+        return _with(constraints, "fixed", side.mask(name, self.entries), "logical_or")
+
+
+def _with(constraints: Constraints, field: str, entries: Array, together: str) -> Constraints:
+    """The constraints with these entries in a field, `together` with what other terms have put there."""
+    before = getattr(constraints, field)
+    if before is not None:
+        entries = getattr(libraries.array_namespace(entries), together)(entries, before)
+    new: dict[str, Any] = {field: entries}
+    return constraints._replace(**new)
