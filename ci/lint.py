@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONGEST = 400  # lines of a file
+WORDS = 30  # of a sentence that a user may read
 SOURCE = Path(__file__).parents[1] / "src" / "nmf_xp"
 
 # A module imports only from those above its own, or from its own group, for the type checker too.
@@ -58,6 +60,7 @@ def check_source(path: str, text: str) -> list[Finding]:
     excused = {i for i, line in enumerate(text.splitlines(), 1) if "# lint: " in line}
     module = path.removesuffix(".py").split("/")[0]
     found = [*_length(text), *_layers(module, tree), *_backends(module, path, tree), *_devices(tree), *_bounds(tree)]
+    found += _messages(tree)
     if module in CORE and path not in OF_ITS_OWN:
         found += _writes(tree)
     return [Finding(path, line, message) for line, message in sorted(found) if line not in excused]
@@ -125,6 +128,22 @@ def _bounds(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 node.lineno,
                 "a bound that is a scalar waits for a GPU: operators.at_least and operators.at_most do not",
             )
+
+
+def _messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Texts that are no docstrings: a value that is filled in counts as one word."""
+    aside = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            aside |= {id(part) for part in node.values}
+    for node in ast.walk(tree):
+        if id(node) in aside or not isinstance(node, ast.Constant | ast.JoinedStr):
+            continue
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in parts)
+        for sentence in re.split(r"(?<=[.!?])\s", text):
+            if len(sentence.split()) > WORDS:
+                yield node.lineno, f"a sentence of more than {WORDS} words: make it two, or say less"
 
 
 def _writes(tree: ast.AST) -> Iterator[tuple[int, str]]:

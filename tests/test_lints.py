@@ -36,6 +36,7 @@ def lint() -> ModuleType:
         ("updates.py", "W *= 2", "augmented assignment"),
         ("solvers/mu.py", "W[0] = 1", "assignment to a part"),
         ("run/loop.py", "xp.add(a, b, out=a)", "out= writes"),
+        ("cli/fit.py", f"msg = f'{{x}}: {31 * 'word '}'", "a sentence of more than 30 words"),
     ],
 )
 def test_a_rule_finds_what_it_is_for(lint: ModuleType, path: str, text: str, message: str) -> None:

@@ -127,6 +127,53 @@ def test_with_weights_missing_entries_and_terms() -> None:
     assert result.divergence == pytest.approx(float((seen * phi("cauchy", np.asarray(d), 0.1)).sum()), rel=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["rows", "columns", "entries", "stack"])
+@pytest.mark.parametrize("name", PHIS)
+@pytest.mark.parametrize(("solver", "beta"), SOLVERS)
+def test_with_an_exposure(solver: str, beta: float, name: str, kind: str) -> None:
+    V, W, H = noisy(9, 7, 3)
+    shape = {"rows": (9, 1), "columns": (1, 7), "entries": (9, 7), "stack": (2, 9, 7)}[kind]
+    U = np.random.default_rng(5).lognormal(0.0, 1.0, shape)
+    V, s = spoiled(V) * U, 0.05
+    options: dict[str, Any] = {"check_every": 1, "tol": 1e-13, "max_iter": 30, "init": (W, H)}
+    result = nmf(V, 3, beta_loss=Robust(beta, name, s), solver=solver, exposure=U, **options)
+    history = np.asarray(result.history)
+    assert np.max(np.diff(history), initial=0.0) <= 1e-12 * history.max()
+    members = zip(V, U, result.W, result.H, result.divergence, strict=True) if kind == "stack" else None
+    for v, u, w, h, divergence in members or [(V, U, result.W, result.H, result.divergence)]:
+        found = 0.0
+        for x, y in zip(v.ravel(), (u * (w @ h)).ravel(), strict=True):
+            d = float(beta_divergence(np.asarray([[x]]), np.asarray([[y]]), np.ones((1, 1)), beta_loss=beta))
+            found += float(phi(name, d, s))
+        assert divergence == pytest.approx(found, rel=1e-8)
+
+
+@pytest.mark.parametrize("beta", [0, 1, 2])
+def test_with_an_exposure_the_scale_is_that_of_v(beta: float) -> None:
+    """An exposure that is the same everywhere is V in other units, and one of beta 0 leaves each divergence."""
+    V, _, _ = noisy(9, 7, 3)
+    V = spoiled(V)
+    options: dict[str, Any] = {"solver": "mu", "random_state": 0, "max_iter": 30}
+    plain: Any = nmf(V, 3, beta_loss=Robust(beta), **options)
+    exposed: Any = nmf(V, 3, beta_loss=Robust(beta), exposure=np.full((9, 1), 8.0), **options)
+    assert exposed.robust.scale == pytest.approx(plain.robust.scale, rel=1e-9)
+    assert exposed.divergence == pytest.approx(plain.divergence, rel=1e-9)
+    np.testing.assert_allclose(8 * exposed.W @ exposed.H, plain.W @ plain.H, rtol=1e-7)
+
+
+def test_of_a_sparse_matrix_whose_absent_entries_are_unobserved() -> None:
+    V, W, H = noisy(9, 7, 3)
+    seen: Any = np.random.default_rng(1).random(V.shape) < 0.8
+    U = np.random.default_rng(5).lognormal(0.0, 1.0, V.shape)
+    options: dict[str, Any] = {"init": (W, H), "solver": "mu", "max_iter": 20, "exposure": U}
+    options["beta_loss"] = Robust(1, "cauchy", 0.1)
+    held = scipy.sparse.csr_array(np.where(seen, V, 0.0))
+    found = nmf(held, 3, absent="missing", **options)
+    dense = nmf(V, 3, weights=seen.astype(float), **options)
+    np.testing.assert_allclose(found.W @ found.H, dense.W @ dense.H, rtol=1e-9)
+    assert found.divergence == pytest.approx(dense.divergence, rel=1e-9)
+
+
 @pytest.mark.parametrize("unit", [1e-20, 1e20])
 def test_in_other_units_the_answer_is_the_same(unit: float) -> None:
     V, _, _ = noisy(9, 7, 3)
@@ -203,7 +250,6 @@ def test_inside_jit() -> None:
 BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("array", {"solver": "online"}, ValueError, "`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain'"),
     ("array", {"solver": ("cd-plain", {"violation_tol": 1e-4})}, ValueError, "the options ['violation_tol']"),
-    ("array", {"exposure": np.ones((9, 1))}, ValueError, "`exposure` must be None with a `Robust` loss"),
     ("array", {"solver": "newton"}, ValueError, "needs a `beta_loss` of 1"),
     ("sparse", {}, ValueError, "for a sparse V, whose zeros would need weights"),
     ("blocks", {}, ValueError, "for data that are read block by block"),

@@ -10,7 +10,7 @@ import pytest
 
 from nmf_xp import beta_divergence, nmf, transform, update_h, update_w
 from nmf_xp.arrays.transfer import to_host
-from nmf_xp.data import Dense, as_data, quickest
+from nmf_xp.data import Dense, as_data, dense_if_quicker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,7 @@ def test_a_matrix_that_is_half_full_is_treated_as_dense(share: float) -> None:
     rng = np.random.default_rng(0)
     V = (1 + rng.poisson(2.0, (80, 60))) * (rng.random((80, 60)) < share).astype(float)
     data = as_data(scipy_sparse.csr_array(V))
-    taken = quickest(data, xp=np)
+    taken = dense_if_quicker(data, xp=np)
     assert isinstance(taken, Dense) == (share > 0.5)
     if isinstance(taken, Dense):
         np.testing.assert_array_equal(taken.values, V)

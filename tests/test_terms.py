@@ -285,6 +285,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"w": [Decorrelate(0.1)], "solver": "newton", "beta_loss": 1}, ValueError, "`solver` must be 'mu' or 'mm' with"),
     ({"w": [Decorrelate(0.1)], "solver": "online"}, ValueError, "got 'online'"),
     ({"w": [Decorrelate(0.1)], "solver": "cd", "weights": np.ones((9, 7))}, ValueError, "entries with weights"),
+    ({"w": [Decorrelate(0.1)], "solver": "cd", "exposure": np.full((9, 1), 2.0)}, ValueError, "entries with weights"),
     ({"w": [dataclasses.make_dataclass("Ridge", [])()]}, TypeError, "`w` must be a list of terms of nmf_xp (L1, L2,"),
     ({"w": [L1]}, TypeError, "got the class L1"),
     ({"h": 0.1}, TypeError, "`h` must be a list of terms"),

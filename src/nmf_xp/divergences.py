@@ -115,7 +115,7 @@ def beta_divergence(
     """
     beta = check_beta(beta_loss)
     data, xp = check_problem(as_data(V), W, H, weights)
-    W, H, weights = mesh.beside(data.values, W, H, weights)
+    W, H, weights = mesh.laid_out(data.values, W, H, weights)
     data, weights = with_exposure(data, weights, exposure, beta=beta, xp=xp)
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     return data_divergence(data, W, H, beta=beta, xp=xp)

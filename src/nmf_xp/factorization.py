@@ -212,12 +212,12 @@ def nmf(
     V = settled(V)
     alphas = check_penalties(alpha_W, alpha_H, l1_ratio)
     terms = asked_of(alphas, l1_ratio, fixed=(fixed_w, fixed_h), upper=(upper_w, upper_h), terms=(w, h))
-    beside: Any = {"weights": weights, "missing": missing, "absent": absent, "exposure": exposure}
-    method = chosen(V, beta_loss, solver, terms=terms, **beside)
+    observation: Any = {"weights": weights, "missing": missing, "absent": absent, "exposure": exposure}
+    method = chosen(V, beta_loss, solver, terms=terms, **observation)
     schedule = check_schedule(max_iter, tol, check_every)
     n_restarts = check_restarts(n_restarts, init, kind_of(V))
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
-    posed = pose(V, beta=method.beta, **beside)
+    posed = pose(V, beta=method.beta, **observation)
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
     check_start(posed, init, n_restarts, fixed=terms.fixes)
@@ -307,14 +307,14 @@ def transform(
     terms = asked_of(
         check_penalties(alpha_W, 0.0, l1_ratio), l1_ratio, fixed=(fixed_w, None), upper=(upper_w, None), terms=(w, ())
     )
-    beside: Any = {"weights": weights, "missing": missing, "absent": absent, "exposure": exposure}
-    method = chosen(V, beta_loss, solver, fixed_h=True, terms=terms, **beside)
+    observation: Any = {"weights": weights, "missing": missing, "absent": absent, "exposure": exposure}
+    method = chosen(V, beta_loss, solver, fixed_h=True, terms=terms, **observation)
     schedule = check_schedule(max_iter, tol, check_every)
     if method.name == "online":
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
         raise ValueError(msg)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
-    posed = pose(V, beta=method.beta, **beside)
+    posed = pose(V, beta=method.beta, **observation)
     n = posed.shape[1]
     check_array("H", H, min_ndim=2)
     check_columns((*posed.stack, *posed.shape), H)

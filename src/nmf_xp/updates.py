@@ -128,7 +128,7 @@ def _checked(
     beta = check_beta(beta_loss)
     data, xp = check_problem(as_data(V), W, H, weights)
     floor = factor_floor(W.dtype, beta=beta, xp=xp)
-    W, H, weights = mesh.beside(data.values, W, H, weights)
+    W, H, weights = mesh.laid_out(data.values, W, H, weights)
     W, H = (operators.at_least(x, floor, xp=xp) for x in (W, H))
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
     with precision.overflow_allowed():

@@ -108,7 +108,7 @@ def shared(V: Any) -> bool:
     return libraries.on_mesh(V) and not V.is_fully_addressable
 
 
-def taken_over(V: Any) -> Any:
+def with_auto_axes(V: Any) -> Any:
     """V on a mesh whose axes are of type Auto; as it is where it lies on a single device, or on such a mesh."""
     found = layout(V)
     if found is None:
@@ -134,7 +134,7 @@ def place_like(x: Any, ndim: int) -> Any:
     return _of(x).sharding(ndim) if libraries.on_mesh(x) else libraries.device(x)
 
 
-def beside(V: Any, W: Any, H: Any, weights: Any) -> tuple[Any, Any, Any]:
+def laid_out(V: Any, W: Any, H: Any, weights: Any) -> tuple[Any, Any, Any]:
     """W, H and weights (or None) where V's layout wants them; unchanged where V lies on a single device."""
     found = layout(V)
     if found is None:
@@ -148,13 +148,13 @@ def like(V: Any, x: Any) -> Any:
     return x if found is None else found.spread(x, V.shape)
 
 
-def give_back(x: Any, home: Layout | None) -> Any:
+def give_back(x: Any, layout: Layout | None) -> Any:
     """A factor on the mesh of the user's V."""
-    if home is None or x.sharding.mesh == home.mesh:
+    if layout is None or x.sharding.mesh == layout.mesh:
         return x
     import jax
 
-    return jax.device_put(x, jax.sharding.NamedSharding(home.mesh, x.sharding.spec))
+    return jax.device_put(x, jax.sharding.NamedSharding(layout.mesh, x.sharding.spec))
 
 
 @functools.lru_cache(maxsize=64)

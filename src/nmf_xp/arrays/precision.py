@@ -89,12 +89,12 @@ def carried(function: Callable[[], Any]) -> Callable[[], Any]:
     if jax is None:
         return function
     wide = bool(jax.config.jax_enable_x64)
-    home = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+    module = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
 
     def called() -> Any:
         if bool(jax.config.jax_enable_x64) == wide:
             return function()
-        with home.enable_x64(wide):
+        with module.enable_x64(wide):
             return function()
 
     return called

@@ -54,7 +54,7 @@ def to_host(x: Any) -> np.ndarray[Any, Any]:
     return np.asarray(x)
 
 
-def beside(x: Any, like: Any) -> Any:
+def to_device_of(x: Any, like: Any) -> Any:
     """`x`, on the device of another array of its library."""
     if is_torch(x):
         return x.to(like.device)

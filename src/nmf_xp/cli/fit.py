@@ -22,7 +22,7 @@ from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import BETA_LOSSES
 from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.problem.starts import INITS
-from nmf_xp.result import showing
+from nmf_xp.result import display
 from nmf_xp.result.overview import overview
 from nmf_xp.run.checkpoint import SUFFIXES, position
 from nmf_xp.solvers import SOLVERS
@@ -242,6 +242,6 @@ def _overview(V: Any, result: Result, chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(result: Result, where: str, out: Path, seconds: float) -> None:
-    said = showing.rows(result)
+    said = display.rows(result)
     said["iterations"] += f" in {seconds:.2f} s"
-    say(showing.text({**said, "ran on": where, "written": str(out)}))
+    say(display.text({**said, "ran on": where, "written": str(out)}))

@@ -26,10 +26,10 @@ __all__ = [
     "Sparse",
     "Weighted",
     "as_data",
+    "dense_if_quicker",
     "entry_weights",
     "in_units",
     "largest_observed",
-    "quickest",
     "seen",
     "with_bound",
     "with_weights",
@@ -40,7 +40,7 @@ def as_data(V: Any) -> Data:
     """The Data that holds V, of the kind that its type calls for; V's type and shape are checked, not its values."""
     if libraries.sparse_library(V) is None:
         check_array("V", V, min_ndim=2)
-        return Dense(mesh.taken_over(V))
+        return Dense(mesh.with_auto_axes(V))
     check_sparse("V", V)
     return from_sparse(V)
 
@@ -88,14 +88,14 @@ def with_weights(data: Data, weights: Array | None, *, absent: str, beta: float,
             return _line_weighted(data, weights, beta=beta, xp=xp)
         data = Dense(data.dense(xp=xp))
     weights = xp.broadcast_to(weights, data.values.shape)
-    return Weighted(_behind(data, weights, beta=beta, xp=xp), weights)
+    return Weighted(_without_unobserved(data, weights, beta=beta, xp=xp), weights)
 
 
 DENSE = 2**12
-"""The least number of entries for which `quickest` looks: for fewer it would gain nothing."""
+"""The least number of entries for which `dense_if_quicker` looks: for fewer it would gain nothing."""
 
 
-def quickest(data: Data, *, xp: Namespace) -> Data:
+def dense_if_quicker(data: Data, *, xp: Namespace) -> Data:
     """A sparse V of which at least half is stored as a dense one, on NumPy; all other data as they are.
 
     An entry then costs half of what it does in a sparse V, and with its two places there it takes as much memory.
@@ -112,10 +112,10 @@ def _line_weighted(data: Sparse, weights: Array, *, beta: float, xp: Namespace) 
     ones = [xp.ones(shape, dtype=weights.dtype, device=libraries.device(weights)) for shape in ((m, 1), (1, n))]
     a, b = (weights * ones[0], ones[1]) if weights.shape[1] == 1 else (ones[0], weights * ones[1])
     stored = xp.take(a[:, 0], data.i) * xp.take(b[0, :], data.j)
-    return LineWeighted(_behind(data, stored, beta=beta, xp=xp), stored, a, b)
+    return LineWeighted(_without_unobserved(data, stored, beta=beta, xp=xp), stored, a, b)
 
 
-def _behind(data: Data, weights: Array, *, beta: float, xp: Namespace) -> Data:
+def _without_unobserved(data: Data, weights: Array, *, beta: float, xp: Namespace) -> Data:
     """The data without what stands behind weights of 0."""
     return data.with_values(xp.where(weights > 0, data.values, 0.0 if beta > 0 else 1.0))
 
@@ -132,7 +132,9 @@ def in_units(data: Data, exponent: int, *, beta: float, xp: Namespace) -> Data:
     if exponent == 0:
         return data
     data = data.with_values(times_power(data.values, -exponent))
-    return _behind(data, data.weights, beta=beta, xp=xp) if isinstance(data, Weighted) and beta <= 0 else data
+    if not isinstance(data, Weighted) or beta > 0:
+        return data
+    return _without_unobserved(data, data.weights, beta=beta, xp=xp)
 
 
 def _observed_only(data: Data, weights: Array | None, *, beta: float, xp: Namespace) -> Data:
@@ -146,4 +148,4 @@ def _observed_only(data: Data, weights: Array | None, *, beta: float, xp: Namesp
     m, n = data.shape
     weights = xp.astype(xp.broadcast_to(weights, (m, n)), values.dtype)
     stored = xp.take(xp.reshape(weights, (-1,)), xp.astype(data.i, xp.int64) * n + xp.astype(data.j, xp.int64))
-    return Weighted(_behind(data, stored, beta=beta, xp=xp), stored)
+    return Weighted(_without_unobserved(data, stored, beta=beta, xp=xp), stored)

@@ -49,14 +49,25 @@ def with_exposure(
         return data, weights
     check_exposure(exposure, data.values, data.shape, beta=beta)
     exposure = xp.astype(mesh.like(data.values, exposure), data.values.dtype, copy=False)
-    data = data.with_values(data.values / _stored(data, exposure, xp=xp))
+    data = data.with_values(data.values / at_stored(data, exposure, xp=xp))
     if beta == 0:
         return data, weights
     power = exposure**beta
     return data, power if weights is None else power * xp.astype(weights, power.dtype, copy=False)
 
 
-def _stored(data: Data, exposure: Array, *, xp: Namespace) -> Array:
+def flat_exposure(exposure: Any, data: Data, stack: tuple[int, ...], *, xp: Namespace) -> Array | None:
+    """A checked exposure in the dtype of the data, and laid out as they are, with at most one leading axis."""
+    if exposure is None:
+        return None
+    exposure = xp.astype(mesh.like(data.values, exposure), data.values.dtype, copy=False)
+    if exposure.ndim <= 2:
+        return exposure
+    shape = exposure.shape[-2:]
+    return xp.reshape(xp.broadcast_to(exposure, (*stack, *shape)), (-1, *shape))
+
+
+def at_stored(data: Data, exposure: Array, *, xp: Namespace) -> Array:
     """The exposure of the stored entries, or broadcasting to them."""
     if not isinstance(data, Sparse):
         return exposure

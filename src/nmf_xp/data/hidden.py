@@ -43,8 +43,8 @@ def without_unreachable(data: Data, of_W: Array, of_H: Array, *, beta: float, xp
         return blocks
     if isinstance(data, Blockwise | Grid):
         msg = (
-            "Of data that are not in memory every column must be reached by a component, got none that is positive in "
-            f"column {missed_columns(of_W, of_H, xp=xp)}; leave such columns out of `V` and `H`"
+            f"`H` must have a positive entry in every column where V is not in memory, got none in column "
+            f"{missed_columns(of_W, of_H, xp=xp)}; leave such columns out of `V` and `H`"
         )
         raise ValueError(msg)
     if same:

@@ -102,4 +102,4 @@ class Recipe(NamedTuple):
         xp, device = libraries.array_namespace(self.like), libraries.device(self.like)
         if libraries.is_numpy(x) and not libraries.is_numpy(self.like):
             return transfer.from_host(x, xp=xp, dtype=self.like.dtype, device=device, staged=True)
-        return xp.astype(transfer.beside(x, self.like), self.like.dtype, copy=False)
+        return xp.astype(transfer.to_device_of(x, self.like), self.like.dtype, copy=False)

@@ -63,8 +63,8 @@ def reconstruction(
     """
     import numpy as np
 
-    beside: Any = {"weights": weights, "exposure": exposure, "missing": missing, "absent": absent}
-    seen = overview(V, result.W, result.H, beta=result.beta, **beside, limit=CELLS)
+    observation: Any = {"weights": weights, "exposure": exposure, "missing": missing, "absent": absent}
+    seen = overview(V, result.W, result.H, beta=result.beta, **observation, limit=CELLS)
     panels = several_axes(ax, 3, columns=3, size=(3.4, 3.2))
     positive = seen.data[seen.data > 0]
     high = float(np.percentile(positive, 99)) if positive.size else 1.0

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.plot.style import line, logarithmic, new_axes
-from nmf_xp.result.showing import falls_far
+from nmf_xp.result.display import falls_far
 
 if TYPE_CHECKING:
     from nmf_xp import Result

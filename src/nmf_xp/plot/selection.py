@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.plot.style import MAGNITUDE, ink, line, logarithmic, new_axes
-from nmf_xp.result.showing import falls_far
+from nmf_xp.result.display import falls_far
 
 if TYPE_CHECKING:
     from nmf_xp import RankSelection

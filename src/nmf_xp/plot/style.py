@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import transfer
-from nmf_xp.result.showing import decades
+from nmf_xp.result.display import decades
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

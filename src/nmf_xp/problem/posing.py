@@ -16,11 +16,20 @@ from nmf_xp.arrays.checks import (
     check_shape,
     check_values,
 )
-from nmf_xp.data import Weighted, as_data, entry_weights, in_units, largest_observed, quickest, seen, with_weights
+from nmf_xp.data import (
+    Weighted,
+    as_data,
+    dense_if_quicker,
+    entry_weights,
+    in_units,
+    largest_observed,
+    seen,
+    with_weights,
+)
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.checks import check_observed, check_weights, check_zeros
 from nmf_xp.data.constraints import FREE, Constraints
-from nmf_xp.data.exposed import with_exposure
+from nmf_xp.data.exposed import flat_exposure, with_exposure
 from nmf_xp.data.grid import Grid, GridRows
 from nmf_xp.data.kinds import Kind, kind_of, settled, unmapped
 from nmf_xp.data.sources import RowBlocks, Rows, source_of
@@ -58,7 +67,8 @@ class Posed(NamedTuple):
     floor: float  # of the factors
     magnitude: int | None  # the exponent of V's largest entry in these units, where the floor follows it
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
-    home: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
+    layout: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
+    exposure: Array | None = None  # of one matrix, or of a stack with one leading axis
     heavy: tuple[Constraints, ...] = ()  # the user's penalties, where one counts as less: see `_heaviest`
 
     @property
@@ -113,7 +123,7 @@ class Posed(NamedTuple):
         if isinstance(x, GridRows):
             x = x.as_dask()
         x = transfer.in_row_order(times_power(x, self.units.factor(which)))
-        return mesh.give_back(x, self.home)
+        return mesh.give_back(x, self.layout)
 
     def restore_divergence(self, x: Any) -> Any:
         """A divergence or penalty in V's own units; beyond the range of float64 it is infinite."""
@@ -284,7 +294,7 @@ def pose_array(
     units: Units | None = None,
 ) -> Posed:
     """The same for V in memory, in given units or in those that suit it."""
-    home = mesh.layout(V)
+    layout = mesh.layout(V)
     options: Any = {"beta": beta, "missing": missing, "absent": absent, "exposure": exposure}
     data, chosen, magnitude, xp = _checked(V, weights=weights, units=units, **options)
     stack = data.shape[:-2]
@@ -292,7 +302,9 @@ def pose_array(
         data = data.flatten_stack(xp=xp)
     data = in_units(data, chosen.v, beta=beta, xp=xp)
     least = factor_floor(data.values.dtype, beta=beta, xp=xp)
-    return Posed(Problem(data), xp, beta, chosen, floor_of(least, magnitude), magnitude, stack, home)
+    floor = floor_of(least, magnitude)
+    exposure = flat_exposure(unmapped(exposure), data, stack, xp=xp)
+    return Posed(Problem(data), xp, beta, chosen, floor, magnitude, stack, layout, exposure)
 
 
 def _checked(
@@ -331,14 +343,14 @@ def _checked(
         high = largest_observed(data, high, beta=beta, xp=xp)
         units = units_of(high, heaviest, dtype, beta=beta, floor=floor, xp=xp)
         magnitude = magnitude_of(high, units, dtype, beta=beta, floor=floor, xp=xp)
-    return quickest(data, xp=xp), units, magnitude, xp
+    return dense_if_quicker(data, xp=xp), units, magnitude, xp
 
 
 def _streamed(V: Any, weights: Any, exposure: Any, **options: Any) -> Streamed:
     """V from a source, read once."""
     source = V if isinstance(V, RowBlocks) else RowBlocks(V)
-    beside = (_rows_of(name, x) for name, x in (("weights", weights), ("exposure", exposure)))
-    return Streamed(source, *beside, **options)
+    observation = (_rows_of(name, x) for name, x in (("weights", weights), ("exposure", exposure)))
+    return Streamed(source, *observation, **options)
 
 
 def _rows_of(name: str, x: Any) -> Any:

@@ -121,11 +121,16 @@ class Fields(NamedTuple):
     """What doubted data are made of."""
 
     base: Any
-    scale: Array
+    scale: Array  # (), or of each stored entry
 
 
 class Doubted(Fields, Wrapping):
-    """Data whose entries a robust loss may doubt: `base`, with or without weights, and the loss's scale, ()."""
+    """Data whose entries a robust loss may doubt: `base`, with or without weights, and the loss's scale.
+
+    With an exposure U the divergence from the model is c d, for c = U^beta and the d of the `base`, which has c among
+    its weights. For each phi here, phi(c d) with the scale s is c phi(d) with the scale s / c. So an exposure is no
+    more than a scale for each entry.
+    """
 
     @property
     def T(self) -> Doubted:
@@ -134,11 +139,12 @@ class Doubted(Fields, Wrapping):
 
     def member(self, i: int) -> Doubted:
         """One member of a stack."""
-        return self._replace(base=self.base.member(i))
+        return Doubted(self.base.member(i), self.scale[i, ...] if self.scale.ndim > 2 else self.scale)
 
     def select(self, indices: Array, *, xp: Namespace) -> Doubted:
         """Some members of a stack."""
-        return self._replace(base=self.base.select(indices, xp=xp))
+        scale = xp.take(self.scale, indices, axis=0) if self.scale.ndim > 2 else self.scale
+        return Doubted(self.base.select(indices, xp=xp), scale)
 
     def divergences(self, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
         """d(v | WH), entry by entry."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators, transfer
-from nmf_xp.result import showing
+from nmf_xp.result import display
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -169,11 +169,11 @@ class Result:
         )
 
     def __str__(self) -> str:
-        return showing.text(showing.rows(self)) if libraries.is_readable(self._divergence) else repr(self)
+        return display.text(display.rows(self)) if libraries.is_readable(self._divergence) else repr(self)
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows; None, and with it the `repr`, where no number can be read."""
-        return showing.notebook(showing.rows(self), self.history) if libraries.is_readable(self._divergence) else None
+        return display.notebook(display.rows(self), self.history) if libraries.is_readable(self._divergence) else None
 
 
 DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual", "restarts")

@@ -8,9 +8,10 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, precision, transfer
+from nmf_xp.arrays import libraries, operators, precision, transfer
 from nmf_xp.data import Dense, Weighted
 from nmf_xp.data.blocks import Blockwise
+from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.grid import Grid
 from nmf_xp.data.units import number_times_power
 from nmf_xp.problem import Factors
@@ -64,8 +65,9 @@ def solve(
         record.identify(posed, start, schedule, function=function, solver=named, init=method.init)
     asked, problem = begin(problem, start, solver, xp=xp)
     if robust is not None:
-        problem = _doubted(problem, robust, posed)
-        asked = asked and asked._replace(problem=_doubted(asked.problem, robust, posed))
+        scale = number_times_power(float(robust.scale or 0.0), -posed.units.v * posed.beta)
+        problem = _with_doubt(problem, scale, posed)
+        asked = asked and asked._replace(problem=_with_doubt(asked.problem, scale, posed))
     options: Any = {"schedule": schedule, "recorder": record, "asked": asked}
     options["second"] = _second(posed, method, solver)
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
@@ -127,7 +129,7 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
     settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
     first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
     with precision.overflow_allowed():
-        scale = found_scale(loss, posed.problem, first, **settings, xp=posed.xp)
+        scale = found_scale(_doubted(1.0, data, posed), posed.problem, first, loss, **settings, xp=posed.xp)
     scale = number_times_power(scale, exponent)
     if not 0 < scale < math.inf:
         msg = f"`V` must be of other units for `Robust`: the scale of its loss would be {scale}; multiply V by a number"
@@ -135,13 +137,23 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
     return dataclasses.replace(loss, scale=scale)
 
 
-def _doubted(problem: Problem, robust: Robust, posed: Posed) -> Problem:
-    """The problem with the scale of a robust loss beside its data."""
+def _doubted(scale: float, data: Any, posed: Posed) -> Doubted:
+    """The data, doubted by a loss with this scale in the problem's units."""
     values, xp = posed.values, posed.xp
-    scale = number_times_power(float(robust.scale or 0.0), -posed.units.v * posed.beta)
-    largest = float(xp.finfo(values.dtype).max)
-    array = xp.full((), min(scale, largest), dtype=values.dtype, device=libraries.device(values))
-    doubted: Any = Doubted(problem.data, array)
+    info = xp.finfo(values.dtype)
+    array = xp.full((), min(scale, float(info.max)), dtype=values.dtype, device=libraries.device(values))
+    if posed.exposure is not None:
+        exposure = at_stored(getattr(data, "base", data), posed.exposure, xp=xp)
+        with precision.overflow_allowed():
+            array = array * exposure ** (-posed.beta)
+        array = operators.at_most(array, float(info.max), xp=xp)
+        array = operators.at_least(array, float(info.smallest_normal), xp=xp)
+    return Doubted(data, array)
+
+
+def _with_doubt(problem: Problem, scale: float, posed: Posed) -> Problem:
+    """The problem with the scale of a robust loss beside its data."""
+    doubted: Any = _doubted(scale, problem.data, posed)
     return problem._replace(data=doubted)
 
 

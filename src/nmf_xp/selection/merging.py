@@ -14,7 +14,7 @@ from nmf_xp.arrays import libraries, precision, transfer
 from nmf_xp.arrays.checks import check_integer, check_non_negative
 from nmf_xp.data.kinds import settled
 from nmf_xp.factorization import nmf, transform
-from nmf_xp.result import showing
+from nmf_xp.result import display
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ class ConsensusFactors:
     def _rows(self) -> dict[str, str]:
         dropped = int((self.labels < 0).sum())
         said = {
-            **showing.rows(self.result),
+            **display.rows(self.result),
             "restarts": str(len(self.labels)),
             "dropped": f"{dropped} of {self.labels.size} components",
             "silhouette": f"{self.silhouette:.6g}",
@@ -79,11 +79,11 @@ class ConsensusFactors:
         return f"ConsensusFactors({self.result!r}, silhouette={self.silhouette:.6g})"
 
     def __str__(self) -> str:
-        return showing.text(self._rows())
+        return display.text(self._rows())
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return showing.notebook(self._rows(), self.result.history)
+        return display.notebook(self._rows(), self.result.history)
 
 
 @precision.on_data

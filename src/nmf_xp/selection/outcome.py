@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.result import showing
+from nmf_xp.result import display
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ class RankSelection:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return showing.columns(self._columns(), self._verdict())
+        return display.columns(self._columns(), self._verdict())
 
     def _columns(self) -> dict[str, list[str]]:
         """The table as text, in which rounding is 0."""

@@ -9,7 +9,7 @@ is the same and what differs. It needs scikit-learn (``pip install "nmf_xp[sklea
 | `nmf`, `minibatch` | one estimator each |
 | `inputs` | X, W and H of any array library, with scikit-learn's messages |
 | `starts` | scikit-learn's starts |
-| `watching` | what sees a run: the stopping rule of `mu`, the lines of `verbose`, the user's callback |
+| `callbacks` | what sees a run: the stopping rule of `mu`, the lines of `verbose`, the user's callback |
 """
 
 try:

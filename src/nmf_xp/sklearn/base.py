@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from nmf_xp.arrays import libraries, precision
 from nmf_xp.divergences import check_beta
 from nmf_xp.factorization import transform
-from nmf_xp.sklearn.inputs import Beside, check_data, check_factor, check_same_library
+from nmf_xp.sklearn.inputs import Observation, check_data, check_factor, check_same_library
 from nmf_xp.sklearn.starts import start
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = check_data(self, X, weights=weights, reset=False, whom=self._input)
         check_same_library(self, X, "transform")
-        return self._loadings(X, Beside(weights, exposure))
+        return self._loadings(X, Observation(weights, exposure))
 
     def inverse_transform(self, X: Any) -> Any:
         """The model of data that have been transformed.
@@ -141,7 +141,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _penalties(self) -> dict[str, Any]:
         return {"alpha_W": self.alpha_W, "alpha_H": self.alpha_H, "l1_ratio": self.l1_ratio}
 
-    def _start(self, X: Any, W: Any, H: Any, beside: Beside, *, n_restarts: int = 1) -> tuple[Any, Any]:
+    def _start(self, X: Any, W: Any, H: Any, observation: Observation, *, n_restarts: int = 1) -> tuple[Any, Any]:
         """W and H to begin a fit with: the user's, or those of the method that `init` names."""
         m, n = X.shape
         if self.init == "custom":
@@ -165,18 +165,18 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             init=self.init,
             random_state=self.random_state,
             beta=self._beta,
-            beside=beside,
+            observation=observation,
             n_restarts=n_restarts,
         )
 
-    def _minimum(self, X: Any, H: Any, W: Any, beside: Beside) -> Result:
+    def _minimum(self, X: Any, H: Any, W: Any, observation: Observation) -> Result:
         """The W that is best for H, by the fastest solver, from a given start or the one that `transform` has."""
         return transform(
             X,
             H,
             init=W,
             beta_loss=self._beta,
-            **beside._asdict(),
+            **observation._asdict(),
             alpha_W=self.alpha_W,
             l1_ratio=self.l1_ratio,
             max_iter=max(self.max_iter, LOADINGS_MAX_ITER),

@@ -17,14 +17,14 @@ from nmf_xp.data import as_data
 from nmf_xp.data.checks import check_weights
 
 
-class Beside(NamedTuple):
-    """What lies beside X, entry by entry."""
+class Observation(NamedTuple):
+    """How the entries of X were observed."""
 
     weights: Any = None
     exposure: Any = None
 
 
-NOTHING = Beside()
+NOTHING = Observation()
 
 
 def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom: str) -> Any:

@@ -15,9 +15,9 @@ from nmf_xp.factorization import transform
 from nmf_xp.online import online_nmf, online_start, online_step
 from nmf_xp.problem.posing import pose_array
 from nmf_xp.sklearn.base import BaseNMF
-from nmf_xp.sklearn.inputs import Beside, check_data, check_positive, check_same_library
+from nmf_xp.sklearn.callbacks import reconstruction_error
+from nmf_xp.sklearn.inputs import Observation, check_data, check_positive, check_same_library
 from nmf_xp.sklearn.starts import loadings_start
-from nmf_xp.sklearn.watching import reconstruction_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,8 +166,8 @@ class MiniBatchNMF(BaseNMF):
         """
         self._validate_params()
         X = self._checked(X, weights, reset=True)
-        beside = Beside(weights, exposure)
-        W, H = self._start(X, W, H, beside)
+        observation = Observation(weights, exposure)
+        W, H = self._start(X, W, H, observation)
         state = online_start(H, beta_loss=self._beta, rule="scikit-learn")
         done = online_nmf(
             X,
@@ -193,8 +193,8 @@ class MiniBatchNMF(BaseNMF):
         if not done.ended and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
             warnings.warn(msg, ConvergenceWarning, stacklevel=3)
-        W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, beside, start=done.W)
-        posed = pose_array(X, beta=self._beta, **beside._asdict(), absent="zero")
+        W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, observation, start=done.W)
+        posed = pose_array(X, beta=self._beta, **observation._asdict(), absent="zero")
         self.reconstruction_err_ = reconstruction_error(float(posed.divergence(W, self.components_)))
         return W
 
@@ -221,7 +221,7 @@ class MiniBatchNMF(BaseNMF):
             self._validate_params()
         X = self._checked(X, weights, reset=first)
         if first:
-            _, H = self._start(X, W, H, Beside(weights, exposure))
+            _, H = self._start(X, W, H, Observation(weights, exposure))
             self._keep(online_start(H, beta_loss=self._beta, rule="scikit-learn"), steps=0)
             self._memory = self._share_of_memory(X)
         else:
@@ -241,10 +241,10 @@ class MiniBatchNMF(BaseNMF):
         self._keep(step.state, steps=self.n_steps_ + 1)
         return self
 
-    def _loadings(self, X: Any, beside: Beside) -> Any:
-        if beside.weights is None:
+    def _loadings(self, X: Any, observation: Observation) -> Any:
+        if observation.weights is None:
             check_positive(X, self._beta)
-        return self._load(X, beside)
+        return self._load(X, observation)
 
     def _checked(self, X: Any, weights: Any, *, reset: bool) -> Any:
         X = check_data(self, X, weights=weights, reset=reset, whom=self._input)
@@ -263,18 +263,18 @@ class MiniBatchNMF(BaseNMF):
         self.n_components_ = int(state.H.shape[0])
         self.n_steps_ = steps
 
-    def _load(self, X: Any, beside: Beside, start: Any = None) -> Any:
+    def _load(self, X: Any, observation: Observation, start: Any = None) -> Any:
         """W of X: the minimum, or where `tol` is 0 what scikit-learn's iterations lead to."""
         H = self._given_components(X, self.components_)
         if self.tol > 0:
-            return self._minimum(X, H, start, beside).W
+            return self._minimum(X, H, start, observation).W
         return transform(
             X,
             H,
             init=loadings_start(X, H, "mu"),
             beta_loss=self._beta,
             solver="mu",
-            **beside._asdict(),
+            **observation._asdict(),
             alpha_W=self.alpha_W,
             l1_ratio=self.l1_ratio,
             max_iter=self.transform_max_iter or self.max_iter,

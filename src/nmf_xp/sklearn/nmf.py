@@ -14,9 +14,9 @@ from nmf_xp.arrays import precision
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Status
 from nmf_xp.sklearn.base import BaseNMF
-from nmf_xp.sklearn.inputs import Beside, check_data, check_positive
+from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
+from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
 from nmf_xp.sklearn.starts import loadings_start, orders
-from nmf_xp.sklearn.watching import Watch, error_of, reconstruction_error
 from nmf_xp.solvers import LOSSES
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class NMF(BaseNMF):
         """
         self._validate_params()
         X = check_data(self, X, weights=weights, reset=True, whom="NMF initialization")
-        result = self._factorize(X, W, H, Beside(weights, exposure))
+        result = self._factorize(X, W, H, Observation(weights, exposure))
         self.components_ = result.H
         self.n_components_ = int(result.H.shape[0])
         self.reconstruction_err_ = reconstruction_error(result.divergence)
@@ -168,32 +168,32 @@ class NMF(BaseNMF):
         self.history_ = result.history
         return result.W
 
-    def _factorize(self, X: Any, W: Any, H: Any, beside: Beside) -> Result:
+    def _factorize(self, X: Any, W: Any, H: Any, observation: Observation) -> Result:
         """Both factors of X."""
         self._check_solver()
-        if beside.weights is None:
+        if observation.weights is None:
             check_positive(X, self._beta)
-        W, H = self._start(X, W, H, beside, n_restarts=self.n_restarts)
-        options = self._options(X, (W, H), beside, n_components=W.shape[-1], both=True)
+        W, H = self._start(X, W, H, observation, n_restarts=self.n_restarts)
+        options = self._options(X, (W, H), observation, n_components=W.shape[-1], both=True)
         result = self._finished(nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties()))
         if not self._exact_loadings:
             return result
-        best = self._minimum(X, result.H, result.W, beside)
+        best = self._minimum(X, result.H, result.W, observation)
         return dataclasses.replace(result, W=best.W, _divergence=best.divergence)
 
-    def _loadings(self, X: Any, beside: Beside) -> Any:
-        return self._load(X, self.components_, beside).W
+    def _loadings(self, X: Any, observation: Observation) -> Any:
+        return self._load(X, self.components_, observation).W
 
-    def _load(self, X: Any, H: Any, beside: Beside) -> Result:
+    def _load(self, X: Any, H: Any, observation: Observation) -> Result:
         """W of X for given H."""
         self._check_solver()
-        if beside.weights is None:
+        if observation.weights is None:
             check_positive(X, self._beta)
         H = self._given_components(X, H)
         if self._exact_loadings:
-            return self._finished(self._minimum(X, H, None, beside))
+            return self._finished(self._minimum(X, H, None, observation))
         W = loadings_start(X, H, self.solver)
-        options = self._options(X, (W, H), beside, n_components=H.shape[0], both=False)
+        options = self._options(X, (W, H), observation, n_components=H.shape[0], both=False)
         result = transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options)
         return self._finished(result)
 
@@ -219,7 +219,7 @@ class NMF(BaseNMF):
             )
 
     def _options(
-        self, X: Any, start: tuple[Any, Any], beside: Beside, *, n_components: int, both: bool
+        self, X: Any, start: tuple[Any, Any], observation: Observation, *, n_components: int, both: bool
     ) -> dict[str, Any]:
         """What `nmf` and `transform` are told of the solver, and of when to stop."""
         solver: Any = SOLVERS[self.solver]
@@ -235,7 +235,7 @@ class NMF(BaseNMF):
         watch = None
         if self.verbose or callback is not None or (their_rule and self.tol > 0):
             watch = Watch(
-                error_of(X, beta=self._beta, beside=beside),
+                error_of(X, beta=self._beta, observation=observation),
                 start,
                 tol=self.tol if their_rule and self.tol > 0 else None,
                 penalised=bool(self.alpha_W or self.alpha_H not in (0, "same")),
@@ -245,7 +245,7 @@ class NMF(BaseNMF):
         return {
             "solver": solver,
             "beta_loss": self._beta,
-            **beside._asdict(),
+            **observation._asdict(),
             "max_iter": self.max_iter,
             "tol": 0.0 if their_rule or self.solver == "cd" else self.tol,
             "callback": watch,
@@ -332,9 +332,9 @@ def non_negative_factorization(
         raise ValueError(msg)
     X = check_data(model, X, weights=weights, reset=True, whom="NMF initialization")
     if update_H:
-        result = model._factorize(X, W, H, Beside(weights, exposure))
+        result = model._factorize(X, W, H, Observation(weights, exposure))
         return result.W, result.H, result.n_iter
     if W is not None:
         warnings.warn("When update_H=False, the provided initial W is not used.", RuntimeWarning, stacklevel=3)
-    result = model._load(X, H, Beside(weights, exposure))
+    result = model._load(X, H, Observation(weights, exposure))
     return result.W, result.H, result.n_iter

@@ -16,18 +16,25 @@ from nmf_xp.data import as_data, in_units, largest_observed, with_weights
 from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.units import times_power, units_of
 from nmf_xp.problem.starts import constant_start, nndsvd_factors, nndsvd_start, normal_start
-from nmf_xp.sklearn.inputs import NOTHING, Beside
+from nmf_xp.sklearn.inputs import NOTHING, Observation
 
 ORDERS = 1024  # iterations after which the orders of `shuffle=True` repeat
 
 
 def start(
-    X: Any, r: int, *, init: str | None, random_state: Any, beta: float, beside: Beside = NOTHING, n_restarts: int = 1
+    X: Any,
+    r: int,
+    *,
+    init: str | None,
+    random_state: Any,
+    beta: float,
+    observation: Observation = NOTHING,
+    n_restarts: int = 1,
 ) -> tuple[Any, Any]:
     """W and H to begin with; stacks of them for several restarts."""
     data = as_data(X)
     xp = libraries.array_namespace(data.values)
-    data, weights = with_exposure(data, *beside, beta=beta, xp=xp)
+    data, weights = with_exposure(data, *observation, beta=beta, xp=xp)
     data = with_weights(data, weights, absent="zero", beta=beta, xp=xp)
     m, n = data.shape
     if init not in (None, "random") and r > min(m, n):
@@ -44,7 +51,7 @@ def start(
     elif n_restarts > 1:
         msg = f"n_restarts = {n_restarts} needs random starts, got init = '{init}'"
         raise ValueError(msg)
-    elif libraries.is_foreign(X) or any(x is not None for x in beside):
+    elif libraries.is_foreign(X) or any(x is not None for x in observation):
         rng = check_random_state(random_state)
         W, H = nndsvd_start(data, r, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     else:

@@ -39,7 +39,7 @@ def chosen(
     exposure: Any = None,
 ) -> Method:
     """The method, by what V's type and the terms say at most; with H fixed, a convex problem, one for all devices."""
-    weighted = weights is not None or missing is not None or absent != "zero"
+    weighted = not (weights is None and exposure is None and missing is None and absent == "zero")
     robust = beta_loss if isinstance(beta_loss, Robust) else None
     beta = check_beta(beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
@@ -78,11 +78,11 @@ def chosen(
         msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
         raise ValueError(msg)
     if robust is not None:
-        _check_robust(name, kind, options, exposure)
+        _check_robust(name, kind, options)
     return Method(name, beta, tuple(options.items()), fixed_h, robust=robust)
 
 
-def _check_robust(solver: str, kind: Kind, options: dict[str, Any], exposure: Any) -> None:
+def _check_robust(solver: str, kind: Kind, options: dict[str, Any]) -> None:
     """Refuse a robust loss where its weights, a number for each entry of V, cannot be."""
     if kind is not Kind.WHOLE:
         msg = f"`beta_loss` must be no `Robust` for data that are {kind.value}: its weights are as large as V"
@@ -90,7 +90,4 @@ def _check_robust(solver: str, kind: Kind, options: dict[str, Any], exposure: An
     if solver == "online" or "violation_tol" in options or "orders" in options:
         what = "'online'" if solver == "online" else f"the options {sorted(options)}"
         msg = f"`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain' for a `Robust` loss, got {what}"
-        raise ValueError(msg)
-    if exposure is not None:
-        msg = "`exposure` must be None with a `Robust` loss, whose scale would differ from entry to entry, got an array"
         raise ValueError(msg)

@@ -87,18 +87,29 @@ class Reweighted(Solver):
 
 
 def found_scale(
-    loss: Robust, problem: Problem, start: Factors, *, beta: float, floor: float, fixed_h: bool, xp: Namespace
+    doubted: Doubted,
+    problem: Problem,
+    start: Factors,
+    loss: Robust,
+    *,
+    beta: float,
+    floor: float,
+    fixed_h: bool,
+    xp: Namespace,
 ) -> float:
-    """The scale of a loss that leaves it open, in the problem's units, from a short fit without it."""
+    """The scale of a loss that leaves it open, in the problem's units, from a short fit without it.
+
+    The scale of the `doubted` data is what makes one of the problem's divergences: without an exposure it is 1.
+    """
     if not libraries.is_readable(start.W):
         msg = "`Robust.scale` must be given in a compiled function, got None, which needs the values of `V`"
         raise ValueError(msg)
     state = multiplied(problem, *start, beta=beta, floor=floor, fixed_h=fixed_h, count=FIRST, xp=xp)
-    data: Any = problem.data
-    d = Doubted(data, start.W[..., 0, 0]).divergences(*state, beta=beta, xp=xp)
+    d = doubted.divergences(*state, beta=beta, xp=xp) / doubted.scale
     entries = transfer.to_host(d)
-    observed = getattr(data, "weights", None)
+    observed = getattr(problem.data, "weights", None)
     if observed is not None:
         entries = entries[transfer.to_host(xp.broadcast_to(observed, d.shape)) > 0]
     eps = float(xp.finfo(d.dtype).eps)
-    return loss.scale_of(entries, (16.0 * eps) ** 2 * transfer.scalar(xp.max(data.values)) ** beta)
+    noise = (xp.max if beta > 0 else xp.min)(doubted.values**beta / doubted.scale)
+    return loss.scale_of(entries, (16.0 * eps) ** 2 * transfer.scalar(noise))

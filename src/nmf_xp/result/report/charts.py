@@ -6,7 +6,7 @@ import html
 import math
 from typing import TYPE_CHECKING
 
-from nmf_xp.result.showing import decades, exponents
+from nmf_xp.result.display import decades, exponents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.result import Status
+from nmf_xp.result.display import falls_far, loss_name, sparkline
 from nmf_xp.result.report import charts, images
-from nmf_xp.result.showing import falls_far, loss_name, sparkline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

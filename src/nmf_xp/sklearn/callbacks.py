@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp import Progress
-    from nmf_xp.sklearn.inputs import Beside
+    from nmf_xp.sklearn.inputs import Observation
 
 EVERY = 10  # iterations from one test of the rule to the next
 START = 1e-4  # in place of the zeros of a start, whose divergence could be infinite
@@ -69,8 +69,8 @@ def reconstruction_error(divergence: Any) -> float:
     return max(0.0, 2.0 * float(divergence)) ** 0.5
 
 
-def error_of(X: Any, *, beta: float, beside: Beside) -> Callable[[Any, Any], float]:
+def error_of(X: Any, *, beta: float, observation: Observation) -> Callable[[Any, Any], float]:
     """The error of W and H as a model of X."""
     return lambda W, H: reconstruction_error(
-        transfer.scalar(beta_divergence(X, W, H, beta_loss=beta, **beside._asdict()))
+        transfer.scalar(beta_divergence(X, W, H, beta_loss=beta, **observation._asdict()))
     )
