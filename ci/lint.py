@@ -141,7 +141,7 @@ def _messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
             continue
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
         text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in parts)
-        for sentence in re.split(r"(?<=[.!?])\s", text):
+        for sentence in re.split(r"(?<=[.!?])\s|\n", text):
             if len(sentence.split()) > WORDS:
                 yield node.lineno, f"a sentence of more than {WORDS} words: make it two, or say less"
 

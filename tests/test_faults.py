@@ -171,9 +171,9 @@ class AcceleratorError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."), MemoryError, "what fits: "),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9"), MemoryError, "what fits: "),
-        (MemoryError("Unable to allocate 9 GiB"), MemoryError, "what fits: "),
+        (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB."), MemoryError, "What fits: "),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9"), MemoryError, "What fits: "),
+        (MemoryError("Unable to allocate 9 GiB"), MemoryError, "What fits: "),
         (AcceleratorError("CUDA error: unspecified launch failure\nCompile with"), RuntimeError, "start a new process"),
         (RuntimeError("CUDA error: no kernel image is available for execution"), RuntimeError, "too old"),
         (RuntimeError("INTERNAL: CUDA_ERROR_NO_DEVICE"), RuntimeError, "no GPU can be seen"),
@@ -227,6 +227,6 @@ def test_memory_is_given_back_on_the_device_that_is_full(device: int, cupy: Any,
         V = cupy.asarray(noisy(40, 30, 3).V)
         pool = cupy.get_default_memory_pool()
         pool.set_limit(pool.used_bytes() + 1000)
-    with pytest.raises(MemoryError, match="what fits"):
+    with pytest.raises(MemoryError, match="What fits"):
         nmf_xp.nmf(V, 3, random_state=0)
     assert set(devices.freed) == {device}

@@ -117,7 +117,7 @@ def _what_fits(V: Any) -> str:
     shape = getattr(V, "shape", None)
     if libraries.sparse_library(V) is not None or not libraries.is_array(V) or len(shape or ()) != 2:
         return (
-            "`V` and what an iteration needs beside it must fit in the memory, which had no more; what fits: blocks of "
+            "`V` and what an iteration needs beside it must fit in the memory, which had no more. What fits: blocks of "
             "fewer rows as `RowBlocks`, fewer restarts or a smaller stack at a time, or float32"
         )
     m, n = V.shape
@@ -127,8 +127,8 @@ def _what_fits(V: Any) -> str:
     narrower = ", or float32, which takes half of it" if itemsize == 8 else ""
     return (
         f"`V` and what an iteration needs beside it must fit in the memory, got shape {(m, n)} in "
-        f"{libraries.dtype_name(V.dtype)}, which takes {_size(m * n * itemsize)}, and {_size(free)} beside it; "
-        f"what fits: V on the host, read in blocks of at most {max(1, rows)} rows, "
+        f"{libraries.dtype_name(V.dtype)}, which takes {_size(m * n * itemsize)}, and {_size(free)} beside it. "
+        f"What fits: V on the host, read in blocks of at most {max(1, rows)} rows, "
         f"`RowBlocks(..., like=V[:1])`{narrower}"
     )
 
