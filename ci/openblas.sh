@@ -5,9 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-NUMERICS=(tests/test_plot.py tests/test_solvers.py tests/test_init.py tests/test_factorization.py
-    tests/test_near_exact_fits.py tests/test_sparse.py tests/test_updates.py tests/test_divergences.py
-    tests/test_conformance.py tests/test_result.py tests/test_report.py)
+NUMERICS=(tests/plot/test_plot.py tests/solvers/test_solvers.py tests/problem/test_init.py tests/test_factorization.py
+    tests/run/test_near_exact_fits.py tests/data/test_sparse.py tests/test_updates.py tests/test_divergences.py
+    tests/testing/test_conformance.py tests/result/test_result.py tests/result/test_report.py)
 
 kernels() {
     .venv/bin/python -c "

@@ -10,15 +10,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TORCH="torch==2.13.0"  # the release of which a build for CPUs can be had, and for Python 3.11 only
-MATRIX=(tests/test_matrix.py tests/test_conformance.py tests/test_updates.py tests/test_kernels.py
-    tests/test_gpu_kernels.py tests/test_jax.py tests/test_sparse.py tests/test_import.py tests/test_package.py)
+MATRIX=(tests/test_matrix.py tests/testing/test_conformance.py tests/test_updates.py tests/arrays/test_kernels.py
+    tests/arrays/test_gpu_kernels.py tests/arrays/test_jax.py tests/data/test_sparse.py tests/test_import.py tests/project/test_package.py)
 # What a release lacks shows in either dtype: of the tests that run in both, those in float32, where a library that
 # falls back to float64 is found out. matplotlib 3.9 uses names that pyparsing 3.3 deprecates; Python hides the warning.
 LEAST=(-k "not float64 or in_float64 or without_float64"
     -W "ignore::pyparsing.warnings.PyparsingDeprecationWarning" "${MATRIX[@]}"
-    tests/test_checkpoint*.py tests/test_cli.py tests/test_dask.py tests/test_files.py tests/test_out_of_core.py
-    tests/test_plot.py tests/test_report.py tests/test_sklearn*.py tests/test_stores.py tests/test_threads.py
-    tests/test_torch.py)
+    tests/run/test_checkpoint*.py tests/cli/test_cli.py tests/data/test_dask.py tests/test_files.py tests/data/test_out_of_core.py
+    tests/plot/test_plot.py tests/result/test_report.py tests/sklearn/test_sklearn*.py tests/data/test_stores.py tests/arrays/test_threads.py
+    tests/arrays/test_torch.py)
 FAST="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # XLA compiles more than it runs
 
 say() { printf '=== %s (%ss)\n' "$1" "$SECONDS"; }

@@ -39,7 +39,7 @@ def test_the_header_says_which_backends_are_covered() -> None:
 def test_every_known_failure_names_a_check_and_where_it_is_discussed() -> None:
     names = {
         node.name
-        for path in Path(__file__).parent.glob("test_*.py")
+        for path in Path(__file__).parent.rglob("test_*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }

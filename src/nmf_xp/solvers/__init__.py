@@ -58,7 +58,7 @@ def automatic(beta: float, kind: Kind = Kind.WHOLE, *, on_gpu: bool = False) -> 
     """The solver for a loss: what came first in `benchmarks/` on most data sets; or the first that there is.
 
     On a GPU nothing was measured. There it is what needs the fewest passes over V to a divergence, and the fewest
-    launches: the iterations that were counted on CPUs times what `tests/test_counts.py` counts in one of them.
+    launches: the iterations that were counted on CPUs times what `tests/arrays/test_counts.py` counts in one of them.
     """
     if kind is not Kind.WHOLE:
         return BY_KIND[kind][0]

@@ -23,7 +23,7 @@ from nmf_xp.solvers.newton import Newton
 from nmf_xp.updates import factor_floor
 from tests.compiled import eagerly
 from tests.problems import noisy
-from tests.test_solvers import made_sparse
+from tests.solvers.test_solvers import made_sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ import nmf_xp
 from nmf_xp import RowBlocks
 from nmf_xp.arrays import faults
 from nmf_xp.cli import main
+from tests.problem.test_validation import DEVICES
 from tests.problems import noisy
-from tests.test_validation import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from tests.problems import Matrix, noisy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TABLE = Path(__file__).parent.parent / "docs" / "bad-input.md"
+TABLE = Path(__file__).parents[2] / "docs" / "bad-input.md"
 MODULES = {
     "np": "numpy",
     "torch": "torch",

@@ -11,8 +11,8 @@ from nmf_xp import CheckpointError, RowBlocks, nmf
 from nmf_xp.data import sources
 from nmf_xp.data.tasks import WorkersLostError
 from nmf_xp.solvers.grid import GridUpdate
+from tests.data.test_out_of_core import anndata, compressed_rows, function, hdf5, memmap, npy, zarr
 from tests.problems import noisy
-from tests.test_out_of_core import anndata, compressed_rows, function, hdf5, memmap, npy, zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from nmf_xp.result import overview as module
 from nmf_xp.result.overview import Overview, overview
 from nmf_xp.testing import Target, oracle
 from tests.compiled import eagerly
+from tests.data.test_sparse import FORMATS
 from tests.problems import BRANCHES, Matrix, noisy
-from tests.test_sparse import FORMATS
 
 
 def means(x: Matrix, weights: Matrix, limit: int) -> Matrix:

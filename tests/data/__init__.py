@@ -1,0 +1,1 @@
+"""V behind its seam: one file a kind of data."""

@@ -1,0 +1,1 @@
+"""What is around the package: documentation, examples, benchmarks, lints, CI's scripts."""

@@ -1,0 +1,1 @@
+"""What comes back, how it shows itself, the page about it."""

@@ -1,0 +1,1 @@
+"""A run: its checks, its end, its checkpoints, stacks."""

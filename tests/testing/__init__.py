@@ -1,0 +1,1 @@
+"""The conformance kit, and the mutants that it must catch."""
