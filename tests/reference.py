@@ -60,6 +60,15 @@ class Question:
     def convex(self) -> bool:
         return self.given_h and 1 <= self.beta <= 2
 
+    @property
+    def far_beyond(self) -> bool:
+        """Whether a penalty weighs 1e19 times what the data do, beside which these vanish in float32."""
+        size = 4.0**self.exponent
+        with np.errstate(all="ignore"):
+            data = float(np.max(self.weights)) * size**self.beta
+            weights = [t.l1 * size**0.5 for t in (self.w, self.h)] + [t.l2 * size for t in (self.w, self.h)]
+            return max(weights) > 1e19 * data
+
     @functools.cached_property
     def exponent(self) -> int:
         """The k for which V times 4^-k is of order one. All is computed there, so that no power overflows."""

@@ -42,15 +42,17 @@ class Units(NamedTuple):
         """The exponent of the weight of a penalty that is a sum of W or H to the power of `degree`."""
         return self.divergence(beta) - degree * self.factor(which)
 
-    def suited(self, largest_w: float | None, largest_h: float, dtype: Any, *, xp: Namespace) -> Units:
+    def suited(self, largest_w: float | None, largest_h: float, dtype: Any, *, zero: bool, xp: Namespace) -> Units:
         """The same for V, with W and H of one size; where W is not known, H is as large as its share of V's exponent.
 
-        They are left as they are where they are nearly so.
+        They are left as they are where they are nearly so. A V that is `zero` has no exponent, and takes that of WH.
         """
         largest_w = largest_w or None  # of zeros only, it is to be found
         if not all(x is None or 0 < x < math.inf for x in (largest_h, largest_w)):
             return self
         h = _exponent(largest_h)
+        if zero and largest_w is not None and abs(h + _exponent(largest_w)) > _range(dtype, xp=xp) * USUAL:
+            return self._replace(w=_exponent(largest_w), h=h)
         h = h if largest_w is None else (self.v + h - _exponent(largest_w)) // 2
         usual = abs(h - self.h) <= _range(dtype, xp=xp) * USUAL
         return self if usual else self._replace(w=self.v - h, h=h)

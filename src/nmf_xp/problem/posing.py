@@ -69,7 +69,7 @@ class Posed(NamedTuple):
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     layout: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
     exposure: Array | None = None  # of one matrix, or of a stack with one leading axis
-    heavy: tuple[Constraints, ...] = ()  # the user's penalties, where one counts as less: see `_heaviest`
+    heavy: tuple[Constraints, ...] = ()  # the user's penalties, where one is beyond the numbers: see `_heaviest`
 
     @property
     def members(self) -> int | None:
@@ -99,7 +99,8 @@ class Posed(NamedTuple):
             if not known or not self._is_beside(x):
                 return self  # what is wrong with them is said where they are taken
         largest_w, largest_h = None if W is None else transfer.scalar(xp.max(W)), transfer.scalar(xp.max(H))
-        units = self.units.suited(largest_w, largest_h, dtype, xp=xp)
+        zero = self.magnitude is None and self.beta > 0 and libraries.is_readable(self.values)
+        units = self.units.suited(largest_w, largest_h, dtype, zero=zero, xp=xp)
         posed = self._replace(units=units)
         if fixed_h:
             least = factor_floor(dtype, beta=self.beta, xp=xp)
@@ -181,7 +182,7 @@ class Posed(NamedTuple):
                 elif isinstance(term, Penalty) and term.strength:
                     weight = min(length * float(term.strength), LARGEST)
                     here = self._in_units(which, term.degree, weight)
-                    beyond = beyond or here > self._heaviest()
+                    beyond = beyond or not self._lightest() <= here <= self._heaviest()
                     constraints = term.added(constraints, min(here, self._heaviest()))
                     plain = term.added(plain, weight)
             side.check(constraints)
@@ -200,6 +201,10 @@ class Posed(NamedTuple):
         Beside either of them the data vanish.
         """
         return float(self.xp.finfo(self.values.dtype).max) ** 0.625
+
+    def _lightest(self) -> float:
+        """The weight that a penalty below it has lost digits of."""
+        return float(self.xp.finfo(self.values.dtype).smallest_normal) ** 0.625
 
     def heavy_penalties(self, W: Array, H: Array) -> Any:
         """The penalties as the user gave them, on factors in the user's units: (...,)."""

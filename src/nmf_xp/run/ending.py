@@ -81,73 +81,103 @@ def ended(
     be needed, and an entry that should not have become 0 keeps all of the matrix from it. Without `polish` the factors
     stay as they are.
     """
-    eps = float(xp.finfo(factors.W.dtype).eps)
-
-    def capped(residual: Array) -> Array:  # beyond 1 it says no more than that a zero is to grow
-        return operators.at_most(residual, 1.0, xp=xp)
-
-    if polish:
-        held = _held(factors, beta=beta, floor=floor, xp=xp)
-        factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
+    if not polish:
+        seen = look(factors)
+        residual = kkt_residual(problem, *factors, seen, floor=floor, xp=xp)
+        return (*factors, seen.divergence, seen.objective, residual, seen.gap)
+    held = _held(factors, beta=beta, floor=floor, xp=xp)
+    factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
     first = look(factors)
-    if polish:
-        factors = _without_the_unseen(factors, first, problem, fixed_h=fixed_h, xp=xp)
+    factors = _without_the_unseen(factors, first, problem, fixed_h=fixed_h, xp=xp)
     residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
-    best, seen, violation = factors, first, residual
-    bound = operators.at_most(1.5 * residual, STEEP, xp=xp)[..., None, None]
+    settings: Any = {"beta": beta, "fixed_h": fixed_h, "reading": reading, "xp": xp}
+    # For beta > 1 nothing needs a component at the floor, from which neither factor leads the other away.
+    emptying = Emptying(look, factors, problem, held, dead=AT_FLOOR * floor if beta > 1 else 0.0, **settings)
+    eps = float(xp.finfo(factors.W.dtype).eps)
 
     def judged(factors: Factors, then: Report | None) -> tuple[Report, Array, Array]:
         """The report on factors with zeros, if it is not known, their residual, and whether they are no worse."""
         then = look(factors) if then is None else then
         found = kkt_residual(problem, *factors, then, floor=floor, xp=xp)
+        limit = 1.5 * operators.at_most(residual, 1.0, xp=xp) + max(1e-6, 64.0 * eps)
         better = xp.logical_and(
             then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
-            capped(found) <= 1.5 * capped(residual) + max(1e-6, 64.0 * eps),
+            operators.at_most(found, 1.0, xp=xp) <= limit,  # beyond 1 it says no more than that a zero is to grow
         )
         return then, found, better
 
-    def same(new: Factors, old: Factors) -> bool:
-        return reading and not _differ(new, old, xp=xp)
+    def all_of(x: Array) -> bool:
+        return bool(reading and transfer.to_host(x).all())
 
-    shares = (max(NEGLIGIBLE, 10.0 * eps), SPECKS)[: 2 if reading else 1]
-    halves = (0,) if fixed_h else (0, 1)
-    for share in shares if polish else ():
-        zeroed, known = factors, first
-        then: Report | None = first
-        for which in halves:
-            new = _with_zeros(which, zeroed, known, held, problem, share=share, xp=xp)
-            if same(new, zeroed):
-                continue
-            known = look(new)
-            spared = _restored(which, new, factors, known, held, bound, xp=xp)
-            if beta > 1 and reading and share > 0:
-                spared = _far_below(which, new, spared, first, xp=xp)
-            zeroed, then = spared, known if same(spared, new) else None
-        if not fixed_h:
-            # For beta > 1 nothing needs a component at the floor, from which neither factor leads the other away.
-            alive = _without_the_dead(zeroed, problem, AT_FLOOR * floor if beta > 1 else 0.0, xp=xp)
-            zeroed, then = alive, then if same(alive, zeroed) else None
-        if same(zeroed, factors):
+    noise = 64.0 * eps + 0.0 * residual
+    near = operators.at_most(operators.at_least(1.5 * residual, 64.0 * eps, xp=xp), STEEP, xp=xp)
+    tries = [(max(NEGLIGIBLE, 10.0 * eps), near), (SPECKS, near), (SPECKS, noise)]
+    best, seen, violation = factors, first, residual
+    done = residual < 0  # none is
+    for share, bound in tries if reading else tries[::2]:
+        zeroed, then = emptying.once(factors, first, share, bound)
+        if emptying.same(zeroed, factors):
             break
         seen_there, found, better = judged(zeroed, then)
-        if not (reading and transfer.to_host(better).all()):  # with all its zeros one of them may be to grow again
-            spared = zeroed
-            for which in halves:
-                spared = _restored(which, spared, factors, seen_there, held, bound, xp=xp)
-            if not same(spared, zeroed):
-                zeroed = spared
-                seen_there, found, better = judged(zeroed, None)
+        if reading and not all_of(better):  # one of the zeros may be to grow again, and others are asked for no more
+            again, then = emptying.once(zeroed, seen_there, share, bound)
+            if not emptying.same(again, zeroed):
+                zeroed = again
+                seen_there, found, better = judged(zeroed, then)
+        if not is_penalised(problem):  # zeros have moved the norms, and no number depends on these
+            zeroed = balanced(zeroed, problem, fixed_h=fixed_h, xp=xp)
+        better = xp.logical_and(better, xp.logical_not(done))
 
         def choose(yes: Array, no: Array, better: Array = better) -> Array:
             return operators.choose(better, yes, no, xp=xp)
 
-        best = Factors(*map(choose, zeroed, factors))
-        if not is_penalised(problem):  # zeros have moved the norms, and no number depends on these
-            best = balanced(best, problem, fixed_h=fixed_h, xp=xp)
-        seen, violation = type(first)(*map(choose, seen_there, first)), choose(found, residual)
-        if not reading or transfer.to_host(better).all():
+        best = Factors(*map(choose, zeroed, best))
+        seen, violation = type(first)(*map(choose, seen_there, seen)), choose(found, violation)
+        done = xp.logical_or(done, better)
+        if all_of(done):
             break
     return (*best, seen.divergence, seen.objective, violation, seen.gap)
+
+
+class Emptying(NamedTuple):
+    """How zeros are found for the factors with which an iteration ended."""
+
+    look: Callable[[Factors], Report]
+    factors: Factors  # as they were
+    problem: Problem
+    held: tuple[Held, Held]
+    dead: float  # a component whose entries are at most this in both factors is none
+    beta: float
+    fixed_h: bool
+    reading: bool
+    xp: Namespace
+
+    def same(self, new: Factors, old: Factors) -> bool:
+        """Whether they are known to be the same."""
+        return self.reading and not _differ(new, old, xp=self.xp)
+
+    def once(self, zeroed: Factors, known: Report, share: float, bound: Array) -> tuple[Factors, Report | None]:
+        """More zeros, and fewer where one would grow; and the report on these factors, where it is known.
+
+        `known` is that on the factors to begin with. One factor goes after the other: what one leaves of the model says
+        where the other may not be 0.
+        """
+        xp, first = self.xp, known
+        then: Report | None = known
+        for which in (0,) if self.fixed_h else (0, 1):
+            new = _with_zeros(which, zeroed, known, self.held, self.problem, share=share, xp=xp)
+            known = known if self.same(new, zeroed) and then is not None else self.look(new)
+            spared = _restored(which, new, self.factors, known, self.held[which].speck, None, xp=xp)
+            if self.reading and not self.same(spared, new):  # beside these a speck may be wanted no more
+                new, known = spared, self.look(spared)
+            spared = _restored(which, spared, self.factors, known, self.held[which].speck, bound, xp=xp)
+            if self.beta > 1 and self.reading and share > 0:
+                spared = _far_below(which, new, spared, first, xp=xp)
+            zeroed, then = spared, known if self.same(spared, new) else None
+        if self.fixed_h:
+            return zeroed, then
+        alive = _without_the_dead(zeroed, self.problem, self.dead, xp=xp)
+        return alive, then if self.same(alive, zeroed) else None
 
 
 def _with_zeros(
@@ -162,8 +192,7 @@ def _with_zeros(
 ) -> Factors:
     """The factors with 0 in one of them where the slope does not fall and the entry holds no more than a `share`.
 
-    A speck is 0, and so is an entry that nothing asks for, whatever it holds. One factor goes after the other: what one
-    leaves of the model says where the other may not be 0.
+    A speck is 0, and so is an entry that nothing asks for, whatever it holds.
     """
     slopes, terms = (seen.w_slopes, seen.h_slopes)[which], (problem.w, problem.h)[which]
     new = _zeroed(factors[which], slopes, held[which], terms, share, xp=xp)
@@ -219,11 +248,17 @@ def _held(factors: Factors, *, beta: float, floor: float, xp: Namespace) -> tupl
 
 
 def _restored(
-    which: int, zeroed: Factors, before: Factors, seen: Report, held: tuple[Held, Held], bound: Array, *, xp: Namespace
+    which: int, zeroed: Factors, before: Factors, seen: Report, speck: Array, bound: Array | None, *, xp: Namespace
 ) -> Factors:
-    """One factor as it was before where, at zero, the objective would fall again; specks where by more than `bound`."""
+    """One factor as it was before where, at zero, the objective would fall again.
+
+    These are either the specks, where it would by more than the `bound`, or without a bound all others.
+    """
     new, old, slope = zeroed[which], before[which], (seen.w_slopes, seen.h_slopes)[which]
-    wanted = xp.logical_or(slope < -bound, xp.logical_and(slope < 0, xp.logical_not(held[which].speck)))
+    if bound is None:
+        wanted = xp.logical_and(slope < -16.0 * float(xp.finfo(old.dtype).eps), xp.logical_not(speck))
+    else:
+        wanted = xp.logical_and(slope < -bound[..., None, None], speck)
     back = xp.where(xp.logical_and(new == 0, wanted), old, new)
     return Factors(back, zeroed.H) if which == 0 else Factors(zeroed.W, back)
 
