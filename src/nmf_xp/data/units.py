@@ -76,27 +76,30 @@ def units_of(largest: float, heaviest: float, dtype: Any, *, beta: float, floor:
     return Units(half, half, weights)
 
 
-def magnitude_of(largest: float, units: Units, dtype: Any, *, beta: float, floor: float, xp: Namespace) -> int | None:
-    """The exponent of the largest entry of V in these units.
+def floor_of(least: float, largest: float | None, dtype: Any, *, beta: float, xp: Namespace) -> float:
+    """The floor of factors of one size, as far from them in all units of V; `least` is that for V of order one.
 
-    None where the floor is not to follow it: where V is zero, or the floor could be seen and is the least possible.
+    `largest` is V's largest entry in the units of the problem, None where V is zero or was not read.
     """
-    if largest == 0 or _is_seen(floor, dtype, beta=beta, xp=xp):
-        return None
-    return _exponent(largest) - units.v
+    return least if largest is None else least * math.sqrt(largest / _order(least, dtype, beta=beta, xp=xp))
 
 
-def floor_of(least: float, magnitude: int | None) -> float:
-    """The floor of factors of one size, which is as far from them in all units of V; `least` is that for V near one."""
-    return least if magnitude is None else least * power(math.ceil((magnitude - 2) / 2))
-
-
-def floor_of_loadings(least: float, magnitude: int | None, largest_h: float, dtype: Any, *, xp: Namespace) -> float:
+def floor_of_loadings(
+    least: float, largest: float | None, largest_h: float, dtype: Any, *, beta: float, xp: Namespace
+) -> float:
     """The floor of W where H is given, so that W is of the size of V / H. Its square does not underflow."""
-    if magnitude is None or not 0 < largest_h < math.inf:
+    if largest is None or not 0 < largest_h < math.inf:
         return least
-    most = int(_range(dtype, xp=xp) * 2 * USUAL)
-    return least * power(max(-most, min(most, magnitude - 1 - _exponent(largest_h))))
+    order = _order(least, dtype, beta=beta, xp=xp)
+    if order > 2.0:
+        return least * largest / order
+    most = 2.0 ** int(_range(dtype, xp=xp) * 2 * USUAL)
+    return least * max(1.0 / most, min(most, largest / largest_h / order))
+
+
+def _order(least: float, dtype: Any, *, beta: float, xp: Namespace) -> float:
+    """The largest entry of V for which the floor is the least: where it could be seen the end to which V is brought."""
+    return 2.0 ** (_top(dtype, beta=beta, xp=xp) - 2) if _is_seen(least, dtype, beta=beta, xp=xp) else 2.0
 
 
 def _is_seen(floor: float, dtype: Any, *, beta: float, xp: Namespace) -> bool:

@@ -39,7 +39,6 @@ from nmf_xp.data.units import (
     floor_of,
     floor_of_loadings,
     in_weight_units,
-    magnitude_of,
     number_times_power,
     power,
     times_power,
@@ -65,7 +64,7 @@ class Posed(NamedTuple):
     beta: float
     units: Units
     floor: float  # of the factors
-    magnitude: int | None  # the exponent of V's largest entry in these units, where the floor follows it
+    largest: float | None  # V's largest entry in these units; None where it is zero or not read
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     layout: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
     exposure: Array | None = None  # of one matrix, or of a stack with one leading axis
@@ -99,12 +98,13 @@ class Posed(NamedTuple):
             if not known or not self._is_beside(x):
                 return self  # what is wrong with them is said where they are taken
         largest_w, largest_h = None if W is None else transfer.scalar(xp.max(W)), transfer.scalar(xp.max(H))
-        zero = self.magnitude is None and self.beta > 0 and libraries.is_readable(self.values)
+        zero = self.largest is None and libraries.is_readable(self.values)
         units = self.units.suited(largest_w, largest_h, dtype, zero=zero, xp=xp)
         posed = self._replace(units=units)
         if fixed_h:
             least = factor_floor(dtype, beta=self.beta, xp=xp)
-            floor = floor_of_loadings(least, self.magnitude, number_times_power(largest_h, -units.h), dtype, xp=xp)
+            largest_h = number_times_power(largest_h, -units.h)
+            floor = floor_of_loadings(least, self.largest, largest_h, dtype, beta=self.beta, xp=xp)
             posed = posed._replace(floor=floor)
         return posed
 
@@ -301,21 +301,21 @@ def pose_array(
     """The same for V in memory, in given units or in those that suit it."""
     layout = mesh.layout(V)
     options: Any = {"beta": beta, "missing": missing, "absent": absent, "exposure": exposure}
-    data, chosen, magnitude, xp = _checked(V, weights=weights, units=units, **options)
+    data, chosen, largest, xp = _checked(V, weights=weights, units=units, **options)
     stack = data.shape[:-2]
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
     data = in_units(data, chosen.v, beta=beta, xp=xp)
     least = factor_floor(data.values.dtype, beta=beta, xp=xp)
-    floor = floor_of(least, magnitude)
+    floor = floor_of(least, largest, data.values.dtype, beta=beta, xp=xp)
     exposure = flat_exposure(unmapped(exposure), data, stack, xp=xp)
-    return Posed(Problem(data), xp, beta, chosen, floor, magnitude, stack, layout, exposure)
+    return Posed(Problem(data), xp, beta, chosen, floor, largest, stack, layout, exposure)
 
 
 def _checked(
     V: Any, *, beta: float, weights: Any, missing: str | None, absent: str, exposure: Any, units: Units | None
-) -> tuple[Data, Units, int | None, Namespace]:
-    """The validated data of V, whose weights are in their units already, the units, and V's magnitude in them.
+) -> tuple[Data, Units, float | None, Namespace]:
+    """The validated data of V, whose weights are in their units already, the units, and V's largest entry in them.
 
     Where V is not read, the units are one.
     """
@@ -343,12 +343,12 @@ def _checked(
         return data, units or Units(), None, xp
     low, high = check_values("V", data.values, xp=xp)
     check_zeros(0.0 if data.has_absent else low, beta)
-    magnitude = None
+    largest = None
     if units is None:
         high = largest_observed(data, high, beta=beta, xp=xp)
         units = units_of(high, heaviest, dtype, beta=beta, floor=floor, xp=xp)
-        magnitude = magnitude_of(high, units, dtype, beta=beta, floor=floor, xp=xp)
-    return dense_if_quicker(data, xp=xp), units, magnitude, xp
+        largest = number_times_power(high, -units.v) or None
+    return dense_if_quicker(data, xp=xp), units, largest, xp
 
 
 def _streamed(V: Any, weights: Any, exposure: Any, **options: Any) -> Streamed:
@@ -382,5 +382,6 @@ def _pose_blocks(data: Any, *, beta: float) -> Posed:
     check_zeros(data.range.low, beta)
     least = factor_floor(dtype, beta=beta, xp=xp)
     units = units_of(data.range.high, data.range.heaviest, dtype, beta=beta, floor=least, xp=xp)
-    magnitude = magnitude_of(data.range.high, units, dtype, beta=beta, floor=least, xp=xp)
-    return Posed(Problem(data.in_units(units)), xp, beta, units, floor_of(least, magnitude), magnitude, stack=())
+    largest = number_times_power(data.range.high, -units.v) or None
+    floor = floor_of(least, largest, dtype, beta=beta, xp=xp)
+    return Posed(Problem(data.in_units(units)), xp, beta, units, floor, largest, stack=())

@@ -68,8 +68,17 @@ def _with_gaps(V: NDArray[Any]) -> NDArray[Any]:
     return np.lib.stride_tricks.as_strided(V, (V.shape[0], width))
 
 
-def _limits(V: NDArray[Any], floor: float) -> tuple[Any, Any]:
-    return V.dtype.type(floor), np.finfo(V.dtype).smallest_normal
+def _limits(V: NDArray[Any], floor: float) -> tuple[Any, Any, Any]:
+    """The floor, and bounds for a product of two entries of WH, far from under- and overflow.
+
+    The floor goes with the root of V's largest entry (`data/units.py`). The bounds go with the square of that entry, so
+    that V in units of four is divided in the same way.
+    """
+    info = np.finfo(V.dtype)
+    room = float(info.maxexp)
+    usual = 2.0 ** -int(0.4375 * room - 12.0)  # the floor where V is of order one
+    order = min(2.0 ** (room / 8), max(2.0 ** -(room / 8), (floor / usual) ** 2)) ** 2
+    return tuple(V.dtype.type(x) for x in (floor, 2.0 ** (-0.625 * room) * order, 2.0 ** (0.625 * room) * order))
 
 
 def as_members(V: NDArray[Any]) -> NDArray[Any]:
@@ -91,7 +100,7 @@ def in_chunks(H: NDArray[Any]) -> NDArray[Any]:
 
 
 @jit
-def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, iterations: Any) -> None:
+def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, iterations: Any) -> None:
     n, r = H.shape[2], H.shape[1]
     h = tiles(V, r)[0]
     h = h.reshape(1, h.shape[0], h.shape[1])
@@ -103,7 +112,7 @@ def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, iterations:
             w_sums[:] = 0
             for k in range(r):
                 h_sums[k] = h[0, k, :n].sum()
-            _half_iteration(V[c % V.shape[0]], W[c], numerators, w_sums, n, h, h_sums, floor, least)
+            _half_iteration(V[c % V.shape[0]], W[c], numerators, w_sums, n, h, h_sums, floor, least, most)
             for k in range(r):
                 for j in range(n):
                     h[0, k, j] = max(h[0, k, j] * numerators[0, k, j] / w_sums[k], floor)
@@ -112,7 +121,7 @@ def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, iterations:
 
 @jit
 def _half_iteration(
-    V: Any, W: Any, numerators: Any, w_sums: Any, n: int, h: Any, h_sums: Any, floor: Any, least: Any
+    V: Any, W: Any, numerators: Any, w_sums: Any, n: int, h: Any, h_sums: Any, floor: Any, least: Any, most: Any
 ) -> None:
     """The rows of W, and with the new ones their share of the numerators and of the sums for H; V has n columns."""
     m, r = W.shape
@@ -126,7 +135,7 @@ def _half_iteration(
         for c in range(chunks):
             for i in range(first, last, 4):
                 _load(W, i, w)
-                _quotients(V, n, i, c * columns, w, h[c], v, q, least)
+                _quotients(V, n, i, c * columns, w, h[c], v, q, least, most)
                 contract(q, h[c], numerator[i - first : i - first + 4])
         for i in range(first, last):
             for k in range(r):
@@ -135,7 +144,7 @@ def _half_iteration(
         for c in range(chunks):
             for i in range(first, last, 4):
                 _load(W, i, w)
-                _quotients(V, n, i, c * columns, w, h[c], v, q, least)
+                _quotients(V, n, i, c * columns, w, h[c], v, q, least, most)
                 w[m - i :] = 0
                 _accumulate(w, q, numerators[c])
 
@@ -160,7 +169,7 @@ def _load(W: Any, i: Any, w: Any) -> None:
 
 
 @jit
-def _quotients(V: Any, n: Any, i: Any, first: Any, w: Any, h: Any, spare: Any, q: Any, least: Any) -> None:
+def _quotients(V: Any, n: Any, i: Any, first: Any, w: Any, h: Any, spare: Any, q: Any, least: Any, most: Any) -> None:
     """Q = V / (w h) for four rows of V and the columns of h; zero where there are none."""
     m = V.shape[0]
     count = min(n - first, q.shape[1])
@@ -172,7 +181,7 @@ def _quotients(V: Any, n: Any, i: Any, first: Any, w: Any, h: Any, spare: Any, q
         last = first + count
         v0, v1, v2, v3 = V[i, first:last], V[i + 1, first:last], V[i + 2, first:last], V[i + 3, first:last]
     predict(w, h, q)
-    if not _divide_pairs(v0, v1, v2, v3, q, least):
+    if not _divide_pairs(v0, v1, v2, v3, q, least, most):
         predict(w, h, q)
         for j in range(count):
             q[0, j], q[1, j], q[2, j], q[3, j] = v0[j] / q[0, j], v1[j] / q[1, j], v2[j] / q[2, j], v3[j] / q[3, j]
@@ -204,13 +213,12 @@ def predict(w: Any, h: Any, y: Any) -> None:
 
 
 @jit
-def _divide_pairs(v0: Any, v1: Any, v2: Any, v3: Any, q: Any, least: Any) -> bool:
+def _divide_pairs(v0: Any, v1: Any, v2: Any, v3: Any, q: Any, least: Any, most: Any) -> bool:
     """V / Q in the place of Q, by one division for two quotients: 1/a = b / (ab).
 
     A division takes as long as many products. False where a product ab comes near under- or overflow.
     """
     one = least / least
-    most = one / least
     fine = 0
     for j in range(v0.shape[0]):
         a, b, c, d = q[0, j], q[1, j], q[2, j], q[3, j]
