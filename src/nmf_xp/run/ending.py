@@ -100,18 +100,18 @@ def ended(
         then = look(factors) if then is None else then
         found = kkt_residual(problem, *factors, then, floor=floor, xp=xp)
         limit = 1.5 * operators.at_most(residual, 1.0, xp=xp) + max(1e-6, 64.0 * eps)
-        better = xp.logical_and(
-            then.objective <= first.objective + max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective),
-            operators.at_most(found, 1.0, xp=xp) <= limit,  # beyond 1 it says no more than that a zero is to grow
-        )
-        return then, found, better
+        fall, margin = first.objective - then.objective, max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective)
+        no_worse = xp.logical_and(fall >= -margin, operators.at_most(found, 1.0, xp=xp) <= limit)
+        # Beyond 1 the residual says no more than that a zero is to grow.
+        return then, found, xp.logical_or(no_worse, xp.logical_and(fall > margin, found <= 1.0))
 
     def all_of(x: Array) -> bool:
         return bool(reading and transfer.to_host(x).all())
 
     noise = 64.0 * eps + 0.0 * residual
     near = operators.at_most(operators.at_least(1.5 * residual, 64.0 * eps, xp=xp), STEEP, xp=xp)
-    tries = [(max(NEGLIGIBLE, 10.0 * eps), near), (SPECKS, near), (SPECKS, noise)]
+    negligible = max(NEGLIGIBLE, 10.0 * eps)
+    tries = [(negligible, near), (negligible, noise), (SPECKS, noise)]
     best, seen, violation = factors, first, residual
     done = residual < 0  # none is
     for share, bound in tries if reading else tries[::2]:
@@ -239,11 +239,8 @@ def _held(factors: Factors, *, beta: float, floor: float, xp: Namespace) -> tupl
         share = product / total
         at_floor = x <= AT_FLOOR * floor
         speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
-        # In a row that is next to nothing beside the others every entry is: there V is zero.
-        little = xp.logical_or(share <= eps**0.5, total <= eps * eps * xp.max(total, axis=(-2, -1), keepdims=True))
-        lost = at_floor if beta > 1 else xp.logical_and(at_floor, little)
         small = x <= (eps**0.75 * unit if beta > 1 else 0.0)
-        found.append(Held(xp.where(lost, 0.0, share), speck, small))
+        found.append(Held(xp.where(at_floor, 0.0, share), speck, small))
     return found[0], found[1]
 
 
