@@ -311,10 +311,8 @@ def comparable(case: Case, what: str) -> bool:
             return case.weights in (None, "columns") and not case.fixed and not case.upper
         case "same_in_extreme_units" | "same_in_other_units" | "same_in_units_of_four":
             # What grows from a zero begins at the floor. For beta < 0 rounding decides the powers, for beta > 2
-            # powers of the floor underflow. In other units than powers of four the floor is up to twice as large.
+            # powers of the floor underflow.
             grown = case.init == "zeros" and not 0 <= case.beta <= 2
-            if what != "same_in_units_of_four":
-                grown = grown or (case.init in ("zeros", "nndsvd") and case.beta < 1)
             return free and abs(case.decades) < 3 and not grown
     return False
 

@@ -36,7 +36,7 @@ from nmf_xp.run.programs import (
     some_of,
 )
 from nmf_xp.run.traced import run_traced
-from nmf_xp.run.verdict import GAINS, gains_of, judge, size_of, status_after, statuses_of
+from nmf_xp.run.verdict import judge, size_of, status_after, statuses_of, still_falls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +104,10 @@ def run(
         if Status.CONVERGED in statuses:
             statuses = statuses_of(solver, ends, problem, [read(x) for x in (gap, *found[3:])], xp)
         if second is not None and Status.CONVERGED in statuses:
-            gains = gains_of(second, solver.factors(state, problem, xp=xp), posed, programs, xp)
-            pairs, most = zip(statuses, gains, strict=True), GAINS * max(schedule.tol, 1e-4)
-            statuses = [Status.SLOW if x is Status.CONVERGED and gain > most else x for x, gain in pairs]
+            factors, other = solver.factors(state, problem, xp=xp), type(second) is not type(solver)
+            falls = still_falls(second, factors, posed, programs, xp, other=other, tol=schedule.tol)
+            pairs = zip(statuses, falls, strict=True)
+            statuses = [Status.SLOW if x is Status.CONVERGED and fall else x for x, fall in pairs]
         rest = [(end.history, end.n_iter, status.value) for end, status in zip(ends, statuses, strict=True)]
         return Outcome(*found, *(rest[0] if members is None else zip(*rest, strict=True)))
 

@@ -158,14 +158,14 @@ def _with_doubt(problem: Problem, scale: float, posed: Posed) -> Problem:
 
 
 def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
-    """The solver that is asked whether a run has converged: what `auto` takes, where that is another one.
+    """The solver that is asked whether a run has converged: what `auto` takes.
 
     For W alone there are bounds instead.
     """
     best = automatic(posed.beta)
     if method.robust is not None:
         return None
-    if method.fixed_h or best == method.name or isinstance(posed.problem.data, Grid | Blockwise):
+    if method.fixed_h or isinstance(posed.problem.data, Grid | Blockwise):
         return None
     if posed.problem.w.others or posed.problem.h.others:  # which not all solvers take
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, operators
+from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
 from nmf_xp.problem import Factors
@@ -46,6 +46,10 @@ LOCKED = 0.02
 
 SECOND_STEPS = 5
 """Iterations of another solver, from where one says that it converged."""
+TWINS = 0.98
+"""The cosine of two components from which they may be one that waits to be two: a saddle that no solver leaves soon."""
+APART, APART_STEPS = 0.3, 30
+"""By how much the entries of twins are moved apart, and for how many iterations they then fall."""
 
 
 def judge(solver: Solver, tol: float, dtype: Any, *, xp: Namespace) -> Callable[..., Any]:
@@ -153,13 +157,52 @@ def statuses_of(
     return [looked_into(i, end) for i, end in enumerate(ends)]
 
 
-def gains_of(second: Solver, factors: Factors, problem: Problem, programs: Programs, xp: Namespace) -> list[float]:
-    """By how much of it another solver lowers the objective of each member in a few iterations."""
-    raised = (operators.at_least(x, second.floor, xp=xp) for x in factors)
-    terms = problem.w, problem.h
-    factors = Factors(*(c.enforce(new, x, xp=xp) for new, x, c in zip(raised, factors, terms, strict=True)))
+def still_falls(
+    second: Solver, factors: Factors, problem: Problem, programs: Programs, xp: Namespace, *, other: bool, tol: float
+) -> list[bool]:
+    """Whether a `second` solver lowers the objective of each member in a few iterations, by more than `tol` tells.
+
+    It goes on from these factors, if it is an `other` one than theirs, and from where twins among the components are
+    moved apart, if there are any.
+    """
     problem = second.prepare(problem, xp=xp)
+
+    def allowed(factors: Factors) -> Factors:
+        raised = (operators.at_least(x, second.floor, xp=xp) for x in factors)
+        pairs = zip(raised, factors, (problem.w, problem.h), strict=True)
+        return Factors(*(c.enforce(new, x, xp=xp) for new, x, c in pairs))
+
+    def after(factors: Factors, count: int) -> list[float]:
+        state = programs.steps(second, programs.init(second, factors, problem, xp), problem, count, xp)
+        return read(programs.objective(second, Factors(state.W, state.H), problem, xp))
+
+    factors, apart = allowed(factors), moved_apart(factors, xp=xp)
     before = read(programs.objective(second, factors, problem, xp))
-    state = programs.steps(second, programs.init(second, factors, problem, xp), problem, SECOND_STEPS, xp)
-    after = read(programs.objective(second, Factors(state.W, state.H), problem, xp))
-    return [(a - b) / a if a > 0 else 0.0 for a, b in zip(before, after, strict=True)]
+    tol = max(tol, 1e-4)
+    soon = after(factors, SECOND_STEPS) if other else before
+    late = before if apart is None else after(allowed(apart), APART_STEPS)
+    return [a - b > GAINS * tol * a or a - c > tol * a for a, b, c in zip(before, soon, late, strict=True)]
+
+
+def moved_apart(factors: Factors, *, xp: Namespace) -> Factors | None:
+    """The factors with each component moved in a way of its own; None where there are no twins.
+
+    Where two components are parallel in H, nothing of first order in the difference of the two lowers the objective.
+    """
+    W, Ht = factors.W, operators.transposed(factors.H)
+    r, device = W.shape[-1], libraries.device(W)
+    others = 1.0 - xp.eye(r, dtype=W.dtype, device=device)
+    largest = 0.0
+    for x in (W, Ht):
+        top = operators.at_least(xp.max(x, axis=-2, keepdims=True), float(xp.finfo(x.dtype).smallest_normal), xp=xp)
+        unit = x / top
+        unit = unit / xp.sqrt(operators.at_least(xp.sum(unit * unit, axis=-2, keepdims=True), 1.0, xp=xp))
+        largest = max(largest, transfer.scalar(xp.max(others * (operators.transposed(unit) @ unit))))
+    if largest <= TWINS:
+        return None
+
+    def moved(x: Array, angle: float) -> Array:
+        i, k = (1.0 + xp.arange(n, dtype=x.dtype, device=device) for n in x.shape[-2:])
+        return x * (1.0 + APART * xp.sin(angle * i[:, None] * k))
+
+    return Factors(moved(W, 4.1), operators.transposed(moved(Ht, 2.4)))
