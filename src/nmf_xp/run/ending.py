@@ -11,6 +11,7 @@ And the scale of a component wanders between its two factors. Neither is meant. 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
@@ -166,7 +167,10 @@ class Emptying(NamedTuple):
         then: Report | None = known
         for which in (0,) if self.fixed_h else (0, 1):
             new = _with_zeros(which, zeroed, known, self.held, self.problem, share=share, xp=xp)
-            known = known if self.same(new, zeroed) and then is not None else self.look(new)
+            same = self.same(new, zeroed)
+            if same and zeroed[which] is self.factors[which]:
+                continue
+            known = known if same and then is not None else self.look(new)
             spared = _restored(which, new, self.factors, known, self.held[which].speck, None, xp=xp)
             if self.reading and not self.same(spared, new):  # beside these a speck may be wanted no more
                 new, known = spared, self.look(spared)
@@ -271,7 +275,8 @@ def _far_below(which: int, zeroed: Factors, restored: Factors, first: Report, *,
 
 
 def _differ(a: Factors, b: Factors, *, xp: Namespace) -> bool:
-    return any(bool(xp.any(x != y)) for x, y in zip(a, b, strict=True) if x is not y)
+    found = [xp.any(x != y) for x, y in zip(a, b, strict=True) if x is not y]
+    return bool(found) and bool(functools.reduce(xp.logical_or, found))
 
 
 def returned(
