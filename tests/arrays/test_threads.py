@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
+import subprocess
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from nmf_xp.arrays import threads
+from nmf_xp import nmf
+from nmf_xp.arrays import blas, threads
+from tests.scripts import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +25,7 @@ threadpoolctl = pytest.importorskip("threadpoolctl")
 
 def blas_threads() -> set[int]:
     """Of the libraries that were loaded when a run first asked for them."""
-    return {library.num_threads for library in threads._controller().lib_controllers}
+    return {library.num_threads for library in blas._controller().lib_controllers}
 
 
 @pytest.fixture
@@ -74,10 +81,99 @@ def test_blas_is_held_freed_and_given_back() -> None:
 
 
 def test_threads_end_with_the_block() -> None:
-    before = threading.active_count()
+    before = _thread._count()
     with threadpoolctl.threadpool_limits(2, user_api="blas"), threads.held_blas():
         threads.run(str, [1, 2, 3])
     deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
+    while _thread._count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() <= before
+    assert _thread._count() <= before
+
+
+def test_a_second_caller_has_as_many_threads_and_the_last_gives_back() -> None:
+    counts: list[int] = []
+
+    def call() -> None:
+        with threads.held_blas():
+            counts.append(threads.count())
+            together.wait()
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        together = threading.Barrier(8, timeout=30)
+        callers = [threading.Thread(target=call) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert counts == [2] * 8
+        assert blas_threads() == {2}
+
+
+def test_while_blas_is_free_no_other_caller_computes() -> None:
+    computing: list[str] = []
+
+    def call(name: str) -> None:
+        with threads.held_blas():
+            for _ in range(50):
+                with threads.free_blas():
+                    computing.append(name)
+                    assert blas_threads() == {2}
+                    assert computing == [name]
+                    computing.clear()
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, "abcd"))
+        assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize("solver", ["cd", "mu"])
+def test_calls_from_many_threads_are_those_of_one(solver: str) -> None:
+    rng = np.random.default_rng(0)
+    problems = [rng.random((int(m), 37)) for m in rng.integers(30, 200, 24)]
+
+    def fit(V: Any) -> Any:
+        return nmf(V, 7, beta_loss=2 if solver == "cd" else 1, solver=solver, random_state=0, max_iter=25).W
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        alone = [fit(V) for V in problems]
+        with ThreadPoolExecutor(16) as pool:
+            for W, expected in zip(pool.map(fit, problems * 3), alone * 3, strict=True):
+                np.testing.assert_array_equal(W, expected)
+        assert blas_threads() == {2}
+
+
+def test_a_callback_finds_blas_as_it_was_and_may_call_nmf() -> None:
+    V, seen = np.random.default_rng(0).random((60, 40)), []
+
+    def callback(_: Any) -> None:
+        seen.append(blas_threads())
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(nmf, V, 3, random_state=0, max_iter=20).result()
+        nmf(V, 3, random_state=0, max_iter=20)
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        plain = nmf(V, 3, random_state=0, max_iter=40, tol=1e-12)
+        observed = nmf(V, 3, random_state=0, max_iter=40, tol=1e-12, callback=callback)
+    assert seen == [{2}] * 4
+    np.testing.assert_array_equal(plain.W, observed.W)
+
+
+def test_interrupts_leave_nothing_behind() -> None:
+    run = [sys.executable, "-c", "from tests.interrupts import run; late, left = run(8, warm=0.5); assert left == 0"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_in_a_thread_may_outlive_the_main_one() -> None:
+    code = """
+import threading
+import numpy as np
+from nmf_xp import RowBlocks, nmf
+V = np.random.default_rng(0).random((200, 30))
+blocks = RowBlocks([V[:100], V[100:]])
+def fit():
+    print(nmf(blocks, 3, beta_loss=1, random_state=0, max_iter=60, tol=0).n_iter)
+threading.Thread(target=fit).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "60\n", "")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nmf_xp import CheckpointError, consensus_factors, nmf, select_rank, selection
-from nmf_xp.arrays import threads
+from nmf_xp.arrays import blas
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.problem.posing import pose
 from nmf_xp.selection import evidence, held_out, relevance, rules
@@ -490,10 +490,10 @@ QUICK: dict[str, Any] = {"n_restarts": 3, "n_folds": 3, "fold_restarts": 2, "max
 def test_ranks_run_at_the_same_time_and_give_what_one_thread_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("threadpoolctl", reason="without threadpoolctl there is one thread")
     V = planted(2, m=20, n=14)
-    monkeypatch.setattr(threads, "_blas_threads", lambda _: 1)
+    monkeypatch.setattr(blas, "processors", lambda: 1)
     alone = select_rank(V, [1, 2, 3], random_state=0, **QUICK)
     limits = iter([2])
-    monkeypatch.setattr(threads, "_blas_threads", lambda _: next(limits, 1))  # two threads, each with one of BLAS
+    monkeypatch.setattr(blas, "processors", lambda: next(limits, 1))  # two threads, each with one of BLAS
     together, original = threading.Barrier(2, timeout=30), evidence.gather
 
     def gather(V: Any, rank: int, **options: Any) -> Any:
@@ -523,7 +523,7 @@ def killed_after(n: int, monkeypatch: pytest.MonkeyPatch, *arguments: Any, **opt
         return original(V, rank, **given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(threads, "_blas_threads", lambda _: 1)
+        patch.setattr(blas, "processors", lambda: 1)
         patch.setattr(selection, "gather", gather)
         if n < 9:
             with pytest.raises(KilledError):

@@ -116,6 +116,12 @@ def overflow_allowed() -> Iterator[None]:
 
     Nor of an invalid value: BLAS raises that flag for numbers beside the matrix that its vectors happen to hold.
     """
-    numpy = sys.modules.get("numpy")
-    with numpy.errstate(over="ignore", invalid="ignore") if numpy is not None else contextlib.nullcontext():
+    numpy: Any = sys.modules.get("numpy")
+    before = {} if numpy is None else numpy.geterr()
+    try:  # an interrupt may arrive within `numpy.errstate`, between its change and what undoes it
+        if numpy is not None:
+            numpy.seterr(over="ignore", invalid="ignore")
         yield
+    finally:
+        if numpy is not None:
+            numpy.seterr(**before)

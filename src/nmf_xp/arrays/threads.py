@@ -5,23 +5,69 @@ Without threadpoolctl, or where the user allows BLAS one thread, everything runs
 
 from __future__ import annotations
 
+import _thread
 import collections
 import contextlib
 import contextvars
 import functools
 import itertools
-import os
 import queue
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nmf_xp.arrays import libraries
+from nmf_xp.arrays import blas, libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class GivenUp(Exception):  # noqa: N818
+    """In a helping thread: the caller does not wait for the rest, because it was interrupted or met an error."""
+
+
+class Call:
+    """Items that several threads share."""
+
+    def __init__(self, function: Callable[[Any], Any], items: list[Any]) -> None:
+        self.function = function
+        self.waiting = collections.deque(enumerate(items))
+        self.given_up = False
+        self.ends: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+        self._taking = threading.Lock()
+        self._begun = 0
+
+    def help_out(self) -> None:
+        """Take items as long as there are any; for threads that no interrupt reaches."""
+        while True:
+            with self._taking:
+                if not self.waiting:
+                    return
+                i, item = self.waiting.popleft()
+                self._begun += 1  # lint: a Python int
+            try:
+                self.ends.put((i, self.function(item), None))
+            except BaseException as error:  # it goes to the calling thread
+                self.ends.put((i, None, error))
+
+    def begun_elsewhere(self) -> int:
+        """How many items other threads have begun; none will begin another."""
+        with self._taking:
+            self.waiting.clear()
+            return self._begun
+
+
+_helping = threading.local()
+
+
+def give_up_if_asked() -> None:
+    """In a helping thread, end where nobody waits for the result; between iterations, which may be many."""
+    call = getattr(_helping, "call", None)
+    if call is not None and call.given_up:
+        raise GivenUp
 
 
 class Crew:
@@ -32,14 +78,9 @@ class Crew:
     """
 
     def __init__(self, helpers: int) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._helpers = helpers
-        self._started = False
-
-    def _serve(self) -> None:
-        _allow_overflow()
-        while (call := self._calls.get()) is not None:
-            call()
+        self._started = 0
 
     @property
     def count(self) -> int:
@@ -48,38 +89,24 @@ class Crew:
 
     def run(self, function: Callable[[T], R], items: list[T]) -> list[R]:
         """`function` of every item; the calling thread waits for what others have begun, not for those still asleep."""
-        waiting = collections.deque(enumerate(items))
-        ends: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
-        results: dict[int, Any] = {}
-
-        def taken() -> Iterator[tuple[int, T]]:
-            while True:
-                try:
-                    yield waiting.popleft()
-                except IndexError:  # another thread was faster
-                    return
-
-        def help_out() -> None:
-            for i, item in taken():
-                try:
-                    ends.put((i, function(item), None))
-                except BaseException as error:  # it goes to the calling thread
-                    ends.put((i, None, error))
-
-        if not self._started:  # a tiny problem never gets here
-            self._started = True
-            for _ in range(self._helpers):
-                threading.Thread(target=self._serve, daemon=True).start()
+        call, results = Call(function, items), dict[int, Any]()
+        while self._started < self._helpers:  # a tiny problem never gets here
+            self._started += 1  # lint: a Python int
+            start_helper(functools.partial(_serve, self._calls))
         for _ in range(min(self._helpers, len(items) - 1)):
-            self._calls.put(help_out)
-        begun_elsewhere = len(items)
+            self._calls.put(call)
         try:
-            for i, item in taken():
-                begun_elsewhere -= 1
+            while call.waiting:
+                try:
+                    i, item = call.waiting.popleft()
+                except IndexError:  # another thread was faster
+                    break
                 results[i] = function(item)
+        except BaseException:
+            call.given_up = True
+            raise
         finally:
-            begun_elsewhere -= len(list(taken()))  # what is left after an error is dropped
-            ended = [ends.get() for _ in range(begun_elsewhere)]
+            ended = [call.ends.get() for _ in range(call.begun_elsewhere())]
         for i, result, error in ended:
             if error is not None:
                 raise error
@@ -88,47 +115,126 @@ class Crew:
 
     def dismiss(self) -> None:
         """Let the threads end."""
-        for _ in range(self._helpers):
+        while self._started > 0:
             self._calls.put(None)
+            self._started -= 1  # lint: a Python int
 
 
-_crew: contextvars.ContextVar[Crew | None] = contextvars.ContextVar("_crew", default=None)
+def _serve(calls: queue.SimpleQueue[Call | None]) -> None:
+    """What a helper does; it does not hold on to its crew."""
+    while (call := calls.get()) is not None:
+        _helping.call = call
+        call.help_out()
+        _helping.call = call = None
+
+
+def start_helper(work: Callable[[], None]) -> threading.Event:
+    """A thread that works for the calling one, and has no helpers itself; what comes back is set at its end.
+
+    It is none of `threading`: where such a one ends, Python code runs in which an interrupt is lost.
+    """
+    ended = threading.Event()
+
+    def begin() -> None:
+        import numpy as np
+
+        np.seterr(over="ignore", invalid="ignore")
+        _current.set(_ALONE)
+        try:
+            work()
+        finally:
+            ended.set()
+
+    _thread.start_new_thread(begin, ())
+    return ended
+
+
+class Team:
+    """A hold on BLAS, and the crew that works in the place of its threads."""
+
+    def __init__(self) -> None:
+        self.hold = blas.Hold()
+        self.crew: Crew | None = None
+
+    def begin(self) -> None:
+        """Hold BLAS."""
+        self.hold.take()
+        if self.hold.count > 1:
+            self.crew = Crew(self.hold.count - 1)
+
+    def end(self) -> None:
+        """Let go."""
+        self.hold.let_go()
+        if self.crew is not None:
+            self.crew.dismiss()
+
+
+class _Alone:
+    """In the place of a team, for what is itself one of several items."""
+
+    crew = None
+
+
+_ALONE = weakref.ref(_Alone)  # a class lives on
+# Who works for the call. It is known by a weak reference: where an interrupt kept it from being put away, it is none.
+_current: contextvars.ContextVar[Callable[[], Any] | None] = contextvars.ContextVar("_current", default=None)
+
+
+def _team() -> Any:
+    reference = _current.get()
+    return None if reference is None else reference()
 
 
 @contextlib.contextmanager
 def held_blas() -> Iterator[None]:
     """Within it `run` has as many threads as BLAS had, and BLAS has one."""
     _keep_freed_memory()
-    controller = _controller()
-    count = _blas_threads(controller)
-    if count == 1 or _crew.get() is not None:
+    if _team() is not None:
         yield
         return
-    crew = Crew(count - 1)
-    with controller.limit(limits=1, user_api="blas"):
-        token = _crew.set(crew)
+    team = Team()
+    try:
+        team.begin()
+        token = _current.set(weakref.ref(team))
         try:
             yield
         finally:
-            _crew.reset(token)
-            crew.dismiss()
+            _current.reset(token)
+    finally:
+        try:
+            team.end()
+        finally:  # once more, where an interrupt arrived within it
+            team.end()
 
 
 @contextlib.contextmanager
 def free_blas() -> Iterator[None]:
     """Within `held_blas`, a while in which BLAS has its threads."""
-    crew = _crew.get()
-    if crew is None:
+    team = _team()
+    if team is None or team.crew is None:
         yield
         return
-    loaded = _controller().lib_controllers
-    for library in loaded:
-        library.set_num_threads(crew.count)
     try:
+        team.hold.begin_free()
         yield
     finally:
-        for library in loaded:
-            library.set_num_threads(1)
+        team.hold.end_free()
+
+
+@contextlib.contextmanager
+def let_go() -> Iterator[None]:
+    """Within `held_blas`, a while in which the user's own code runs, and finds BLAS as it was."""
+    team = _team()
+    if team is None or team.crew is None:
+        yield
+        return
+    token = _current.set(None)
+    try:
+        team.hold.let_go()
+        yield
+    finally:
+        _current.reset(token)
+        team.hold.take()
 
 
 def held_for(x: Any) -> contextlib.AbstractContextManager[None]:
@@ -138,8 +244,8 @@ def held_for(x: Any) -> contextlib.AbstractContextManager[None]:
 
 def count() -> int:
     """How many threads `run` has; one within what it runs."""
-    crew = _crew.get()
-    return 1 if crew is None else crew.count
+    team = _team()
+    return 1 if team is None or team.crew is None else team.crew.count
 
 
 def shares(items: list[T]) -> list[list[T]]:
@@ -151,14 +257,14 @@ def shares(items: list[T]) -> list[list[T]]:
 
 def run(function: Callable[[T], R], items: list[T]) -> list[R]:
     """`function` of every item, in the calling thread and the others where there are several."""
-    crew = _crew.get()
-    if crew is None or len(items) == 1:
+    team = _team()
+    if team is None or team.crew is None or len(items) == 1:
         return list(map(function, items))
-    token = _crew.set(None)
+    token = _current.set(_ALONE)
     try:
-        return crew.run(function, items)
+        return team.crew.run(function, items)
     finally:
-        _crew.reset(token)
+        _current.reset(token)
 
 
 def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None) -> list[R]:
@@ -178,12 +284,6 @@ def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None) -> list
     return run(lambda rows: work(*rows), ranges)
 
 
-def _allow_overflow() -> None:
-    import numpy as np
-
-    np.seterr(over="ignore")
-
-
 @functools.cache
 def _keep_freed_memory() -> None:
     """Let glibc keep the temporaries of an iteration for the next one.
@@ -194,20 +294,3 @@ def _keep_freed_memory() -> None:
     import numpy as np
 
     np.empty(30 * 2**20, dtype=np.uint8)
-
-
-@functools.cache
-def _controller() -> Any:
-    try:
-        import threadpoolctl
-    except ImportError:
-        return None
-    return threadpoolctl.ThreadpoolController().select(user_api="blas")
-
-
-def _blas_threads(controller: Any) -> int:
-    """How many threads BLAS may use now: the user's own limit, within the processors of this process."""
-    loaded = [] if controller is None else controller.lib_controllers
-    count = max((library.num_threads for library in loaded), default=1)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(count, processors)

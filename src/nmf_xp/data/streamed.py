@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import copy
 import math
 import operator
+import queue
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nmf_xp.arrays import libraries, precision, streams, threads, transfer
@@ -259,18 +258,37 @@ def _ahead(items: Iterator[T], like: Array) -> Generator[T]:
     """
     end: Any = object()
     lane = streams.lane(like)
+    make = precision.carried(lambda: next(items, end))
+    asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    made: queue.SimpleQueue[tuple[streams.Made | None, BaseException | None]] = queue.SimpleQueue()
+
+    def serve() -> None:
+        while (free := asked.get()) is not None:
+            try:
+                made.put((lane.make(make, free), None))
+            except BaseException as error:  # it goes to the calling thread
+                made.put((None, error))
+
+    ended = threads.start_helper(serve)
     try:
-        with ThreadPoolExecutor(1, thread_name_prefix="nmf_xp-reader") as reader:
-
-            def begin() -> Future[streams.Made]:
-                return reader.submit(lane.make, precision.carried(lambda: next(items, end)), lane.free())
-
-            coming = collections.deque(begin() for _ in range(threads.count()))
-            while (item := lane.take(coming.popleft().result())) is not end:
-                coming.append(begin())
-                yield item
-                lane.give_back(item)
+        for _ in range(threads.count()):
+            asked.put(lane.free())
+        while True:
+            found, error = made.get()
+            if error is not None or found is None:
+                raise error or AssertionError
+            item = lane.take(found)
+            if item is end:
+                return
+            asked.put(lane.free())
+            yield item
+            lane.give_back(item)
     finally:
+        while not asked.empty():
+            with contextlib.suppress(queue.Empty):
+                asked.get_nowait()
+        asked.put(None)
+        ended.wait()
         lane.close()
 
 

@@ -232,7 +232,9 @@ def _run_in_parts(
             current = read(programs.objective(solver, Factors(state.W, state.H), problem, xp))
             for row in running:
                 history[rows[row]].append(current[row])
-            stop = observe is not None and observe(_progress(n_iter, history, state, running, xp=xp))
+            if observe is not None:
+                with threads.let_go():
+                    stop = observe(_progress(n_iter, history, state, running, xp=xp))
         if recorder is not None:
             kept = solver.kept(state, problem, xp=xp)
             recorder.record(Position(n_iter, rows, history, ends, kept, checked))

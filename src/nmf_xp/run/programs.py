@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, threads, transfer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 SMALL = 2**17  # entries of a matrix that leaves room for others in the cache
+AT_ONCE = {"cpu": 2**31, "gpu": 2**36}  # products of two numbers in a program, after which an interrupt is noticed
 
 
 def read(objective: Array) -> list[float]:
@@ -144,4 +146,16 @@ def compiled_programs() -> Programs:
         call.lower = with_floor(jitted.lower)  # by which what XLA makes of it can be measured
         return call
 
-    return Programs(compiled(_init), compiled(steps), compiled(_objective), compiled(_report), compact_below=0.5)
+    program = compiled(steps)
+
+    def in_pieces(solver: Solver, state: Any, problem: Problem, n: int, xp: Namespace) -> Any:
+        limit = AT_ONCE["gpu" if libraries.on_gpu(state.W) else "cpu"]
+        most = max(1, limit // (math.prod(problem.data.shape) * state.W.shape[-1]))
+        while n > most:
+            state = program(solver, state, problem, most, xp)
+            state.W.block_until_ready()
+            n -= most  # lint: a Python int
+        return program(solver, state, problem, n, xp)
+
+    in_pieces.lower = program.lower  # type: ignore[attr-defined]
+    return Programs(compiled(_init), in_pieces, compiled(_objective), compiled(_report), compact_below=0.5)

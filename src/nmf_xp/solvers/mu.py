@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import kernels, operators
+from nmf_xp.arrays import kernels, operators, threads
 from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Problem
 
 
+AT_ONCE = 2**28  # products of two numbers in a call of a kernel, after which an interrupt is noticed
 FIRST = 3  # iterations by which other algorithms begin
 MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as fast as a kernel
 
@@ -90,7 +92,13 @@ class MultiplicativeUpdate(Solver):
         if self.beta == 1 and state.W.ndim > 2 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
             kernel = kernels.find("kl_iterations", data.values, *state)
             if kernel is not None:
-                return Factors(*kernel(data.values, *state, floor=self.floor, n=n))
+                products = data.values.shape[-1] * math.prod(state.W.shape[-2:]) + 2**13  # with what a call costs
+                most = max(1, AT_ONCE // (state.W.shape[0] * products))
+                while n > 0:
+                    threads.give_up_if_asked()
+                    state = Factors(*kernel(data.values, *state, floor=self.floor, n=min(n, most)))
+                    n -= most  # lint: a Python int
+                return state
         return super().steps(state, problem, n, xp=xp)
 
 

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nmf_xp.arrays import threads
 from nmf_xp.problem import Factors
 from nmf_xp.problem.optimality import objective, report
 
@@ -65,6 +66,7 @@ class Solver(abc.ABC):
     def steps(self, state: Any, problem: Problem, n: int, *, xp: Namespace) -> Any:
         """`n` iterations of eager arrays."""
         for _ in range(n):
+            threads.give_up_if_asked()
             state = self.step(state, problem, xp=xp)
         return state
 

@@ -1,0 +1,126 @@
+"""How many threads BLAS has: one owner in the process, since the number is one for all its threads.
+
+Who computes with threads of its own holds BLAS to one. Several may hold it at a time, and each knows how many threads
+the user allows, which it gets back when the last of them lets go. One of those may have BLAS free for a while, in which
+no other one computes. So the same call makes the same products to the last bit, whatever runs beside it.
+
+Ctrl-C may arrive between any two lines, also within a change. So what ends a hold may be done twice.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import threading
+from typing import Any
+
+
+class Holders:
+    """All holds of the process, by their numbers."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.RLock())  # a hold may end by garbage collection within a change
+        self.allowed: list[tuple[Any, int]] = []  # BLAS libraries, and the threads that the user allows each
+        self.holding: dict[int, int] = {}  # the thread of each hold
+        self.waiting: set[int] = set()  # for BLAS to be free
+        self.free: int | None = None  # for whom it is
+
+    def let_go(self, number: int) -> None:
+        """End a hold."""
+        with self.changed:
+            self.waiting.discard(number)
+            if self.free == number:
+                self.free = None
+                self.limit(1)
+            self.holding.pop(number, None)
+            if not self.holding and self.allowed:
+                self.limit(None)
+                self.allowed = []
+            self.changed.notify_all()
+
+    def limit(self, count: int | None) -> None:
+        """Give BLAS so many threads; None for what the user allows."""
+        for library, most in self.allowed:
+            library.set_num_threads(most if count is None else min(count, most))
+
+    def after_fork(self) -> None:
+        """Forget the holds of threads that the new process does not have."""
+        here = threading.get_ident()
+        self.changed = threading.Condition(threading.RLock())
+        self.waiting.clear()
+        self.free = None
+        gone = [number for number, thread in self.holding.items() if thread != here]
+        for number in gone:
+            self.let_go(number)
+
+
+_holders = Holders()
+_numbers = itertools.count()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _holders.after_fork())
+
+
+class Hold:
+    """One caller's hold on BLAS; `count` is how many threads it may have in BLAS's place."""
+
+    def __init__(self) -> None:
+        self._number = next(_numbers)
+        self.count = 1
+
+    def take(self) -> None:
+        """Hold BLAS to one thread, where it has more."""
+        controller = _controller()
+        if controller is None:
+            return
+        with _holders.changed:
+            while _holders.free is not None:
+                _holders.changed.wait()
+            if not _holders.allowed:
+                _holders.allowed = [(library, library.num_threads) for library in controller.lib_controllers]
+            count = min(max((most for _, most in _holders.allowed), default=1), processors())
+            if count > 1:
+                self.count = count
+                _holders.holding[self._number] = threading.get_ident()
+                _holders.limit(1)
+            elif not _holders.holding:
+                _holders.allowed = []
+
+    def let_go(self) -> None:
+        """Give BLAS back; once more is no harm."""
+        _holders.let_go(self._number)
+
+    def begin_free(self) -> None:
+        """Wait until no other hold computes, and give BLAS its threads."""
+        with _holders.changed:
+            if self._number not in _holders.holding:
+                return
+            _holders.waiting.add(self._number)
+            _holders.changed.notify_all()
+            while _holders.free is not None or _holders.holding.keys() - _holders.waiting:
+                _holders.changed.wait()
+            _holders.waiting.discard(self._number)
+            _holders.free = self._number
+            _holders.limit(self.count)
+
+    def end_free(self) -> None:
+        """Take them from BLAS again."""
+        with _holders.changed:
+            if _holders.free == self._number:
+                _holders.free = None
+                _holders.limit(1)
+                _holders.changed.notify_all()
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _controller() -> Any:
+    try:
+        import threadpoolctl
+    except ImportError:
+        return None
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
