@@ -9,8 +9,10 @@ from nmf_xp.arrays.libraries import (
     array_namespace,
     copies,
     dtype_name,
+    is_array,
     is_cupy,
     is_dask,
+    is_jax,
     is_numpy,
     is_torch,
     on_mesh,
@@ -35,6 +37,13 @@ def in_row_order(x: Array) -> Array:
     if is_torch(x):
         return x.contiguous()
     return array_namespace(x).ascontiguousarray(x) if is_numpy(x) or is_cupy(x) else x
+
+
+def copied(x: Any) -> Any:
+    """An array of its own that a callback may write into; as it is where nothing can be written."""
+    if is_jax(x) or is_dask(x) or not is_array(x):
+        return x
+    return x.detach().clone() if is_torch(x) else array_namespace(x).asarray(x, copy=True)
 
 
 def to_host(x: Any) -> np.ndarray[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,7 @@ def _number(x: Any) -> Any:
 
 def _message(status: Status, history: tuple[float, ...]) -> str:
     """The sentence of a status, with the last fall of the objective."""
-    if len(history) < 2 or not history[-1]:
+    if len(history) < 2 or not history[-1] or not all(map(math.isfinite, history[-2:])):
         return status.message
     fell = (history[-2] - history[-1]) / abs(history[-1])
     moved = f"{fell:.2g} of itself" if fell < 1e-6 else f"{100 * fell:.2g} %"
