@@ -146,6 +146,7 @@ class Posed(NamedTuple):
         xp = self.xp
         if isinstance(self.problem.data, Grid):
             x = transfer.computed(x)
+        x = unmapped(x)
         check_array(name, x, min_ndim=2)
         check_factor(name, x, self.values)
         if x.ndim > 2 and isinstance(self.problem.data, Blockwise | Grid):
@@ -235,6 +236,7 @@ class SideOf(NamedTuple):
         if self._broadcast != self.shape:
             msg = f"`{name}` must be left out for dask arrays, got an array"
             raise ValueError(msg)
+        x = unmapped(x)
         check_array(name, x, min_ndim=0)
         check_namespace(name, x, posed.values)
         check_broadcast(name, x.shape, self.shape)
@@ -246,9 +248,10 @@ class SideOf(NamedTuple):
     def entries(self, name: str, x: Any) -> Array:
         """A non-negative number or array, checked, in the problem's units, of the factor's shape."""
         posed, xp, shape = self.posed, self.posed.xp, self._broadcast
-        V, x = posed.values, precision.as_data_only(x)
+        V, x = posed.values, unmapped(precision.as_data_only(x))
         if not libraries.is_array(x):
             x = xp.full((1, 1), check_non_negative(name, x), dtype=V.dtype, device=libraries.device(V))
+        check_array(name, x, min_ndim=0)
         check_factor(name, x, V)
         check_broadcast(name, x.shape, shape)
         if libraries.is_readable(x):
