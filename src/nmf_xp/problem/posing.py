@@ -39,6 +39,7 @@ from nmf_xp.data.units import (
     floor_of,
     floor_of_loadings,
     in_weight_units,
+    lie_apart,
     magnitude_of,
     number_times_power,
     power,
@@ -69,6 +70,7 @@ class Posed(NamedTuple):
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     layout: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
     exposure: Array | None = None  # of one matrix, or of a stack with one leading axis
+    apart: bool = False  # whether one exponent does not suit all members of the stack
     heavy: tuple[Constraints, ...] = ()  # the user's penalties, where one counts as less: see `_heaviest`
 
     @property
@@ -206,8 +208,9 @@ class Posed(NamedTuple):
         """The penalties as the user gave them, on factors in the user's units: (...,)."""
         xp, dtype = self.xp, libraries.accumulator_dtype(self.xp, libraries.device(W))
         w, h = self.heavy
-        on_w = w.penalty(xp.astype(W, dtype), dtype=dtype, xp=xp)
-        return on_w + h.penalty(xp.astype(H, dtype), axis=-2, dtype=dtype, xp=xp)
+        with precision.overflow_allowed():  # infinite, where they are beyond the numbers
+            on_w = w.penalty(xp.astype(W, dtype), dtype=dtype, xp=xp)
+            return on_w + h.penalty(xp.astype(H, dtype), axis=-2, dtype=dtype, xp=xp)
 
     def laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
         """What goes with W or H, where V's layout wants it; as it is where V lies on a single device."""
@@ -303,11 +306,12 @@ def pose_array(
     stack = data.shape[:-2]
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
+    apart = bool(stack) and libraries.is_readable(data.values) and lie_apart(data, chosen, beta=beta, xp=xp)
     data = in_units(data, chosen.v, beta=beta, xp=xp)
     least = factor_floor(data.values.dtype, beta=beta, xp=xp)
     floor = floor_of(least, magnitude)
     exposure = flat_exposure(unmapped(exposure), data, stack, xp=xp)
-    return Posed(Problem(data), xp, beta, chosen, floor, magnitude, stack, layout, exposure)
+    return Posed(Problem(data), xp, beta, chosen, floor, magnitude, stack, layout, exposure, apart)
 
 
 def _checked(

@@ -216,6 +216,19 @@ def _reached(history: Any) -> tuple[float, ...]:
     return tuple(x for x in history if x == x)
 
 
+def stacked(results: list[Result], stack: tuple[int, ...], *, xp: Namespace) -> Result:
+    """The results of the members of a stack as one."""
+
+    def joined(name: str) -> Array:
+        x = xp.stack([getattr(one, name) for one in results])
+        return xp.reshape(x, (*stack, *x.shape[1:]))
+
+    names = ("divergence", "objective", "history", "n_iter", "kkt_residual")
+    rest: dict[str, Any] = {f"_{name}": tuple(getattr(one, name) for one in results) for name in names}
+    rest["_status"] = tuple(one.status.value for one in results)
+    return replace(results[0], W=joined("W"), H=joined("H"), restarts=None, **rest)
+
+
 def best_of(restarts: Result, *, keep_factors: bool) -> Result:
     """The restart with the least objective, carrying all of them."""
     objectives = [x if x == x else float("inf") for x in restarts.objective.tolist()]
