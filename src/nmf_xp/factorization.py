@@ -162,8 +162,8 @@ def nmf(
     random_state : None, int, numpy.random.Generator or numpy.random.RandomState
         Seed of the start. The same seed gives the same start on every backend.
     callback : callable, optional
-        Called at each check as ``callback(progress)`` with the fields `iteration`, `divergence`, `W` and `H`. The run
-        stops when it returns True.
+        Called at each check as ``callback(progress)`` with the fields `iteration`, `divergence`, `W` and `H`, copies of
+        the factors. The run stops when it returns True.
     progress : bool, default False
         Show a progress bar. Needs tqdm (``pip install "nmf_xp[progress]"``).
     checkpoint : path, optional
