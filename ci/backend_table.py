@@ -1,4 +1,8 @@
-"""Write the README's table of backends from what the conformance kit finds; `--check` only says whether it is stale."""
+"""Write the tables of backends and of arrays from what the conformance kit finds.
+
+The first is in the README, the second in docs/backends.md. `--check` only says whether they are stale, and `--arrays`
+leaves the first one alone, which takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmf_xp.testing import Backend, Outcome, check_backend
+from nmf_xp.testing.arrivals import ARRIVALS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp.testing import Report
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-BEGIN, END = "<!-- backends -->", "<!-- /backends -->"
+PAGE = ROOT / "docs" / "backends.md"
 ON_A_GPU = (Backend.CUPY, Backend.TORCH_CUDA, Backend.JAX_GPU)
 MEANING = {
     Backend.NUMPY: "NumPy",
@@ -48,6 +55,22 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def arrays(old: str) -> str:
+    """The table of arrays, a row an array; of a library that is not installed the row that there was."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+    known = {line.rsplit(" | ", 1)[0]: line for line in old.splitlines() if line.startswith("| ")}
+    rows = ["| library | what you have | what happens |", "|---|---|---|"]
+    for arrival in ARRIVALS:
+        start = f"| {arrival.library} | {arrival.what}"
+        if not arrival.missing():
+            rows.append(f"{start} | {arrival.outcome()} |")
+        elif start in known:
+            rows.append(known[start])
+    return "\n".join(rows)
+
+
 def verdict(report: Report, dtype: str) -> str:
     """How many checks hold, fail, fail as expected, or say nothing on this backend."""
     words = {
@@ -63,20 +86,25 @@ def verdict(report: Report, dtype: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite the table, or with --check compare it."""
-    if arguments not in ([], ["--check"]):
-        print(f"usage: backend_table.py [--check], got {' '.join(arguments)}", file=sys.stderr)
+    """Rewrite the tables, or with --check compare them."""
+    if set(arguments) - {"--check", "--arrays"}:
+        print(f"usage: backend_table.py [--check] [--arrays], got {' '.join(arguments)}", file=sys.stderr)
         return 2
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    old, _, after = rest.partition(END)
-    new = f"\n{table()}\n"
-    if arguments:
-        if old != new:
-            print("the README's table of backends is stale: python ci/backend_table.py", new, file=sys.stderr)
-        return int(old != new)
-    README.write_text(f"{before}{BEGIN}{new}{END}{after}", encoding="utf-8")
-    return 0
+    made: list[tuple[Path, str, Callable[[str], str]]] = [(PAGE, "arrays", arrays)]
+    if "--arrays" not in arguments:
+        made.append((README, "backends", lambda _: table()))
+    stale = 0
+    for path, name, write in made:
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+        old, _, after = rest.partition(end)
+        new = f"\n{write(old)}\n"
+        if "--check" not in arguments:
+            path.write_text(f"{before}{begin}{new}{end}{after}", encoding="utf-8")
+        elif old != new:
+            stale = 1
+            print(f"the table of {name} in {path.name} is stale: python ci/backend_table.py", new, file=sys.stderr)
+    return stale
 
 
 if __name__ == "__main__":

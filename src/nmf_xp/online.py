@@ -267,7 +267,7 @@ def online_nmf(
             if not watched:
                 continue
             costs.append(transfer.scalar(done.cost))
-            ended = callback is not None and bool(callback(step + 1, costs[-1], state))
+            ended = callback is not None and bool(callback(step + 1, costs[-1], _shown(state)))
             if step > 0:  # the cost of the first batch is that of the start
                 smoothed = smoothed.seen(costs[-1], problems[i].data.shape[0] / (m + 1))
                 ended = ended or (tol > 0 and transfer.scalar(done.change) <= tol)
@@ -300,6 +300,11 @@ def _step(
         restored = number_times_power(transfer.scalar(cost), units.divergence(posed.beta))
         cost = xp.full((), restored, dtype=cost.dtype, device=libraries.device(cost))
     return OnlineStep(left(after, units), times_power(W, units.w), cost, relative_change(after.H, state.H, xp=xp))
+
+
+def _shown(state: OnlineState) -> OnlineState:
+    """The state for a callback, which may write into it."""
+    return state._replace(**{name: transfer.copied(getattr(state, name)) for name in state._fields})
 
 
 def _settings(state: OnlineState, beta_loss: float | str, memory: float, rule: str) -> tuple[OnlineUpdate, Namespace]:

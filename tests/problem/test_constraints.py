@@ -283,3 +283,37 @@ def test_negative_fixed_factors_are_refused() -> None:
         nmf(V, 3, init=(np.where(W > 0, -1.0, W), H), fixed_w=W > 0)
     with pytest.raises(ValueError, match=r"^`fixed_w` needs the values to keep: give `init=W`"):
         transform(V, H, fixed_w=W > 0)
+
+
+@pytest.mark.parametrize("which", ["upper_w", "upper_h"])
+@pytest.mark.parametrize("solver", ["auto", "mu", "mm"])
+@pytest.mark.parametrize("beta", BETAS)
+def test_an_upper_bound_of_zero_is_met_by_a_run_that_ends_well(which: str, solver: str, beta: float) -> None:
+    V = noisy(9, 7, 3).V
+    bound: dict[str, Any] = {which: 0}
+    result = nmf(V, 3, solver=solver, beta_loss=beta, random_state=0, **bound)
+    assert max(result.W.max(), result.H.max()) == 0
+    assert result.kkt_residual == 0
+    assert result.status.name == "CONVERGED"
+    assert result.divergence == (pytest.approx(float(np.sum(V**2)) / 2) if beta == 2 else np.inf) or beta > 1
+
+
+@pytest.mark.parametrize("solver", ["auto", "mu", "mm"])
+@pytest.mark.parametrize("beta", BETAS)
+def test_a_component_that_an_upper_bound_forbids_is_as_if_it_were_not_there(solver: str, beta: float) -> None:
+    """A floor in its stead would be answered by a row of H that is as much too large."""
+    rng = np.random.default_rng(0)
+    V, (W, H) = noisy(9, 7, 3).V, (rng.random((9, 3)), rng.random((3, 7)))
+    options: dict[str, Any] = {"solver": solver, "beta_loss": beta, "max_iter": 60, "tol": 0, "check_every": 1}
+    upper = np.asarray([[1e6, 0.0, 1e6]])
+    seen: list[float] = []
+
+    def look(progress: Any) -> None:
+        seen.append(float(progress.H.max()))
+
+    result = nmf(V, 3, init=(W, H), upper_w=upper, callback=look, **options)
+    kept = nmf(V, 2, init=(W[:, [0, 2]], H[[0, 2]]), upper_w=1e6, **options)
+    assert max(seen) < 1e3
+    assert result.W[:, 1].max() == result.H[1].max() == 0
+    np.testing.assert_allclose(result.W[:, [0, 2]] @ result.H[[0, 2]], kept.W @ kept.H, rtol=1e-5, atol=1e-8)
+    assert result.divergence == pytest.approx(result.history[-1])

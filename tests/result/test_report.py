@@ -383,3 +383,32 @@ def test_a_browser_shows_it_without_complaint_and_without_running_anything(
     assert seen["drawn"] == seen["all"] > 20
     assert seen["wide"] == []
     assert seen["scroll"] == seen["client"] <= width
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    "y", [[1.7e308, 1.6e308], [1.79e308, 1.0], [1.79e308, 0.0], [1.79e308, 5e-324], [5e-324, 0.0], [1e-320, 1e-321]]
+)
+def test_charts_of_numbers_at_the_end_of_their_range_have_finite_places(y: list[float], log: bool) -> None:
+    drawn = charts.line_chart([0.0, 1.0], y, x_label="x", y_label="y", log=log)
+    places = re.findall(r'(?:y1|cy)="(.*?)"', drawn)
+    assert len(places) > 2
+    assert all(0 <= float(place) <= charts.HEIGHT for place in places)
+    assert 0 <= min(float(x) for x in re.findall(r'cx="(.*?)"', charts.dot_strip(y, label="")))
+
+
+@pytest.mark.parametrize(("largest", "loss"), [(1.5e308, "kullback-leibler"), (2e153, "frobenius"), (1e-300, "1")])
+def test_the_report_of_data_at_the_end_of_their_range_holds_finite_numbers(
+    largest: float, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    V = rng.gamma(1, 1, (12, 3)) @ rng.gamma(1, 1, (3, 9)) + 0.1 * rng.random((12, 9))
+    np.save("V.npy", V / V.max() * largest)
+    assert main(["fit", "V.npy", "-k", "2", "--beta-loss", loss, "--check-every", "1", "--random-state", "0"]) == 0
+    assert main(["report", "V.factors.npz"]) == 0
+    page = Path("V.report.html").read_text(encoding="utf-8")
+    assert not re.search(r"\b(nan|inf)\b", re.sub("<style>.*?</style>", "", page, flags=re.DOTALL))
+    with np.load("V.factors.npz") as stored:
+        assert np.all(np.isfinite(stored["data_cells"]))
+        assert stored["data_cells"].max() > 0

@@ -279,3 +279,37 @@ def test_a_progress_bar_without_tqdm_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(builtins, "__import__", without_tqdm)
     with pytest.raises(ImportError, match=r"`progress=True` needs tqdm: pip install \"nmf_xp\[progress\]\""):
         observed(Backend.NUMPY.target(), progress=True)
+
+
+@eagerly
+@pytest.mark.parametrize("solver", ["mu", "mm", "online"])
+def test_a_callback_that_writes_into_the_factors_changes_no_run(target: Target, solver: str) -> None:
+    def write(progress: Progress) -> None:
+        factors: tuple[Any, ...] = progress.W, progress.H
+        for x in factors:
+            if target.is_jax:  # whose arrays nobody can write into
+                continue
+            x[...] = 1e30
+
+    V, W, H = start(target)
+    options: dict[str, Any] = {"init": (W, H), "solver": solver, "tol": 0, "max_iter": 20, "check_every": 5}
+    plain = nmf_xp.nmf(V, W.shape[-1], callback=lambda _: None, **options)
+    written = nmf_xp.nmf(V, W.shape[-1], callback=write, **options)
+    for name in ("W", "H"):
+        np.testing.assert_array_equal(target.to_numpy(getattr(plain, name)), target.to_numpy(getattr(written, name)))
+
+
+def test_a_callback_that_writes_into_the_state_of_a_stream_changes_no_run() -> None:
+    from nmf_xp.online import online_nmf, online_start
+
+    def write(_step: int, _cost: float, state: Any) -> None:
+        for x in state[:4]:
+            x[...] = 1e30
+
+    V = noisy(40, 7, 3).V
+    runs = [
+        online_nmf(V, None, online_start(np.ones((3, 7)) + np.eye(3, 7)), batch_size=10, max_iter=3, callback=callback)
+        for callback in (None, write)
+    ]
+    np.testing.assert_array_equal(runs[0].state.H, runs[1].state.H)
+    np.testing.assert_array_equal(runs[0].W, runs[1].W)

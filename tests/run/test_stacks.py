@@ -186,3 +186,54 @@ def test_only_a_stack_has_members() -> None:
         nmf(noisy(7, 5, 3).V, 3, random_state=0)[0]
     with pytest.raises(IndexError, match="the stack has 3 members, got index 3"):
         nmf(stack(), 3, random_state=0)[3]
+
+
+@eagerly
+@pytest.mark.parametrize("beta", [-1, 0, 1, 2])
+def test_members_in_units_far_apart_are_what_they_are_alone(target: Target, beta: float) -> None:
+    V = noisy(9, 7, 3).V
+    scales = (1e200, 1e-200, 1.0, 1e100)
+    options: dict[str, Any] = {"beta_loss": beta, "max_iter": 20, "tol": 0, "random_state": np.random.default_rng(3)}
+    found = nmf(target.asarray(np.stack([scale * V for scale in scales])), 2, **options)
+    options["random_state"] = np.random.default_rng(3)
+    assert found.W.shape == (4, 9, 2)
+    for i, scale in enumerate(scales):
+        alone = nmf(target.asarray(scale * V), 2, **options)
+        for name in ("W", "H"):
+            expected = target.to_numpy(getattr(alone, name))
+            np.testing.assert_array_equal(target.to_numpy(getattr(found, name)[i, ...]), expected)
+            assert expected.max() > 0
+        assert float(found.divergence[i]) == float(alone.divergence)
+        assert found[i].status is alone.status
+
+
+def test_what_goes_with_members_in_units_far_apart_is_theirs() -> None:
+    V, rng = noisy(9, 7, 3).V, np.random.default_rng(0)
+    scales = np.asarray([1e200, 1e-200])[:, None, None]
+    W, H = rng.random((2, 9, 3)) * scales, rng.random((2, 3, 7))
+    weights, bound = rng.random((2, 9, 7)), np.asarray([[0.5, 1e300, 1e300]])
+    options: dict[str, Any] = {"upper_w": bound, "alpha_W": 0.1, "beta_loss": 1, "max_iter": 20, "tol": 0}
+    stack = scales * V
+    found = nmf(stack, 3, init=(W, H), weights=weights, **options)
+    loadings = transform(stack, H, init=W, weights=weights, **options)
+    several = nmf(stack[None], 3, init=(W[None], H[None]), weights=weights[None], **options)
+    for i in range(2):
+        alone = nmf(stack[i], 3, init=(W[i], H[i]), weights=weights[i], **options)
+        np.testing.assert_array_equal(found.W[i], alone.W)
+        np.testing.assert_array_equal(several.W[0, i], alone.W)
+        assert found.objective[i] == alone.objective
+        other = transform(stack[i], H[i], init=W[i], weights=weights[i], **options)
+        np.testing.assert_array_equal(loadings.W[i], other.W)
+    np.testing.assert_array_equal(loadings.H, H)
+
+
+def test_a_stack_of_usual_data_is_run_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nmf_xp import factorization
+
+    def never(*_: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(factorization, "each_alone", never)
+    V = noisy(9, 7, 3).V
+    for stack in ([V, 1e6 * V, 1e-6 * V], [1e300 * V, 1e290 * V], [V, 0 * V]):
+        assert nmf(np.stack(stack), 2, max_iter=5, random_state=0).W.shape == (len(stack), 9, 2)

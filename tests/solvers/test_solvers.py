@@ -376,3 +376,20 @@ def test_jax_compiles_no_more_for_more_components() -> None:
 
             texts.append(jax.jit(run).lower(V, W, H).as_text())
         assert abs(len(texts[0].splitlines()) - len(texts[1].splitlines())) < 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("beta", [0.005, 0.02, 0.1])
+def test_balancing_raises_no_objective_for_small_beta(beta: float, dtype: str) -> None:
+    """The power beta of the floor can be seen there, so no entry may be scaled to below it and raised again."""
+    rng = np.random.default_rng(2)
+    V, W, H = np.zeros((20, 15)), rng.random((20, 3)), rng.random((3, 15))
+    V[:10, :7], V[10:, 7:] = rng.gamma(1, 1, (10, 7)), rng.gamma(1, 1, (10, 8))
+    W[:10, 0], H[0, :7], W[10:, 1] = 0, 0, 0
+    for scale in (1e-6, 1.0, 1e6):
+        start = (scale * W).astype(dtype), (H / scale).astype(dtype)
+        options: dict[str, Any] = {"solver": "mm", "max_iter": 60, "tol": 1e-12, "check_every": 1}
+        result = nmf(V.astype(dtype), 3, beta_loss=beta, init=start, **options)
+        history = np.asarray(result.history)
+        assert np.all(np.diff(history) <= (1e-6 if dtype == "float32" else 1e-13) * history[:-1])
+        assert result.status is not Status.INCREASED

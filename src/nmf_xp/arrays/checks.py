@@ -10,7 +10,7 @@ import numbers
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, transfer
+from nmf_xp.arrays import arrival, libraries, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,6 +27,8 @@ def unsupported_kind(name: str, x: Any) -> str | None:
         return "a numpy.matrix, whose `*` is a matrix product; pass `numpy.asarray` of it"
     if libraries.is_masked(x):
         return f"a masked array ({type(x).__name__}), whose mask would be ignored; {_without_mask(name, x)}"
+    if arrival.units_of(x) is not None:
+        return f"an array with units ({type(x).__name__}), which factors would lose; {arrival.numbers_of(x)}"
     if libraries.sparse_library(x) is not None:
         return f"a sparse array ({type(x).__name__}); make it dense"
     return None
@@ -52,7 +54,7 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
         raise TypeError(msg)
     if not libraries.is_array(x):
         rule = "an array of a namespace that follows the array API standard"
-        msg = f"`{name}` must be {rule}, got {named_kind(x)}{_remedy(x)}"
+        msg = f"`{name}` must be {rule}, got {named_kind(x)}{arrival.advice(x)}"
         raise TypeError(msg)
     ndim = len(x.shape)
     if ndim < min_ndim or (max_ndim is not None and ndim > max_ndim):
@@ -63,7 +65,13 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
     if any(length == 0 for length in x.shape):
         msg = f"`{name}` must have no empty axis, got shape {tuple(x.shape)}"
         raise ValueError(msg)
-    return libraries.array_namespace(x)
+    xp = libraries.array_namespace(x)
+    missing = libraries.lacking(xp)
+    if missing:
+        rule = "an array of a namespace that follows the array API standard"
+        msg = f"`{name}` must be {rule}, got {named_kind(x)}, whose namespace lacks `{missing[0]}`{arrival.advice(x)}"
+        raise TypeError(msg)
+    return xp
 
 
 def check_sparse(name: str, x: Any) -> None:
@@ -220,14 +228,6 @@ def _namespace_name(xp: Namespace) -> str:
 def named_kind(x: Any) -> str:
     """The type of `x` as a user would write it."""
     return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
-
-
-def _remedy(x: Any) -> str:
-    if isinstance(x, list | tuple):
-        return "; pass `numpy.asarray(...)` of it"
-    if hasattr(x, "to_numpy"):
-        return "; pass its `.to_numpy()`"
-    return ""
 
 
 def first_place(mask: Array, *, xp: Namespace) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 
+from nmf_xp.arrays import namespaces
+
 if TYPE_CHECKING:
     from typing import TypeGuard
 
@@ -21,7 +23,16 @@ if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
 
 
-is_array = array_api_compat.is_array_api_obj
+KNOWN = ("array_api_compat.", "array_api_strict", "jax.numpy", "numpy", "cupy", "dask.array", "sparse")
+"""Namespaces that are asked for nothing."""
+
+
+def is_array(x: Any) -> bool:
+    """Whether `x` is an array of a namespace, as it says itself; what fails when it is asked is none."""
+    try:
+        return array_api_compat.is_array_api_obj(x)
+    except Exception:
+        return False
 
 
 is_jax = array_api_compat.is_jax_array
@@ -45,7 +56,20 @@ def is_numpy(x: Any) -> TypeGuard[np.ndarray[Any, Any]]:
 
 def array_namespace(*arrays: Any) -> Namespace:
     """Namespace of the arrays; TypeError when they are not arrays or not of one namespace."""
-    return array_api_compat.array_namespace(*arrays)
+    try:
+        xp = array_api_compat.array_namespace(*arrays)
+    except AttributeError:  # of a namespace that is no module
+        kinds = ", ".join(sorted({f"{type(x).__module__}.{type(x).__qualname__}" for x in arrays}))
+        msg = f"`V` must be an array of a namespace that follows the array API standard, got {kinds}"
+        raise TypeError(msg) from None
+    if getattr(xp, "__name__", "").startswith(KNOWN) or any(hasattr(x, "device") for x in arrays):
+        return xp
+    return namespaces.without_devices(xp)
+
+
+def lacking(xp: Namespace) -> tuple[str, ...]:
+    """What is needed of a namespace and not there; nothing of those that are known."""
+    return () if getattr(xp, "__name__", "").startswith(KNOWN) else namespaces.lacking(xp)
 
 
 def device(x: Array) -> Any:
@@ -55,7 +79,12 @@ def device(x: Array) -> Any:
     """
     if is_traced(x):
         return None
-    return copies(x) if on_mesh(x) else array_api_compat.device(x)
+    if on_mesh(x):
+        return copies(x)
+    try:
+        return array_api_compat.device(x)
+    except AttributeError:  # of a namespace that knows no devices
+        return None
 
 
 def on_mesh(x: Any) -> bool:

@@ -8,6 +8,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nmf_xp.arrays import arrival
 from nmf_xp.arrays.libraries import is_cupy, is_torch
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def in_full_precision(function: F) -> F:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
+        args, options = _arrived(args, options)
         with on_their_device(*args), _own_precision():
             return function(*args, **options)
 
@@ -45,12 +47,18 @@ def on_data(function: F) -> F:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
+        args, options = _arrived(args, options)
         if "torch" in sys.modules:
             args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
         with on_their_device(*args), _own_precision():
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _arrived(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and options whose arrays are as NumPy's kernels read them."""
+    return tuple(map(arrival.each_plain, args)), {name: arrival.each_plain(x) for name, x in options.items()}
 
 
 def on_their_device(*args: Any) -> contextlib.AbstractContextManager[Any]:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
+from nmf_xp.arrays import arrival
 from nmf_xp.arrays.libraries import (
     array_namespace,
     copies,
     dtype_name,
+    is_array,
     is_cupy,
     is_dask,
+    is_jax,
     is_numpy,
     is_torch,
     on_mesh,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from nmf_xp.arrays.typing import Array, Namespace
+
+
+OUT = ("asnumpy", "unwrap_numpy", "to_numpy", "numpy", "get")
+"""What libraries call their way to NumPy: dpnp and cupynumeric, ndonnx, tables, tensors, CuPy's kin."""
 
 
 def computed(x: Any) -> Any:
@@ -37,6 +47,13 @@ def in_row_order(x: Array) -> Array:
     return array_namespace(x).ascontiguousarray(x) if is_numpy(x) or is_cupy(x) else x
 
 
+def copied(x: Any) -> Any:
+    """An array of its own that a callback may write into; as it is where nothing can be written."""
+    if is_jax(x) or is_dask(x) or not is_array(x):
+        return x
+    return x.detach().clone() if is_torch(x) else array_namespace(x).asarray(x, copy=True)
+
+
 def to_host(x: Any) -> np.ndarray[Any, Any]:
     """NumPy array with the values of `x`, from any device."""
     import numpy as np
@@ -51,7 +68,36 @@ def to_host(x: Any) -> np.ndarray[Any, Any]:
         return np.asarray(x.to_device(array_api_strict.Device("CPU_DEVICE")))
     if on_mesh(x) and not x.is_fully_addressable and not x.is_fully_replicated:  # other processes hold some of it
         x = sys.modules["jax"].jit(lambda x: x, out_shardings=copies(x))(x)
-    return np.asarray(x)
+    return np.asarray(x) if is_numpy(x) or is_jax(x) or not is_array(x) else _host_of_another(x)
+
+
+def _host_of_another(x: Any) -> np.ndarray[Any, Any]:
+    """The same for a library that is not known: by conversion, by its own way out, or by DLPack.
+
+    Some refuse to be converted without being told, and of some NumPy makes an array of objects.
+    """
+    import numpy as np
+
+    ways: list[Callable[[], Any]] = [lambda: np.asarray(x)] if hasattr(x, "__array__") else []
+    ways += [functools.partial(_asked, x, name) for name in OUT if callable(getattr(x, name, None))]
+    ways += [lambda: np.from_dlpack(x), lambda: np.from_dlpack(x, device="cpu")] if hasattr(x, "__dlpack__") else []
+    for way in ways:
+        try:
+            host = way()
+        except Exception:
+            continue
+        if host.dtype != object:
+            return arrival.plain(host)
+    name = f"{type(x).__module__}.{type(x).__qualname__}"
+    msg = f"`V` must be of a library whose arrays can be read, got {name}; pass a NumPy array of its values"
+    raise TypeError(msg)
+
+
+def _asked(x: Any, name: str) -> Any:
+    """What a method without arguments returns, as a NumPy array."""
+    import numpy as np
+
+    return np.asarray(getattr(x, name)())
 
 
 def to_device_of(x: Any, like: Any) -> Any:

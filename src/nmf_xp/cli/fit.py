@@ -28,6 +28,8 @@ from nmf_xp.run.checkpoint import SUFFIXES, position
 from nmf_xp.solvers import SOLVERS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nmf_xp import Result
 
 
@@ -238,7 +240,16 @@ def _overview(V: Any, result: Result, chosen: dict[str, Any]) -> dict[str, Any]:
         complain(f"nmf-xp: warning: V is left out of the output: {' '.join(str(error).split()) or 'out of memory'}")
         return {}
     cells = {"data_cells": seen.data, "model_cells": seen.model, "residual_cells": seen.residual}
-    return {**{name: array.astype("float32") for name, array in cells.items()}, "reference": seen.reference}
+    return {**{name: _narrow(array) for name, array in cells.items()}, "reference": seen.reference}
+
+
+def _narrow(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The numbers in float32, which is enough for a picture, where they are within its range."""
+    import numpy as np
+
+    largest = np.nanmax(np.abs(x), initial=0.0)
+    info = np.finfo(np.float32)
+    return x.astype(np.float32) if largest == 0 or 1e3 * info.tiny < largest < info.max else x
 
 
 def _summary(result: Result, where: str, out: Path, seconds: float) -> None:

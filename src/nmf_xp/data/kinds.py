@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from nmf_xp.arrays import libraries, memory, transfer
+from nmf_xp.arrays import arrival, libraries, memory
 from nmf_xp.data.sources import RowBlocks, is_mapped, source_of
 
 
@@ -29,8 +29,8 @@ def settled(V: Any) -> Any:
 
 
 def unmapped(x: Any) -> Any:
-    """A NumPy memory map as a plain array over the same memory; all else as it is."""
-    return transfer.to_host(x) if is_mapped(x) else x
+    """A NumPy memory map as a plain array, over the same memory where that can be read; all else as it is."""
+    return arrival.plain(x, mapped=True)
 
 
 def kind_of(V: Any) -> Kind:

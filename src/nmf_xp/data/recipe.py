@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, precision, transfer
-from nmf_xp.arrays.checks import as_working_dtype, check_values
+from nmf_xp.arrays import arrival, libraries, precision, transfer
+from nmf_xp.arrays.checks import as_working_dtype, check_array, check_values
 from nmf_xp.data import Dense, Weighted, entry_weights, in_units, largest_observed, seen, with_weights
 from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.sparse import from_entries
@@ -23,12 +23,12 @@ def prototype(block: Any, *, like: Array | None, dtype: str | None) -> Array:
     Namespace and device follow `like`, or the block itself where that is None. The dtype is the one named, or the one
     for an array of the block's dtype.
     """
-    values: Any = block.data if libraries.sparse_library(block) == "scipy" else block
+    values: Any = block.data if libraries.sparse_library(block) in ("scipy", "sparse") else arrival.plain(block)
     theirs = libraries.array_namespace(values)
     like = values if like is None else like
     xp, device = libraries.array_namespace(like), libraries.device(like)
     with precision.on_their_device(values):
-        working = libraries.dtype_name(as_working_dtype("V", values[:0], xp=theirs).dtype)
+        working = libraries.dtype_name(as_working_dtype("V", values[:0, ...], xp=theirs).dtype)
     if theirs.isdtype(values.dtype, ("bool", "integral")):
         working = libraries.dtype_name(libraries.default_dtype(xp, device))
     return xp.empty((0, block.shape[1]), dtype=getattr(xp, dtype or working), device=device)
@@ -58,6 +58,9 @@ class Recipe(NamedTuple):
     def checked(self, block: Any, weights: Any = None, exposure: Any = None) -> tuple[Data, Range]:
         """The same, and the range of its entries, after a look at all of them."""
         xp = libraries.array_namespace(self.like)
+        for name, x in (("weights", weights), ("exposure", exposure)):
+            if x is not None:
+                check_array(name, x, min_ndim=0)
         data, weights = self._assemble(block, weights, exposure)
         heaviest = 1.0 if weights is None else check_values("weights", weights, xp=xp)[1]
         if isinstance(data, Weighted):  # of a sparse block, only what is stored
@@ -98,7 +101,7 @@ class Recipe(NamedTuple):
 
     def _moved(self, x: Any) -> Array:
         """An array of the working dtype on the device."""
-        x = precision.as_data_only(x)
+        x = precision.as_data_only(arrival.plain(x, mapped=True))
         xp, device = libraries.array_namespace(self.like), libraries.device(self.like)
         if libraries.is_numpy(x) and not libraries.is_numpy(self.like):
             return transfer.from_host(x, xp=xp, dtype=self.like.dtype, device=device, staged=True)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nmf_xp.arrays import libraries, memory
+from nmf_xp.arrays import arrival, libraries, memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,9 @@ class Rows:
         self.shape = m, n
         self.dtype = rows.dtype
         self._rows = rows
-        self._starts = block_starts(m, n * max(8, rows.dtype.itemsize) if row_bytes is None else row_bytes, step)
+        self._whole = libraries.is_array(rows)  # whose standard wants an index for each axis
+        size = max(8, getattr(rows.dtype, "itemsize", 8))
+        self._starts = block_starts(m, n * size if row_bytes is None else row_bytes, step)
         # New memory has to be cleared by the system, which takes longer than to read into it.
         self._free: list[Any] = []
 
@@ -58,10 +60,10 @@ class Rows:
         import numpy as np
 
         if not hasattr(self._rows, "read_direct"):  # as h5py calls it
-            block = self._rows[start:stop]
-            if isinstance(block, np.ma.MaskedArray) and np.ma.is_masked(block):
-                return block  # which is refused; without a masked entry it is an array like any other
-            return np.asarray(block) if isinstance(block, np.ndarray) else block
+            block = self._rows[start:stop, ...] if self._whole else self._rows[start:stop]
+            if isinstance(block, np.ma.MaskedArray) and not np.ma.is_masked(block):
+                block = np.asarray(block)  # without a masked entry it is an array like any other
+            return arrival.plain(block, mapped=True)
         shape = (max(np.diff(self._starts)), self.shape[1])
         block = (self._free.pop() if self._free else np.empty(shape, self._rows.dtype))[: stop - start]
         self._rows.read_direct(block, np.s_[start:stop])
@@ -194,7 +196,8 @@ class _Iterable:
         return self._source[0] if isinstance(self._source, Sequence) and self._source else None
 
     def blocks(self) -> Iterator[Any]:
-        return iter(self._source() if callable(self._source) else self._source)
+        blocks = self._source() if callable(self._source) else self._source
+        return (arrival.plain(block, mapped=True) for block in blocks)
 
     def done(self, block: Any) -> None:
         """What the user made is the user's."""
@@ -202,8 +205,12 @@ class _Iterable:
 
 def _of_any(source: Any) -> Source:
     """What a user says can be read by rows, or again and again."""
-    if len(getattr(source, "shape", ())) == 2:
-        return Rows(source)
+    shape = getattr(source, "shape", ())
+    if isinstance(shape, tuple) and len(shape) == 2:
+        if hasattr(source, "dtype") and hasattr(source, "__getitem__"):
+            return Rows(source)
+        msg = f"`source` must be read by slices of its rows, got {type(source).__name__}{arrival.advice(source)}"
+        raise TypeError(msg)
     if isinstance(source, Iterator):
         msg = (
             f"`source` must begin anew at every pass, got {type(source).__name__}, which is at its end after one; "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nmf_xp.arrays import libraries, operators
+from nmf_xp.arrays import arrival, libraries, operators
 from nmf_xp.data.sparse import Sparse, from_entries
 from nmf_xp.data.sparse_products import View, with_matrix
 
@@ -35,13 +35,13 @@ def stores_nothing(V: Any) -> bool:
 
 def _from_scipy(V: Any) -> Sparse:
     """SciPy and CuPy: compressed rows; the transpose is multiplied as it stands."""
-    V = V.tocsr()
+    V = arrival.plain_sparse(V).tocsr()
     if not V.has_canonical_format:
         V = V.copy()
         V.sum_duplicates()
     xp = libraries.array_namespace(V.data)
     device = libraries.device(V.data)
-    values, starts, columns = V.data, V.indptr, V.indices
+    values, starts, columns = map(arrival.plain, (V.data, V.indptr, V.indices))
     if V.nnz == 0:  # one explicit zero spares everything else the case of no entries
         values = xp.zeros(1, dtype=values.dtype, device=device)
         columns = xp.zeros(1, dtype=columns.dtype, device=device)

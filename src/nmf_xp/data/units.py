@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp.arrays import transfer
+
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.seam import Data
 
 USUAL = (
     1 / 16
@@ -74,6 +77,22 @@ def units_of(largest: float, heaviest: float, dtype: Any, *, beta: float, floor:
         return Units(weights=weights)
     half = math.ceil((_exponent(largest) - (top if seen else 2)) / 2)
     return Units(half, half, weights)
+
+
+def lie_apart(data: Data, units: Units, *, beta: float, xp: Namespace) -> bool:
+    """Whether a member of a stack, or its weights, are beyond what these units of all of them leave as it is."""
+    values, dtype = data.values, data.values.dtype
+    if values.ndim < 3 or values.shape[0] == 1:
+        return False
+    usual = int(_range(dtype, xp=xp) * USUAL)
+    parts = [(values, units.v, _top(dtype, beta=beta, xp=xp))]
+    if data.weighted:
+        parts.append((getattr(data, "weights", values), 0, usual))
+    for x, exponent, most in parts:
+        largest = transfer.to_host(xp.max(x, axis=(-2, -1))).tolist()
+        if any(y > 0 and _exponent(y) - exponent < -most for y in largest):
+            return True
+    return False
 
 
 def floor_of(least: float, largest: float | None, dtype: Any, *, beta: float, xp: Namespace) -> float:

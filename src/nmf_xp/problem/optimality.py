@@ -91,7 +91,8 @@ def rows_gap(
     if not alone:
         can_grow = xp.where(W * denominator <= NOTHING * held[..., None], can_grow, 0.0)
     rise = numerator / operators.at_least(denominator, float(info.smallest_normal), xp=xp) - 1.0
-    steepest = xp.max(can_grow * rise, axis=-1)
+    steepest = xp.max(xp.where(can_grow > 0, rise, 0.0), axis=-1)
+    steepest = xp.where(held > 0, steepest, 0.0)  # infinite, perhaps, in a row that holds nothing
     gap = operators.at_least(steepest, 0.0, xp=xp) * held
     if alone:
         gap = gap + push - pull
@@ -112,6 +113,8 @@ def divergence_and_slopes(
     divergence = block_divergence(data, W, H, Y, beta=beta, xp=xp)
     if beta != 2:
         Y = operators.at_least(Y, floor * floor, xp=xp)
+    if beta < 1:
+        Y = operators.at_least(Y, _least_model(beta, W.dtype, xp=xp), xp=xp)
     Wt, Ht = operators.transposed(W), operators.transposed(H)
     if beta != 1:
         down = () if fixed_h else slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
@@ -122,6 +125,11 @@ def divergence_and_slopes(
         return divergence, along, ()
     down = data.T.contract(quotient, Wt, xp=xp), data.T.model_slope(Ht, Wt, None, beta=1.0, xp=xp)
     return divergence, along, down
+
+
+def _least_model(beta: float, dtype: Any, *, xp: Namespace) -> float:
+    """The least model whose power in the slopes is finite, with room for V and for sums: times a zero it is zero."""
+    return float(xp.finfo(dtype).max) ** (-0.8 / (2.0 - beta))
 
 
 def relative_slope(W: Array, parts: tuple[Array, ...], constraints: Constraints, *, xp: Namespace) -> Array:

@@ -39,6 +39,7 @@ from nmf_xp.data.units import (
     floor_of,
     floor_of_loadings,
     in_weight_units,
+    lie_apart,
     number_times_power,
     power,
     times_power,
@@ -68,6 +69,7 @@ class Posed(NamedTuple):
     stack: tuple[int, ...]  # V's leading axes, which the problem has as one
     layout: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
     exposure: Array | None = None  # of one matrix, or of a stack with one leading axis
+    apart: bool = False  # whether one exponent does not suit all members of the stack
     heavy: tuple[Constraints, ...] = ()  # the user's penalties, where one is beyond the numbers: see `_heaviest`
 
     @property
@@ -147,6 +149,7 @@ class Posed(NamedTuple):
         xp = self.xp
         if isinstance(self.problem.data, Grid):
             x = transfer.computed(x)
+        x = unmapped(x)
         check_array(name, x, min_ndim=2)
         check_factor(name, x, self.values)
         if x.ndim > 2 and isinstance(self.problem.data, Blockwise | Grid):
@@ -210,8 +213,9 @@ class Posed(NamedTuple):
         """The penalties as the user gave them, on factors in the user's units: (...,)."""
         xp, dtype = self.xp, libraries.accumulator_dtype(self.xp, libraries.device(W))
         w, h = self.heavy
-        on_w = w.penalty(xp.astype(W, dtype), dtype=dtype, xp=xp)
-        return on_w + h.penalty(xp.astype(H, dtype), axis=-2, dtype=dtype, xp=xp)
+        with precision.overflow_allowed():  # infinite, where they are beyond the numbers
+            on_w = w.penalty(xp.astype(W, dtype), dtype=dtype, xp=xp)
+            return on_w + h.penalty(xp.astype(H, dtype), axis=-2, dtype=dtype, xp=xp)
 
     def laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
         """What goes with W or H, where V's layout wants it; as it is where V lies on a single device."""
@@ -240,6 +244,7 @@ class SideOf(NamedTuple):
         if self._broadcast != self.shape:
             msg = f"`{name}` must be left out for dask arrays, got an array"
             raise ValueError(msg)
+        x = unmapped(x)
         check_array(name, x, min_ndim=0)
         check_namespace(name, x, posed.values)
         check_broadcast(name, x.shape, self.shape)
@@ -251,9 +256,10 @@ class SideOf(NamedTuple):
     def entries(self, name: str, x: Any) -> Array:
         """A non-negative number or array, checked, in the problem's units, of the factor's shape."""
         posed, xp, shape = self.posed, self.posed.xp, self._broadcast
-        V, x = posed.values, precision.as_data_only(x)
+        V, x = posed.values, unmapped(precision.as_data_only(x))
         if not libraries.is_array(x):
             x = xp.full((1, 1), check_non_negative(name, x), dtype=V.dtype, device=libraries.device(V))
+        check_array(name, x, min_ndim=0)
         check_factor(name, x, V)
         check_broadcast(name, x.shape, shape)
         if libraries.is_readable(x):
@@ -305,11 +311,12 @@ def pose_array(
     stack = data.shape[:-2]
     if len(stack) > 1:
         data = data.flatten_stack(xp=xp)
+    apart = bool(stack) and libraries.is_readable(data.values) and lie_apart(data, chosen, beta=beta, xp=xp)
     data = in_units(data, chosen.v, beta=beta, xp=xp)
     least = factor_floor(data.values.dtype, beta=beta, xp=xp)
     floor = floor_of(least, largest, data.values.dtype, beta=beta, xp=xp)
     exposure = flat_exposure(unmapped(exposure), data, stack, xp=xp)
-    return Posed(Problem(data), xp, beta, chosen, floor, largest, stack, layout, exposure)
+    return Posed(Problem(data), xp, beta, chosen, floor, largest, stack, layout, exposure, apart)
 
 
 def _checked(

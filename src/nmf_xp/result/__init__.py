@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,7 @@ def _number(x: Any) -> Any:
 
 def _message(status: Status, history: tuple[float, ...]) -> str:
     """The sentence of a status, with the last fall of the objective."""
-    if len(history) < 2 or not history[-1]:
+    if len(history) < 2 or not history[-1] or not all(map(math.isfinite, history[-2:])):
         return status.message
     fell = (history[-2] - history[-1]) / abs(history[-1])
     moved = f"{fell:.2g} of itself" if fell < 1e-6 else f"{100 * fell:.2g} %"
@@ -213,6 +214,19 @@ def _message(status: Status, history: tuple[float, ...]) -> str:
 def _reached(history: Any) -> tuple[float, ...]:
     """A history without the NaN that a compiled loop leaves behind its end."""
     return tuple(x for x in history if x == x)
+
+
+def stacked(results: list[Result], stack: tuple[int, ...], *, xp: Namespace) -> Result:
+    """The results of the members of a stack as one."""
+
+    def joined(name: str) -> Array:
+        x = xp.stack([getattr(one, name) for one in results])
+        return xp.reshape(x, (*stack, *x.shape[1:]))
+
+    names = ("divergence", "objective", "history", "n_iter", "kkt_residual")
+    rest: dict[str, Any] = {f"_{name}": tuple(getattr(one, name) for one in results) for name in names}
+    rest["_status"] = tuple(one.status.value for one in results)
+    return replace(results[0], W=joined("W"), H=joined("H"), restarts=None, **rest)
 
 
 def best_of(restarts: Result, *, keep_factors: bool) -> Result:

@@ -87,7 +87,7 @@ def columns(cells: dict[str, list[str]], words: str) -> str:
 def falls_far(values: Iterable[float]) -> bool:
     """Whether a logarithmic axis shows it better: down to a tenth of the largest or less, zero included."""
     finite = [y for y in values if math.isfinite(y)]
-    return bool(finite) and 0 < max(finite) and 10 * min(finite) <= max(finite)
+    return bool(finite) and 0 < max(finite) and min(finite) <= max(finite) / 10
 
 
 def decades(values: Iterable[float]) -> tuple[int, float]:

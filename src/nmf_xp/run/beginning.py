@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.data.grid import Grid
 from nmf_xp.data.hidden import missed_columns, supports, without_unreachable
 from nmf_xp.problem import Factors
 from nmf_xp.run.ending import Asked
@@ -27,7 +28,10 @@ def begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespace
     Entries that are fixed and the H of `transform` stay as they are. What their zeros leave without a model is not in
     the problem that is solved. Where that is another one than what was asked for, the latter comes back beside it.
     """
-    given, asked = Factors(*start), problem
+    asked, barred = problem, False
+    if not isinstance(problem.data, Grid):
+        start[:], problem, barred = _without_the_barred(start, problem, xp=xp)
+    given = Factors(*start)
     w, h, low = *(_above_floor(c, solver.floor, xp=xp) for c in (problem.w, problem.h)), None
     if w is not None or h is not None:
         low = Asked(asked, given)
@@ -54,8 +58,29 @@ def begin(problem: Problem, start: list[Array], solver: Solver, *, xp: Namespace
     start[0] = xp.where(xp.logical_and(rows, W <= least), raised[0], W)
     start[1] = xp.where(xp.logical_and(columns, H <= least), raised[1], H)
     data = without_unreachable(problem.data, *found, beta=solver.beta, xp=xp)
-    missed = missed_columns(*found, xp=xp) if fixed[0] is None else None  # what the user fixed needs no word
+    missed = (
+        None if barred or fixed[0] is not None else missed_columns(*found, xp=xp)
+    )  # what the user asked for is known
     return Asked(asked, given, missed), problem._replace(data=data)
+
+
+def _without_the_barred(start: list[Array], problem: Problem, *, xp: Namespace) -> tuple[list[Array], Problem, bool]:
+    """The start with 0 where an upper bound is 0, the problem in which that is fixed, and whether there is any.
+
+    Raised to the floor, such an entry would be answered by one of the other factor that is as much too large.
+    """
+    factors, terms, found = [], [], False
+    for x, constraints in zip(start, (problem.w, problem.h), strict=True):
+        upper, fixed = constraints.upper, constraints.fixed
+        known = upper is not None and libraries.is_readable(upper) and libraries.is_readable(x)
+        if upper is not None and known and transfer.scalar(xp.min(upper)) == 0:
+            barred, found = upper == 0, True
+            free = barred if fixed is None else xp.logical_and(barred, xp.logical_not(fixed))
+            x = xp.where(free, 0.0, x)
+            constraints = constraints._replace(fixed=barred if fixed is None else xp.logical_or(fixed, barred))
+        factors.append(x)
+        terms.append(constraints)
+    return factors, problem._replace(w=terms[0], h=terms[1]), found
 
 
 def _above_floor(constraints: Constraints, floor: float, *, xp: Namespace) -> Constraints | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.arrays.checks import check_callable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def observer(
             bar.set_postfix(divergence=f"{min(values):.6g}")  # of several, the least so far
         if callback is None:
             return False
-        W, H = posed.restore_factor("W", seen.W), posed.restore_factor("H", seen.H)
+        W, H = (transfer.copied(posed.restore_factor(which, x)) for which, x in (("W", seen.W), ("H", seen.H)))
         divergence = tuple(values) if stacked else values[0]
         return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
 

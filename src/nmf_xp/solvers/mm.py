@@ -158,13 +158,14 @@ class AcceleratedMajorizer(Solver):
     def _balanced(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
         """Columns of W and rows of H with equal sums, where nothing but the product matters.
 
-        For beta < 0 the floor can be seen, and no entry is scaled to below it: to raise it would raise the objective.
+        For beta < 1 no entry is scaled to below the floor: to raise it again would raise the objective. The power beta
+        of the floor can be seen there, also that of float64 for a small beta.
         """
         if self.fixed_h or not (problem.w.free and problem.h.free):
             return state
         W, H = state
         scale = _balance(state, xp=xp)
-        if self.beta < 0:
+        if self.beta < 1:
             lowest = xp.min(W, axis=-2, keepdims=True), operators.transposed(xp.min(H, axis=-1, keepdims=True))
             down, up = (operators.at_least(x / self.floor, 1.0, xp=xp) for x in lowest)
             scale = xp.minimum(xp.maximum(scale, 1.0 / down), up)

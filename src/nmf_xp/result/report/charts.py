@@ -73,11 +73,12 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """A few round numbers that span the range."""
     if not high > low:
         return [low]
-    step = 10.0 ** math.floor(math.log10((high - low) / 3))
-    step *= next(f for f in (1, 2, 5, 10) if (high - low) / (f * step) <= 5)
+    third = high / 3 - low / 3  # their difference may be beyond the numbers
+    step = 10.0 ** math.floor(math.log10(third) if third > 0 else -323)
+    step *= next((f for f in (1, 2, 5) if third / (f * step) <= 5 / 3), 10)
     step = max(1.0, round(step)) if whole else step
     first, last = math.floor(low / step), math.ceil(high / step)
-    return [k * step for k in range(first, last + 1)]
+    return [t for t in (k * step for k in range(first, last + 1)) if math.isfinite(t)]
 
 
 def powers_of_ten(values: Sequence[float]) -> list[int]:
@@ -91,7 +92,10 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
     """From numbers to places on the page."""
     if not high > low:
         return lambda _: (start + end) / 2
-    return lambda v: start + (v - low) / (high - low) * (end - start)
+    half = high / 2 - low / 2  # their difference may be beyond the numbers
+    if half == 0:  # of the two least numbers
+        return lambda v: start if v <= low else end
+    return lambda v: start + (v / 2 - low / 2) / half * (end - start)
 
 
 def _short(value: float) -> str:

@@ -100,7 +100,8 @@ def convergence(stored: Stored) -> str:
 def components(stored: Stored, *, n_top: int, shape: tuple[int, int] | None) -> str:
     """Each component: its share of the model, its picture, its features, and the rows that have most of it."""
     W, H = stored.W.astype(float), stored.H.astype(float)
-    amount = W.sum(axis=0) * H.sum(axis=1)
+    # Relative to the largest entries, whose sums and products may be beyond the numbers.
+    amount = (W / (W.max() or 1.0)).sum(axis=0) * (H / (H.max() or 1.0)).sum(axis=1)
     share = amount / (amount.sum() or 1.0)
     cards = [
         _card(stored, W[:, k], H[k], k, float(share[k]), n_top=n_top, shape=shape)
