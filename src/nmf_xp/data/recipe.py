@@ -10,6 +10,7 @@ from nmf_xp.data import Dense, Weighted, entry_weights, in_units, largest_observ
 from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.sparse import from_entries
 from nmf_xp.data.sparse_formats import from_sparse
+from nmf_xp.data.sparse_places import checked
 from nmf_xp.data.units import Units, in_weight_units
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Recipe(NamedTuple):
         if libraries.is_jax(self.like):  # whose sparse products would be compiled anew for every block
             msg = "`like` must not be a JAX array for sparse blocks, got one; leave it out, or make the blocks dense"
             raise TypeError(msg)
-        entries = block.tocoo(copy=False)
+        entries = checked(block).tocoo(copy=False)
         entries.sum_duplicates()
         xp, device = libraries.array_namespace(self.like), libraries.device(self.like)
         i, j = (transfer.from_host(x, xp=xp, dtype=xp.int64, device=device) for x in (entries.row, entries.col))
