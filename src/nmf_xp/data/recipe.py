@@ -24,7 +24,9 @@ def prototype(block: Any, *, like: Array | None, dtype: str | None) -> Array:
     Namespace and device follow `like`, or the block itself where that is None. The dtype is the one named, or the one
     for an array of the block's dtype.
     """
-    values: Any = block.data if libraries.sparse_library(block) == "scipy" else block
+    values: Any = block
+    if libraries.sparse_library(block) == "scipy":
+        values = (checked(block).tocoo() if block.format in ("lil", "dok") else block).data
     theirs = libraries.array_namespace(values)
     like = values if like is None else like
     xp, device = libraries.array_namespace(like), libraries.device(like)

@@ -124,7 +124,7 @@ def _check_range(name: str, index: Any, low: int, high: int) -> None:
     least, most = int(index.min()), int(index.max())
     if least < low or most >= high:
         bad = least if least < low else most
-        _refuse(f"each {name} from {low} to {high - 1}", f"{bad} at stored entry {int((index == bad).argmax())}")
+        _refuse(f"each {name} from {low} to {high - 1}", f"{bad} at stored entry {index.tolist().index(bad)}")
 
 
 def _refuse(rule: str, got: Any) -> None:

@@ -12,7 +12,7 @@ from nmf_xp.data.sources import RowBlocks
 from nmf_xp.data.sparse_places import checked
 from nmf_xp.files.archives import archive, read_archive, read_npz
 from nmf_xp.files.market import read_market
-from nmf_xp.files.opening import FileError, listed, opened, optional_module, printable
+from nmf_xp.files.opening import FileError, check_fits, listed, opened, optional_module, printable
 from nmf_xp.files.pictures import FORMATS, read_picture
 from nmf_xp.files.tables import MISSING, read_table
 from nmf_xp.files.writing import (
@@ -96,7 +96,8 @@ def read_matrix(path: Path, *, key: str | None = None, header: bool | None = Non
         else:
             matrix = Matrix(*stores.read_npy(path))
         if hasattr(matrix.values, "format"):
-            checked(matrix.values)
+            m, n = checked(matrix.values).shape
+            check_fits(path, f"one line of its {m} x {n} matrix", 8.0 * max(m, n))
     if isinstance(matrix.values, RowBlocks):
         return matrix
     if len(matrix.values.shape) != 2:

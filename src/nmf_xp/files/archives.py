@@ -43,6 +43,7 @@ def read_npz(path: Path, key: str | None) -> Any:
 
 def npz_sizes(path: Path) -> dict[str, int]:
     """The arrays of an .npz file and the bytes that each takes in memory, of which nothing is read but the headers."""
+    path.stat()  # which says what is wrong with a path, where there is no file
     if not zipfile.is_zipfile(path):
         msg = f"{path}: cannot be read: it is no NumPy file"
         raise FileError(msg)

@@ -65,10 +65,8 @@ def opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
 def reason_of(error: Exception) -> str:
     """What an exception says, on one line."""
     reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    if isinstance(error, ValueError) and reason.startswith("Object arrays cannot be loaded"):
+    if isinstance(error, ValueError) and "pickle" in reason.lower():
         return "it holds pickled Python objects, which could run any code; save plain numbers instead"
-    if isinstance(error, ValueError) and "pickle" in reason.lower():  # NumPy's guess where it knows no better
-        return "it is no NumPy file"
     return reason
 
 

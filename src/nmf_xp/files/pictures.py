@@ -20,6 +20,7 @@ FORMATS = {
     ".gif": "GIF",
     ".webp": "WEBP",
 }
+BITS = 258  # the tag of a TIFF that says how many bits each channel has
 BYTES = 16  # of a pixel, while it is read: four colours, the grey value and its number
 
 
@@ -47,7 +48,8 @@ def read_picture(path: Path, key: str | None) -> Picture:
         check_fits(path, "the picture", float(BYTES) * image.width * image.height)
         if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
             return Picture(np.asarray(image), f"an image, read as its grey values{page}")
-        if any(";16" in str(tile) for tile in image.tile):  # as Pillow calls numbers of 16 bits
+        deep = np.max(getattr(image, "tag_v2", {}).get(BITS, 0)) > 8
+        if deep or any(";16" in str(tile) for tile in image.tile):  # as Pillow calls numbers of 16 bits
             msg = f"{path}: holds colours of 16 bits, of which 8 would be lost; save it as a grey picture of 16 bits"
             raise FileError(msg)
         return Picture(np.asarray(image.convert("L")), f"an image of mode {image.mode}, read as greyscale{page}")
@@ -56,7 +58,7 @@ def read_picture(path: Path, key: str | None) -> Picture:
 def _to_page(path: Path, image: Any, key: str | None) -> str:
     """Turn to the page that is asked for; says which it is where there are several."""
     pages = getattr(image, "n_frames", 1)
-    if key is None and pages == 1:
+    if pages == 1 and key in (None, "1"):
         return ""
     if key is None or not (key.isascii() and key.isdigit() and 1 <= int(key) <= pages):
         got = "" if key is None else f", got {key!r}"
