@@ -209,6 +209,10 @@ def test_an_archive_that_unfolds_beyond_the_memory_is_refused(tmp_path: Path, mo
         read_matrix(path)
     with pytest.raises(FileError, match=r"V.npz: what it holds takes 0.008 GB"):
         read_archive(path)
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed")
+    sparse.save_npz(tmp_path / "S.npz", sparse.csr_array(np.zeros((1000, 1000)) + 1))
+    with pytest.raises(FileError, match=r"S.npz: what it holds takes"):
+        read_matrix(tmp_path / "S.npz")
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def read_factors(path: Path) -> tuple[HostArray, HostArray]:
     with opened(path, OUTPUTS) as suffix:
         if suffix == ".npz":
             return read_npz(path, "W"), read_npz(path, "H")
+        check_fits(path, "what it holds", path.stat().st_size)
         found = optional_module("safetensors.numpy", "files").load_file(path)
         for name in ("W", "H"):
             if name not in found:

@@ -67,6 +67,7 @@ def npz_sizes(path: Path) -> dict[str, int]:
 def read_archive(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
     """The arrays and the texts of an .npz or .safetensors file."""
     if path.suffix.lower() == ".safetensors":
+        check_fits(path, "what it holds", path.stat().st_size)
         with optional_module("safetensors", "files").safe_open(path, "numpy") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
     import numpy as np
