@@ -108,6 +108,17 @@ def test_sparse(m: int, n: int, r: int, dtype: str) -> None:
     assert_close(found, (W64 @ H64)[np.asarray(data.i), np.asarray(data.j)], r)
 
 
+def test_an_index_beyond_an_axis_is_read_at_its_end() -> None:
+    """As JAX does; Triton would read what is not the array's."""
+    jnp = pytest.importorskip("jax.numpy")
+    index = jnp.asarray([-(2**31), -1, 0, 4, 5, 2**31 - 1], dtype=jnp.int32)
+    np.testing.assert_array_equal(fused_sparse.inside_of(5, index), [0, 0, 0, 4, 4, 4])
+    left, right = jnp.arange(10.0).reshape(5, 2), jnp.arange(6.0).reshape(3, 2)
+    i, j = jnp.asarray([0, 10**8, -7]), jnp.asarray([10**8, 1, -1])
+    found = fused_sparse.product(i, j, left, right, interpret=True)
+    np.testing.assert_allclose(found, [(left[a] * right[b]).sum() for a, b in ((0, 2), (4, 1), (0, 0))])
+
+
 def test_every_kernel_is_compared_with_its_twin_by_the_kit() -> None:
     assert set(twins.FOR_NUMPY) | set(twins.FOR_JAX) == set(kernels.KERNELS)
     for name, module in kernels.KERNELS.items():

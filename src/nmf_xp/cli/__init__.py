@@ -6,7 +6,6 @@ a checkpoint.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import nmf_xp
 from nmf_xp.arrays.faults import DeviceError
 from nmf_xp.cli import demo, fit, report
-from nmf_xp.cli.terminal import complain, plain_warnings
+from nmf_xp.cli.terminal import Parser, complain, plain_warnings
 from nmf_xp.files import FileError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nmf-xp", description="Non-negative matrix factorization on any array type.")
+    parser = Parser(prog="nmf-xp", description="Non-negative matrix factorization on any array type.")
     parser.add_argument("--version", action="version", version=f"nmf-xp {nmf_xp.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add_command in (fit.add_parser, report.add_parser, demo.add_parser, _add_conformance):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
+
+from nmf_xp.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,12 +16,19 @@ if TYPE_CHECKING:
 
 def say(line: str = "") -> None:
     """Print a line of what was asked for."""
-    print(line, flush=True)  # noqa: T201
+    print(printable(line), flush=True)  # noqa: T201
 
 
 def complain(line: str) -> None:
     """Print a line on standard error."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(line), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages repeat what was typed only as a terminal can be trusted with it."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(printable(message), file)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from nmf_xp.data import Dense, Weighted, entry_weights, in_units, largest_observ
 from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.sparse import from_entries
 from nmf_xp.data.sparse_formats import from_sparse
+from nmf_xp.data.sparse_places import checked
 from nmf_xp.data.units import Units, in_weight_units
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def prototype(block: Any, *, like: Array | None, dtype: str | None) -> Array:
     Namespace and device follow `like`, or the block itself where that is None. The dtype is the one named, or the one
     for an array of the block's dtype.
     """
-    values: Any = block.data if libraries.sparse_library(block) in ("scipy", "sparse") else arrival.plain(block)
+    values: Any = block.data if libraries.sparse_library(block) == "sparse" else arrival.plain(block)
+    if libraries.sparse_library(block) == "scipy":
+        values = (checked(block).tocoo() if block.format in ("lil", "dok") else block).data
     theirs = libraries.array_namespace(values)
     like = values if like is None else like
     xp, device = libraries.array_namespace(like), libraries.device(like)
@@ -93,7 +96,7 @@ class Recipe(NamedTuple):
         if libraries.is_jax(self.like):  # whose sparse products would be compiled anew for every block
             msg = "`like` must not be a JAX array for sparse blocks, got one; leave it out, or make the blocks dense"
             raise TypeError(msg)
-        entries = block.tocoo(copy=False)
+        entries = checked(block).tocoo(copy=False)
         entries.sum_duplicates()
         xp, device = libraries.array_namespace(self.like), libraries.device(self.like)
         i, j = (transfer.from_host(x, xp=xp, dtype=xp.int64, device=device) for x in (entries.row, entries.col))

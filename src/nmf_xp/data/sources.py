@@ -7,12 +7,15 @@ of the user holds. What is read by rows, it reads in blocks of a size that suits
 from __future__ import annotations
 
 import itertools
+import math
 import mmap
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nmf_xp.arrays import arrival, libraries, memory
+from nmf_xp.data.codecs import check_codecs
+from nmf_xp.data.sparse_places import check_starts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,17 +78,43 @@ class Rows:
             self._free.append(block if block.base is None else block.base)
 
 
+class NpyHeader(NamedTuple):
+    """What the header of a .npy file declares, and where it ends."""
+
+    shape: tuple[int, ...]
+    by_columns: bool
+    dtype: Any
+    begin: int
+
+    @property
+    def bytes(self) -> int:
+        """What the entries take."""
+        return math.prod(self.shape) * int(self.dtype.itemsize)
+
+
+def npy_header(file: Any) -> NpyHeader:
+    """The header of an open .npy file."""
+    from numpy.lib import format as npy
+
+    try:
+        version = npy.read_magic(file)
+    except ValueError as error:
+        msg = "it is no NumPy file"
+        raise ValueError(msg) from error
+    shape, by_columns, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    if min(shape, default=0) < 0:
+        msg = f"its header declares the shape {shape}"
+        raise ValueError(msg)
+    return NpyHeader(shape, by_columns, dtype, file.tell())
+
+
 class NpyFile:
     """A matrix in a .npy file, in C order, which is read piece by piece and never mapped."""
 
     def __init__(self, path: Path) -> None:
         """Read the header."""
-        from numpy.lib import format as npy
-
         with path.open("rb") as file:
-            read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-            shape, by_columns, self.dtype = read(file)
-            self._begin = file.tell()
+            shape, by_columns, self.dtype, self._begin = npy_header(file)
         if len(shape) != 2 or by_columns or self.dtype.kind not in "biuf":
             order = "Fortran" if by_columns else "C"
             msg = f"`V` must be a matrix of numbers in C order, got shape {shape}, {self.dtype}, {order} order"
@@ -106,10 +135,18 @@ class StoredRows:
     """A matrix in compressed rows in a group of an HDF5 or zarr file, as AnnData stores it."""
 
     def __init__(self, group: Any, shape: tuple[int, int]) -> None:
-        """Read where each row begins."""
+        """Read where each row begins, once it is known that all is there."""
         self.shape = shape
         self.dtype = group["data"].dtype
+        lengths = tuple(int(group[name].shape[0]) for name in ("indptr", "indices", "data"))
+        if lengths != (shape[0] + 1, lengths[2], lengths[2]):
+            rule = f"{shape[0] + 1} numbers in `indptr` and an index for each entry"
+            msg = f"`V` must have {rule}, got the lengths {lengths}"
+            raise ValueError(msg)
+        for name in ("indptr", "indices", "data"):
+            check_codecs(group[name])
         self._values, self._columns, self._starts = group["data"], group["indices"], group["indptr"][:]
+        check_starts(self._starts, shape[0], lengths[2])
 
     @property
     def row_bytes(self) -> float:
@@ -257,6 +294,7 @@ def _of_store(V: Any) -> Source:
         if len(V.shape) != 2:
             msg = f"`V` must have two axes where it is read from a file, got shape {tuple(V.shape)}"
             raise ValueError(msg)
+        check_codecs(V)
         chunks = getattr(V, "chunks", None)
         return Rows(V, step=chunks[0] if chunks else 1)
     shape = V.attrs.get("shape")

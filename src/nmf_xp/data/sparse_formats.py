@@ -10,12 +10,13 @@ from typing import Any
 
 from nmf_xp.arrays import arrival, libraries, operators
 from nmf_xp.data.sparse import Sparse, from_entries
+from nmf_xp.data.sparse_places import checked
 from nmf_xp.data.sparse_products import View, with_matrix
 
 
 def from_sparse(V: Any) -> Sparse:
     """The entries of a sparse array of any library; `libraries.sparse_library` has recognised it."""
-    match libraries.sparse_library(V):
+    match libraries.sparse_library(checked(V)):
         case "scipy" | "cupyx":
             return _from_scipy(V)
         case "torch":
@@ -23,7 +24,7 @@ def from_sparse(V: Any) -> Sparse:
         case "jax":
             return _from_jax(V)
         case _:
-            return _from_scipy(V.to_scipy_sparse())
+            return _from_scipy(checked(V.to_scipy_sparse()))
 
 
 def stores_nothing(V: Any) -> bool:
@@ -36,6 +37,9 @@ def stores_nothing(V: Any) -> bool:
 def _from_scipy(V: Any) -> Sparse:
     """SciPy and CuPy: compressed rows; the transpose is multiplied as it stands."""
     V = arrival.plain_sparse(V).tocsr()
+    if libraries.is_numpy(V.data) and V.nnz < V.data.shape[0]:  # there is room for more entries
+        V = V.copy()
+        V.prune()
     if not V.has_canonical_format:
         V = V.copy()
         V.sum_duplicates()

@@ -5,14 +5,20 @@ Whatever is raised here names no file; `files` does.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import memory
-from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows
+from nmf_xp.data.codecs import check_codecs
+from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows, npy_header
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
+
+
+CHUNK = 2**16  # bytes that are always there
+NAME = 64  # bytes that a name takes
 
 
 class Stored(NamedTuple):
@@ -28,8 +34,17 @@ def read_npy(path: Path) -> Stored:
     """The array of a .npy file."""
     import numpy as np
 
-    note = _too_large(path.stat().st_size)
+    with path.open("rb") as file:
+        header = npy_header(file)
+    size = path.stat().st_size
+    if header.bytes > size - header.begin and not header.dtype.hasobject:
+        msg = (
+            f"it is cut short: its header declares shape {header.shape} of {header.dtype}, which is more than it holds"
+        )
+        raise ValueError(msg)
+    note = _too_large(size)
     if note:
+        _check_room(header.shape, header.dtype)
         return Stored(RowBlocks(Rows(NpyFile(path))), note=note)
     return Stored(np.load(path, allow_pickle=False))
 
@@ -64,26 +79,78 @@ def _chosen(group: Any, key: str | None) -> Any:
 
 
 def _read(stored: Any) -> Stored:
-    """What is stored, whole or in blocks."""
+    """What is stored, whole or in blocks; nothing is decoded before it is known to be numbers that fit."""
     if hasattr(stored, "dtype"):
-        note = _too_large(stored.size * memory.bytes_of(stored.dtype)) if len(stored.shape) == 2 else None
+        shape = _shape(stored.shape)
+        _check_numbers(stored, "biuf", axes=2)
+        _check_chunks(stored)
+        check_codecs(stored)
+        note = _too_large(math.prod(shape) * memory.bytes_of(stored.dtype))
+        if note:
+            _check_room(shape, stored.dtype)
         return Stored(RowBlocks(stored) if note else stored[()], note=note)
-    if "indptr" not in stored:
+    lacking = [name for name in ("indptr", "indices", "data") if name not in stored]
+    if lacking:
         msg = f"the group holds {', '.join(stored.keys()) or 'nothing'}; say with --key which array to take"
         raise ValueError(msg)
-    note = _too_large(3 * stored["data"].shape[0] * memory.bytes_of(stored["data"].dtype))  # an entry has two indices
+    for name, kinds in (("data", "biuf"), ("indices", "iu"), ("indptr", "iu")):
+        _check_numbers(stored[name], kinds, axes=1)
+        _check_chunks(stored[name])
+    m, n = shape = _shape(stored.attrs["shape"])
+    _check_room(shape, stored["data"].dtype)
+    note = _too_large(3 * int(stored["data"].shape[0]) * memory.bytes_of(stored["data"].dtype))  # with two indices
     if note:
         return Stored(RowBlocks(stored), note=note)
-    m, n = (int(length) for length in stored.attrs["shape"])
     if has_compressed_rows(stored, m):
-        return Stored(StoredRows(stored, (m, n))[0:m])
+        return Stored(StoredRows(stored, shape)[0:m])
     return Stored(StoredRows(stored, (n, m))[0:n].T)
+
+
+def _shape(declared: Any) -> tuple[int, int]:
+    """Rows and columns, as a file declares them."""
+    lengths = tuple(int(length) for length in declared)
+    if len(lengths) != 2 or min(lengths) < 0:
+        msg = f"it must hold a matrix, which has 2 axes, got shape {lengths}"
+        raise ValueError(msg)
+    return lengths
+
+
+def _check_numbers(stored: Any, kinds: str, *, axes: int) -> None:
+    """Refuse an array of a file that is not of these kinds of numbers, or has more axes or fewer."""
+    if getattr(stored, "dtype", None) is None or stored.dtype.kind not in kinds or len(stored.shape) != axes:
+        what = f"{getattr(stored, 'dtype', 'a group')} of shape {tuple(getattr(stored, 'shape', ()))}"
+        msg = f"it must hold real numbers along {axes} axes, as indices integers, got dtype {what}"
+        raise ValueError(msg)
+
+
+def _check_chunks(stored: Any) -> None:
+    """Refuse an array of which one chunk alone does not fit in memory."""
+    chunks = getattr(stored, "chunks", None) or ()
+    bytes_, free = math.prod(int(length) for length in chunks) * stored.dtype.itemsize, memory.available()
+    if bytes_ > max(free, CHUNK):
+        msg = f"it is stored in chunks of {bytes_ / 1e9:.3g} GB, with {free / 1e9:.3g} GB of memory free; store it anew"
+        raise ValueError(msg)
+
+
+def _check_room(shape: tuple[int, ...], dtype: Any) -> None:
+    """Refuse a matrix of which not one row, or not one number a row, fits in memory."""
+    m, n = shape
+    free = memory.available()
+    if memory.bytes_of(dtype) * max(m, n) > max(free, CHUNK):
+        msg = f"it declares the shape {m} x {n}, of which one line does not fit in {free / 1e9:.3g} GB of free memory"
+        raise ValueError(msg)
 
 
 def _names(file: Any, axis: str) -> list[str] | None:
     """The names of an AnnData file's observations or variables."""
     index = file[axis].attrs.get("_index")
-    return None if index is None else file[axis][index].asstr()[:].tolist()
+    if index is None:
+        return None
+    names = file[axis][index]
+    if len(names.shape) != 1 or NAME * int(names.shape[0]) > max(memory.available(), CHUNK):
+        msg = f"it declares names of the shape {tuple(names.shape)}, which do not fit in memory along one axis"
+        raise ValueError(msg)
+    return names.asstr()[:].tolist()
 
 
 def _too_large(bytes_: int) -> str | None:

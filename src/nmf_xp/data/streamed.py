@@ -16,6 +16,7 @@ from nmf_xp.data.blocks import Blockwise, Part, sweep
 from nmf_xp.data.checks import NOTHING_OBSERVED, check_weights
 from nmf_xp.data.recipe import Range, Recipe, prototype
 from nmf_xp.data.sources import Rows
+from nmf_xp.data.sparse_places import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -205,7 +206,7 @@ class Streamed(Blockwise):
             if libraries.is_numpy(raw):
                 entries = np.ravel(raw, order="K")[::STRIDE].sum()
             else:
-                entries = raw.sum() if sparse else libraries.array_namespace(raw).sum(raw)
+                entries = _stored(raw).sum() if sparse else libraries.array_namespace(raw).sum(raw)
         return Mark(shape, f"{'sparse ' if sparse else ''}{libraries.dtype_name(raw.dtype)}", transfer.scalar(entries))
 
     def _check_beside(self, shape: tuple[int, int]) -> None:
@@ -219,6 +220,12 @@ class Streamed(Blockwise):
     def _beside(self, start: int, stop: int) -> tuple[Any, Any]:
         """Weights and exposure of some rows."""
         return _some_rows("weights", self.weights, start, stop), _some_rows("exposure", self.exposure, start, stop)
+
+
+def _stored(raw: Any) -> Any:
+    """What a sparse block stores, where that takes no look at its indices; else the block, once it was checked."""
+    listed = getattr(raw, "format", None) in ("csr", "csc", "bsr", "coo")
+    return raw.data if listed and libraries.sparse_library(raw) == "scipy" else checked(raw)
 
 
 def _some_rows(name: str, x: Any, start: int, stop: int) -> Any:

@@ -15,6 +15,7 @@ from nmf_xp.arrays import checks, libraries, transfer
 from nmf_xp.arrays.checks import as_working_dtype
 from nmf_xp.data import as_data
 from nmf_xp.data.checks import check_weights
+from nmf_xp.data.sparse_places import checked
 
 
 class Observation(NamedTuple):
@@ -38,6 +39,7 @@ def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom
         raise TypeError(msg)
     if not libraries.is_foreign(X):
         finite: Any = weights is None
+        checked(X)  # before scikit-learn reads by its indices
         options = {"accept_sparse": ("csr", "csc"), "dtype": [np.float64, np.float32], "reset": reset}
         X = validate_data(estimator, X, ensure_all_finite=finite, **options)
         if weights is not None:

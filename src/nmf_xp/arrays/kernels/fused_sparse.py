@@ -58,7 +58,7 @@ def _quotient_kernel(starts: Any, columns: Any, values: Any, W: Any, Ht: Any, *r
         inside = stored[:, None] & (k < r)[None, :]
         v_at = triton.load(order[0].at[at], mask=stored, other=0) if order else at
         v = triton.load(values.at[v_at], mask=stored, other=0.0)
-        j = triton.load(columns.at[at], mask=stored, other=0)
+        j = inside_of(Ht.shape[0], triton.load(columns.at[at], mask=stored, other=0))
         h = triton.load(Ht.at[j[:, None], k[None, :]], mask=inside, other=0.0)
         y = jnp.sum(w[None, :] * h, axis=1)
         q = jnp.where(stored, v / y, 0.0)
@@ -67,6 +67,11 @@ def _quotient_kernel(starts: Any, columns: Any, values: Any, W: Any, Ht: Any, *r
     steps = (last - first + (ENTRIES - 1)) // ENTRIES
     zeros = jnp.zeros(k.shape, dtype=W.dtype)
     triton.store(out.at[i, k], jax.lax.fori_loop(jnp.zeros_like(steps), steps, add, zeros), mask=k < r)
+
+
+def inside_of(length: int, index: Any) -> Any:
+    """The index, or the end beside which it lies: as JAX reads, where Triton would read what is not the array's."""
+    return jnp.minimum(jnp.maximum(index, 0), length - 1)
 
 
 def gathered_product(twin: Any, i: Any, j: Any, left: Any, right: Any) -> Any:
@@ -90,7 +95,10 @@ def _product_kernel(i: Any, j: Any, left: Any, right: Any, out: Any) -> None:
     r = left.shape[1]
     at = pallas.program_id(0) * ENTRIES + jnp.arange(ENTRIES, dtype=jnp.int32)
     stored = at < out.shape[0]
-    rows, columns = (triton.load(x.at[at], mask=stored, other=0)[:, None] for x in (i, j))
+    rows, columns = (
+        inside_of(x.shape[0], triton.load(index.at[at], mask=stored, other=0))[:, None]
+        for x, index in ((left, i), (right, j))
+    )
     total = jnp.zeros((ENTRIES,), dtype=left.dtype)
     for start in range(0, r, PART):
         k = (start + jnp.arange(PART, dtype=jnp.int32))[None, :]

@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp.data.codecs import check_codecs
 from nmf_xp.files import (
     FileError,
     archive,
@@ -199,4 +200,7 @@ def _write_zarr(path: Path, arrays: dict[str, HostArray], texts: dict[str, str])
 
 def _read_zarr(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
     group = optional_module("zarr", "files").open_group(str(path), mode="r")
-    return {name: array[...] for name, array in group.arrays()}, dict(group.attrs)
+    stored = dict(group.arrays())
+    for array in stored.values():
+        check_codecs(array)
+    return {name: array[...] for name, array in stored.items()}, dict(group.attrs)

@@ -1,0 +1,52 @@
+"""By what the chunks of a zarr array are decoded, asked of its metadata before any is.
+
+A codec for Python objects runs what the file says. So the codecs that make numbers of bytes are named here, and no
+other is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHARDS = "sharding_indexed"  # which has codecs of its own
+NUMBERS = {
+    *("adler32", "astype", "bitround", "blosc", "bytes", "bz2", "cast_value", "crc32", "crc32c", "delta"),
+    *("fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits", "pcodec", "quantize"),
+    *("scale_offset", "shuffle", "transpose", "zfpy", "zlib", "zstd", SHARDS),
+}
+"""The codecs of numbers, as zarr and numcodecs call them, without numcodecs' own prefix."""
+
+
+def check_codecs(array: Any) -> None:
+    """Refuse a zarr array with a codec that is not one of numbers; all other arrays are left alone."""
+    if not type(array).__module__.startswith("zarr"):
+        return
+    unknown = sorted({name for name in _names(array) if name.removeprefix("numcodecs.") not in NUMBERS})
+    if unknown:
+        msg = (
+            f"`V` must be stored by codecs of numbers, got {', '.join(unknown)}, which may run any code; store it anew"
+        )
+        raise ValueError(msg)
+
+
+def _names(array: Any) -> Iterator[str]:
+    metadata = getattr(array, "metadata", array)  # before zarr 3 the array says it itself
+    codecs = getattr(metadata, "codecs", None)
+    if codecs is None:
+        compressor = metadata.compressor
+        codecs = [*(metadata.filters or ()), *(() if compressor is None else (compressor,))]
+    return _of_all(codecs)
+
+
+def _of_all(codecs: Any) -> Iterator[str]:
+    for codec in codecs:
+        if hasattr(codec, "codec_id"):  # numcodecs
+            yield str(codec.codec_id)
+            continue
+        said = codec.to_dict()
+        yield str(said.get("name"))
+        for inner in ("codecs", "index_codecs"):
+            yield from _of_all(getattr(codec, inner, None) or ())
