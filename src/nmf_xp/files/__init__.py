@@ -11,21 +11,37 @@ import importlib
 import itertools
 import json
 import math
-import os
 import re
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.data import stores
 from nmf_xp.data.sources import RowBlocks
+from nmf_xp.files.replacing import FileError, check_place, target_of, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import numpy as np
 
     HostArray = np.ndarray[Any, Any]
+
+__all__ = [
+    "IMAGES",
+    "INPUTS",
+    "OUTPUTS",
+    "FileError",
+    "Matrix",
+    "archive",
+    "check_output",
+    "opened",
+    "optional_module",
+    "read_archive",
+    "read_factors",
+    "read_matrix",
+    "write_atomically",
+    "write_factors",
+]
 
 IMAGES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -34,10 +50,6 @@ INPUTS = (".npy", ".npz", *TABLES, ".mtx", *HDF5, ".zarr", *sorted(IMAGES))
 OUTPUTS = (".npz", ".safetensors")
 MISSING = {"", "NA"}  # cells that are read as NaN: what spreadsheets and R write
 FAR = 10  # times the largest entry: above it the numbers of a first line are not like the entries
-
-
-class FileError(Exception):
-    """A file that cannot be read or written, in one sentence that names it."""
 
 
 class Matrix(NamedTuple):
@@ -288,39 +300,29 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell  # 1_2 is a number for Python only
 
 
-def check_output(path: Path, *, suffixes: Sequence[str] = OUTPUTS, force: bool) -> None:
+def check_output(path: Path, *, suffixes: Sequence[str] | None = OUTPUTS, force: bool) -> None:
     """Find out before the work that a file can be written after it."""
-    if path.suffix.lower() not in suffixes:
+    if suffixes is not None and path.suffix.lower() not in suffixes:
         msg = f"{path}: the suffix {path.suffix!r} is none of {', '.join(suffixes)}"
         raise FileError(msg)
-    try:
-        if path.is_dir():
-            msg = f"{path}: is a directory, not a file"
-            raise FileError(msg)
-        if path.exists() and not force:
-            msg = f"{path}: exists already; say --force to replace it"
-            raise FileError(msg)
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise FileError(msg) from error
-    check_folder(path)
+    target = target_of(path)
+    if target.is_dir():
+        msg = f"{path}: is a directory, not a file"
+        raise FileError(msg)
+    if target.exists() and not target.is_file():
+        msg = f"{path}: is a device, a pipe or a socket, not a file; name another one"
+        raise FileError(msg)
+    if target.exists() and not force:
+        msg = f"{path}: exists already; say --force to replace it"
+        raise FileError(msg)
+    check_place(path)
     if path.suffix.lower() == ".safetensors":
         optional_module("safetensors.numpy", "files")
 
 
-def check_folder(path: Path) -> None:
-    """Find out whether a file of this name can be made."""
-    try:
-        with tempfile.TemporaryFile(dir=path.resolve().parent):
-            pass
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise FileError(msg) from error
-
-
-def write_factors(path: Path, arrays: dict[str, HostArray], settings: dict[str, str]) -> None:
+def write_factors(path: Path, arrays: dict[str, HostArray], settings: dict[str, str], *, replace: bool = True) -> None:
     """Write arrays and settings to .npz or .safetensors: wholly, or not at all."""
-    write_atomically(path, archive(path.suffix.lower(), arrays, settings))
+    write_atomically(path, archive(path.suffix.lower(), arrays, settings), replace=replace)
 
 
 def archive(suffix: str, arrays: dict[str, HostArray], texts: dict[str, str]) -> Callable[[Any], Any]:
@@ -352,46 +354,3 @@ def read_archive(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
         found = dict(stored)
     texts = {name: str(array) for name, array in found.items() if array.dtype.kind == "U" and array.ndim == 0}
     return {name: array for name, array in found.items() if name not in texts}, texts
-
-
-def write_atomically(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write beside `path`, flush to the disk, and only then take the name of `path`; a link stays a link."""
-    try:
-        target = path.resolve()
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".nmf-xp-")
-        try:
-            write_through(descriptor, write)
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise FileError(msg) from error
-
-
-def write_through(file: Path | int, write: Callable[[Any], Any]) -> None:
-    """Write a file, by its path or descriptor, through to the disk."""
-    with open(file, "wb") as stream:  # noqa: PTH123
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder last, where the system lets a folder be flushed."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _umask() -> int:
-    """The process's umask, which can be read only by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
