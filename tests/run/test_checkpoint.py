@@ -322,8 +322,8 @@ def test_no_damage_is_read_as_a_checkpoint(two: Path) -> None:
     whole, refused = last(two), 0
     assert whole is not None
     options: dict[str, Any] = {**OPTIONS, "max_iter": 60, "checkpoint": two}
-    first = "remove run.zarr, then " if two.is_dir() else ""
-    way_out = f"{first}rename {previous(two).relative_to(two.parent)} to {two.name} to go on from there"
+    way_out = f"rename {previous(two).relative_to(two.parent)} to {two.name}"
+    way_out = f"remove run.zarr, then {way_out}" if two.is_dir() else f"{way_out} to go on from there"
     rng = np.random.default_rng(0)
     for file in files_of(two):
         content = file.read_bytes()

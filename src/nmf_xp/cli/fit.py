@@ -16,6 +16,7 @@ import nmf_xp
 from nmf_xp import CheckpointError
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.cli.environment import environment
+from nmf_xp.cli.names import check_names
 from nmf_xp.cli.placement import BACKENDS, Place, describe
 from nmf_xp.cli.terminal import complain, say
 from nmf_xp.data.kinds import Kind, kind_of
@@ -117,6 +118,7 @@ _ARRAYS = {
 def run(options: argparse.Namespace) -> int:
     """Read, factorize, write, and say what happened."""
     out = options.out or Path(f"{options.file.stem}.factors.npz")
+    check_names({"--out": out, "--checkpoint": options.checkpoint}, _read(options))
     check_output(out, force=options.force)
     if options.start is not None and options.init is not None:
         msg = "--start and --init exclude each other; give one of them"
@@ -155,6 +157,12 @@ def run(options: argparse.Namespace) -> int:
     _write(out, result, matrix, options, about | _overview(V, result, chosen))
     _summary(result, where, out, seconds)
     return 0
+
+
+def _read(options: argparse.Namespace) -> dict[str, Path | None]:
+    """What a run reads and nothing else may replace; with --force an earlier output may be its own start."""
+    read = {"FILE": options.file, **{f"--{name.replace('_', '-')}": getattr(options, name) for name in _ARRAYS}}
+    return read if options.force else {**read, "--start": options.start}
 
 
 def _checkpoint(options: argparse.Namespace) -> dict[str, Any]:
@@ -212,7 +220,7 @@ def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespac
         "written": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
         **{name: value for name, value in about.items() if isinstance(value, str)},
     }
-    write_factors(out, arrays, settings)
+    write_factors(out, arrays, settings, replace=options.force)
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

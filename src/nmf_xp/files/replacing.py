@@ -35,7 +35,11 @@ def target_of(path: Path) -> Path:
 
 def is_within(path: Path, other: Path) -> bool:
     """Whether a path leads to what another one leads to, or to something within that folder."""
-    target, place = target_of(path), target_of(other)
+    target = target_of(path)
+    try:
+        place = target_of(other)
+    except FileError:  # which nothing can be within
+        return False
     if target == place or place in target.parents:
         return True
     return target.exists() and place.exists() and target.samefile(place)

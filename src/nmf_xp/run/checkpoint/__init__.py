@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import nmf_xp
 from nmf_xp.arrays import libraries, mesh, transfer
 from nmf_xp.arrays.checks import check_integer
+from nmf_xp.files.replacing import target_of
 from nmf_xp.result import Status
 from nmf_xp.run.checkpoint import identity
-from nmf_xp.run.checkpoint.place import Place, last
+from nmf_xp.run.checkpoint.place import Place, folder_of, last
 from nmf_xp.run.checkpoint.storage import SUFFIXES, CheckpointError, Stored, checked_path
 from nmf_xp.run.position import End, Position
 
@@ -38,7 +39,12 @@ if TYPE_CHECKING:
 
     HostArray = np.ndarray[Any, Any]
 
-__all__ = ["SUFFIXES", "Checkpoint", "CheckpointError", "position"]
+__all__ = ["SUFFIXES", "Checkpoint", "CheckpointError", "folder_beside", "position"]
+
+
+def folder_beside(path: Path) -> Path:
+    """The folder in which more than the last checkpoint of this path is kept."""
+    return folder_of(target_of(path))
 
 
 def position(path: Path) -> int | None:

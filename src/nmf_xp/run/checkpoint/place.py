@@ -98,12 +98,16 @@ class Place:
     def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
         if self._lock is None:
             return
+        self._leave(self._lock)
+        self._lock = None
+
+    def _leave(self, descriptor: int) -> None:
+        """Unlock the folder, and remove it where it holds nothing else."""
         with contextlib.suppress(OSError):
             if [inner.name for inner in self._folder.iterdir()] == ["lock"]:
                 (self._folder / "lock").unlink()
                 self._folder.rmdir()
-        lock.released(self._lock)
-        self._lock = None
+        lock.released(descriptor)
 
     def claim(self, header: dict[str, Any]) -> Stored | None:
         """The checkpoint of the run with this header, None where there is none; one of another run is refused."""
@@ -112,7 +116,8 @@ class Place:
             self._tidy()
         except OSError as error:
             raise CheckpointError(str(cannot_be_written(self.path, error))) from error
-        self._check_own(self._name("previous"))
+        for name in ("previous", "next"):
+            self._check_own(self._name(name))
         if not self._target.exists():
             return None
         try:
@@ -130,14 +135,14 @@ class Place:
         target = self._target
         try:
             self._tidy()
-            self._check_own(target)
-            self._check_own(before)
+            for name in (target, before, waiting):
+                self._check_own(name)
             there = os.path.lexists(target)
             try:
                 storage.save(unfinished, stored, private=there)
                 if there:
                     keep_rights(target, unfinished)
-                unfinished.rename(waiting)
+                move(unfinished, waiting)
                 sync_folder(self._folder)
                 new = _seen(waiting)
                 if there and target.is_dir() and before.exists():
@@ -182,19 +187,25 @@ class Place:
                 os.close(descriptor)
                 msg = f"{self.path}: is in use by another run; wait until that has ended, or name another file"
                 raise CheckpointError(msg)
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(descriptor), file.lstat()):
-                    if os.fstat(descriptor).st_size == 0:
+            found = os.fstat(descriptor)
+            if file.exists() and os.path.samestat(found, file.lstat()):
+                try:
+                    if found.st_size == 0:
                         os.write(descriptor, TEXT)
-                    return descriptor
+                except OSError:
+                    self._leave(descriptor)
+                    raise
+                return descriptor
             lock.released(descriptor)
         msg = f"{self.path}: is in use by other runs; wait until they have ended, or name another file"
         raise CheckpointError(msg)
 
     def _tidy(self) -> None:
         """Finish what a process left that was killed: what was about to get the user's name gets it, or is too old."""
-        for name in ("unfinished", "old"):
-            storage.remove(self._name(name))
+        for torn in map(self._name, ("unfinished", "old")):
+            if torn.is_symlink() or torn.is_dir() != (self._target.suffix.lower() == ".zarr"):
+                self._check_own(torn)
+            storage.remove(torn)
         waiting = self._name("next")
         if os.path.lexists(self._target):
             if self._is_own(waiting):
@@ -207,7 +218,7 @@ class Place:
 
     def _is_own(self, path: Path) -> bool:
         """Whether a checkpoint of this run stands at a path; read unless it is as it was when it was read last."""
-        if path.is_symlink() or not path.exists():
+        if not os.path.lexists(path) or path.is_symlink():  # the former knows no name that is too long
             return False
         if self._seen.get(path) == _seen(path):
             return True
@@ -234,8 +245,10 @@ class Place:
                 continue
             at = str(storage.read(before).header["at"])
             found = before.relative_to(self._target.parent)
-            verb = f"remove {self._target.name}, then rename" if self._target.is_dir() else "rename"
-            return f"the one before it is whole, {at}: {verb} {found} to {self._target.name} to go on from there"
+            name = self._target.name
+            way = f"rename {found} to {name}"
+            way = f"remove {name}, then {way}" if self._target.is_dir() else f"{way} to go on from there"
+            return f"the one before it is whole, {at}: {way}"
         return "no whole one is left: remove it, or name another file, to begin anew"
 
 

@@ -89,15 +89,17 @@ def read(path: Path) -> Stored:
             else:
                 with opened(path, SUFFIXES):
                     arrays, texts = read_archive(path)
+            marked = {"header", "checksum"} <= set(texts)
+            fits = marked and _checksum(texts["header"], arrays) == texts["checksum"]
     except ImportError:
         raise
     except Exception as error:
         msg = f"{path}: is damaged, or no checkpoint ({str(error).removeprefix(f'{path}: ')})"
         raise CheckpointError(msg) from error
-    if not {"header", "checksum"} <= set(texts):
+    if not marked:
         msg = f"{path}: is no checkpoint"
         raise CheckpointError(msg)
-    if _checksum(texts["header"], arrays) != texts["checksum"]:
+    if not fits:
         msg = f"{path}: is damaged (its checksum does not fit)"
         raise CheckpointError(msg)
     try:
