@@ -174,7 +174,13 @@ def _checkpoint(options: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(msg)
         return {}
     kept = {"checkpoint": path, **({} if every is None else {"checkpoint_every": every})}
-    n_iter = position(path)
+    try:
+        n_iter = position(path)
+    except CheckpointError as error:
+        if options.resume:  # only the run itself knows which is the one before it, and says so
+            return kept
+        msg = f"{error}; name another file"
+        raise CheckpointError(msg) from error
     if n_iter is None:
         if options.resume:
             say(f"{path}: no checkpoint yet, the run begins")

@@ -103,11 +103,13 @@ class Place:
 
     def _leave(self, descriptor: int) -> None:
         """Unlock the folder, and remove it where it holds nothing else."""
-        with contextlib.suppress(OSError):
-            if [inner.name for inner in self._folder.iterdir()] == ["lock"]:
-                (self._folder / "lock").unlink()
-                self._folder.rmdir()
-        lock.released(descriptor)
+        try:
+            with contextlib.suppress(OSError):
+                if [inner.name for inner in self._folder.iterdir()] == ["lock"]:
+                    (self._folder / "lock").unlink()
+                    self._folder.rmdir()
+        finally:
+            lock.released(descriptor)
 
     def claim(self, header: dict[str, Any]) -> Stored | None:
         """The checkpoint of the run with this header, None where there is none; one of another run is refused."""
@@ -159,6 +161,7 @@ class Place:
                 storage.remove(unfinished)
                 if os.path.lexists(target):
                     storage.remove(waiting)
+                self._put_back()
                 raise
         except OSError as error:
             intact = "; the last checkpoint is intact" if target.exists() else ""
@@ -200,8 +203,15 @@ class Place:
         msg = f"{self.path}: is in use by other runs; wait until they have ended, or name another file"
         raise CheckpointError(msg)
 
+    def _put_back(self) -> None:
+        """The previous checkpoint has its name again, where it was to be removed and nothing came in its place."""
+        before, old = self._name("previous"), self._name("old")
+        if not os.path.lexists(before) and self._is_own(old):
+            move(old, before)
+
     def _tidy(self) -> None:
-        """Finish what a process left that was killed: what was about to get the user's name gets it, or is too old."""
+        """Finish what a killed process left: what was about to get the user's name gets it, or is out of date."""
+        self._put_back()
         for torn in map(self._name, ("unfinished", "old")):
             if torn.is_symlink() or torn.is_dir() != (self._target.suffix.lower() == ".zarr"):
                 self._check_own(torn)
@@ -268,7 +278,7 @@ def _named(path: Path, target: Path) -> Stored:
 
 
 def _older(target: Path, name: str) -> Path:
-    """Where nmf_xp 0.1 kept what is in the folder now."""
+    """Where what is in the folder was before there was one."""
     return target.with_name(f"{target.stem}.{name}{target.suffix}")
 
 
