@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 V = noisy(20, 12, 3, zeros=True).V
 OPTIONS: dict[str, Any] = {"beta_loss": 1, "solver": "mu", "random_state": 0, "tol": 0, "checkpoint_every": 10}
 FORMATS = ["run.npz", "run.safetensors", "run.zarr"]
+IN_USE = r": is in use by another run; wait until that has ended, or name another file$"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links, modes and owners are POSIX's")
 
 
@@ -236,6 +237,20 @@ def test_a_link_stays_a_link_and_leads_to_the_checkpoint(path: Path) -> None:
 
 
 @POSIX
+@pytest.mark.parametrize("start", [run, ranks])
+def test_a_link_may_lead_to_a_name_with_another_suffix(path: Path, start: Callable[[Path], Any]) -> None:
+    """As those of annexes do, where files are called by a hash."""
+    path.symlink_to("5f3a.data")
+    first, again = start(path), start(path)
+    assert path.readlink() == Path("5f3a.data")
+    assert sorted(p.name for p in path.parent.iterdir()) == ["5f3a.data", "5f3a.data.nmf-xp", path.name]
+    factors = [found.W if start is run else found.best[2].W for found in (first, again)]
+    np.testing.assert_array_equal(*factors)
+    with Place(path), pytest.raises(CheckpointError, match=IN_USE):
+        start(path)
+
+
+@POSIX
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
 def test_mode_and_owner_stay(path: Path, mode: int) -> None:
     run(path, 20)
@@ -329,9 +344,6 @@ def test_a_path_that_is_a_folder(tmp_path: Path, name: str) -> None:
     assert content(tmp_path) == {name: before}
     with pytest.raises(ValueError, match="`checkpoint` must have one of the suffixes"):
         run(tmp_path)
-
-
-IN_USE = r": is in use by another run; wait until that has ended, or name another file$"
 
 
 def test_a_second_run_in_the_same_process_is_refused(path: Path) -> None:

@@ -21,7 +21,7 @@ from nmf_xp.cli.placement import BACKENDS, Place, describe
 from nmf_xp.cli.terminal import complain, say
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import BETA_LOSSES
-from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
+from nmf_xp.files import IMAGES, INPUTS, OUTPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.problem.starts import INITS
 from nmf_xp.result import display
 from nmf_xp.result.overview import overview
@@ -118,7 +118,8 @@ _ARRAYS = {
 def run(options: argparse.Namespace) -> int:
     """Read, factorize, write, and say what happened."""
     out = options.out or Path(f"{options.file.stem}.factors.npz")
-    check_names({"--out": out, "--checkpoint": options.checkpoint}, _read(options))
+    if out.suffix.lower() in OUTPUTS:
+        check_names({"--out": out, "--checkpoint": options.checkpoint}, _read(options))
     check_output(out, force=options.force)
     if options.start is not None and options.init is not None:
         msg = "--start and --init exclude each other; give one of them"

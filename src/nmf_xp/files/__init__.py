@@ -116,9 +116,12 @@ def read_factors(path: Path) -> tuple[HostArray, HostArray]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
-    """The suffix of a file that is to be read; what its reader raises becomes one sentence."""
-    suffix = path.suffix.lower()
+def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> Iterator[str]:
+    """The suffix of a file that is to be read; what its reader raises becomes one sentence.
+
+    It is that of the path, unless a link with another `suffix` leads to it.
+    """
+    suffix = (suffix or path.suffix).lower()
     if suffix not in suffixes:
         msg = f"{path}: the suffix {suffix!r} is none of {', '.join(suffixes)}"
         raise FileError(msg)
@@ -343,9 +346,9 @@ def archive(suffix: str, arrays: dict[str, HostArray], texts: dict[str, str]) ->
     return lambda file: np.savez(file, **everything)
 
 
-def read_archive(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
+def read_archive(path: Path, suffix: str | None = None) -> tuple[dict[str, HostArray], dict[str, str]]:
     """The arrays and the texts of an .npz or .safetensors file."""
-    if path.suffix.lower() == ".safetensors":
+    if (suffix or path.suffix).lower() == ".safetensors":
         with optional_module("safetensors", "files").safe_open(path, "numpy") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
     import numpy as np

@@ -60,7 +60,7 @@ def last(path: Path) -> Stored | None:
     target = _target(path)
     if target.exists():
         return _named(path, target)
-    for waiting in sorted(folder_of(target).glob(f"next-*{target.suffix}")):
+    for waiting in sorted(folder_of(target).glob(f"next-*{path.suffix}")):
         with contextlib.suppress(CheckpointError):
             return storage.read(waiting)
     return None
@@ -169,7 +169,7 @@ class Place:
             raise CheckpointError(msg) from error
 
     def _name(self, name: str) -> Path:
-        return self._folder / f"{name}-{self._mark}{self._target.suffix}"
+        return self._folder / f"{name}-{self._mark}{self.path.suffix}"
 
     def _locked(self) -> int | None:
         """Get hold of the folder, and make it where there is none."""
@@ -213,7 +213,7 @@ class Place:
         """Finish what a killed process left: what was about to get the user's name gets it, or is out of date."""
         self._put_back()
         for torn in map(self._name, ("unfinished", "old")):
-            if torn.is_symlink() or torn.is_dir() != (self._target.suffix.lower() == ".zarr"):
+            if torn.is_symlink() or torn.is_dir() != (self.path.suffix.lower() == ".zarr"):
                 self._check_own(torn)
             storage.remove(torn)
         waiting = self._name("next")
@@ -233,7 +233,7 @@ class Place:
         if self._seen.get(path) == _seen(path):
             return True
         try:
-            found = storage.read(path)
+            found = storage.read(path, self.path.suffix)
         except CheckpointError:
             return False
         if headers.mark(found.header) != self._mark:
@@ -253,7 +253,7 @@ class Place:
         for before in (self._name("previous"), _older(self._target, "previous")):
             if not self._is_own(before):
                 continue
-            at = str(storage.read(before).header["at"])
+            at = str(storage.read(before, self.path.suffix).header["at"])
             found = before.relative_to(self._target.parent)
             name = self._target.name
             way = f"rename {found} to {name}"
@@ -272,7 +272,7 @@ def _target(path: Path) -> Path:
 def _named(path: Path, target: Path) -> Stored:
     """What stands at the end of the user's path, by which errors call it."""
     try:
-        return storage.read(target)
+        return storage.read(target, path.suffix)
     except CheckpointError as error:
         raise CheckpointError(str(error).replace(str(target), str(path), 1)) from error
 

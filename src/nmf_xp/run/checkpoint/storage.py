@@ -74,9 +74,10 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Stored:
-    """A checkpoint that is whole."""
-    folder = path.suffix.lower() == ".zarr"
+def read(path: Path, suffix: str | None = None) -> Stored:
+    """A checkpoint that is whole, of the format of this suffix; without one, of its own."""
+    suffix = (suffix or path.suffix).lower()
+    folder = suffix == ".zarr"
     kind = "directory" if path.is_dir() else "file" if path.is_file() else "device, a pipe or a socket"
     if kind != ("directory" if folder else "file") and path.exists():
         msg = f"{path}: is a {kind}, not a checkpoint"
@@ -84,11 +85,11 @@ def read(path: Path) -> Stored:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what readers make of damaged files
-            if path.suffix.lower() == ".zarr":
+            if folder:
                 arrays, texts = _read_zarr(path)
             else:
-                with opened(path, SUFFIXES):
-                    arrays, texts = read_archive(path)
+                with opened(path, SUFFIXES, suffix):
+                    arrays, texts = read_archive(path, suffix)
             marked = {"header", "checksum"} <= set(texts)
             fits = marked and _checksum(texts["header"], arrays) == texts["checksum"]
     except ImportError:
