@@ -51,6 +51,8 @@ def solve(
 ) -> Result:
     """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
     options: Any = {"callback": callback, "progress": progress}
+    if record is not None:
+        record.check_arrays(posed, start)
     with contextlib.nullcontext() if record is None else record.place:
         return _solve(posed, start, method, schedule, record, **options)
 

@@ -73,13 +73,8 @@ class Checkpoint:
         self._latest: Position | None = None
         self._lengths: list[int] = []  # of the histories at that position
 
-    def identify(
-        self, posed: Posed, start: list[Array], schedule: Schedule, *, function: str, solver: str, init: str | None
-    ) -> None:
-        """Say which run this is; a checkpoint of another one, or none that can be read or written, is refused.
-
-        `init` names the start where it was not given.
-        """
+    def check_arrays(self, posed: Posed, start: list[Array]) -> None:
+        """Refuse what no file can hold, before the path is touched, which several processes would do at once."""
         arrays = (posed.values, *start)
         if not all(libraries.is_readable(x) for x in arrays):
             msg = f"`checkpoint` must be left out in a compiled function, where nothing can be written, got {self.path}"
@@ -90,6 +85,14 @@ class Checkpoint:
                 "save W and H in a `callback`, and go on from them with `init=(W, H)`"
             )
             raise ValueError(msg)
+
+    def identify(
+        self, posed: Posed, start: list[Array], schedule: Schedule, *, function: str, solver: str, init: str | None
+    ) -> None:
+        """Say which run this is; a checkpoint of another one, or none that can be read or written, is refused.
+
+        `init` names the start where it was not given.
+        """
         seed = None if init is None else self._seed
         named = {"function": function, "solver": solver, "init": init or "given", "random_state": seed}
         self._header = {

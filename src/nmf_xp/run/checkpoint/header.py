@@ -39,9 +39,14 @@ OF_A_RANK: dict[str, Any] = {
 }
 
 
+def text(entries: Any, **options: Any) -> str:
+    """The entries as JSON, with NumPy's numbers as Python's."""
+    return json.dumps(entries, default=lambda number: number.item(), **options)
+
+
 def mark(header: dict[str, Any]) -> str:
     """What one run has in common with no other: a hash of its options and of what V and the rest hold."""
-    said = json.dumps([header["options"], header["contents"]], sort_keys=True)
+    said = text([header["options"], header["contents"]], sort_keys=True)
     return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 

@@ -159,7 +159,7 @@ class Place:
                 storage.remove(old)
             except BaseException:
                 storage.remove(unfinished)
-                if os.path.lexists(target):
+                if os.path.lexists(target) and self._is_own(waiting):
                     storage.remove(waiting)
                 self._put_back()
                 raise
@@ -254,8 +254,9 @@ class Place:
             if not self._is_own(before):
                 continue
             at = str(storage.read(before, self.path.suffix).header["at"])
-            found = before.relative_to(self._target.parent)
-            name = self._target.name
+            found, name = before.relative_to(self._target.parent), self._target.name
+            if self.path.is_symlink():
+                found, name = before, str(self._target)
             way = f"rename {found} to {name}"
             way = f"remove {name}, then {way}" if self._target.is_dir() else f"{way} to go on from there"
             return f"the one before it is whole, {at}: {way}"

@@ -55,7 +55,7 @@ def checked_path(path: Any) -> Path:
 
 def save(path: Path, stored: Stored, *, private: bool) -> None:
     """Write a checkpoint where nothing is, through to the disk; for its owner only if it is `private`."""
-    header = json.dumps({"format": FORMAT, **stored.header}, indent=1)
+    header = headers.text({"format": FORMAT, **stored.header}, indent=1)
     texts = {"header": header, "checksum": _checksum(header, stored.arrays)}
     if path.suffix.lower() == ".zarr":
         path.mkdir(mode=0o700 if private else 0o777)
