@@ -13,6 +13,7 @@ import pytest
 
 import nmf_xp
 from nmf_xp import cli
+from nmf_xp.run.checkpoint import storage
 from nmf_xp.testing import Backend, Target
 from tests.compiled import eagerly
 from tests.problems import Matrix, noisy
@@ -90,10 +91,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "cut.npy").write_bytes((tmp_path / "V.npy").read_bytes()[:-8])
     run = {"random_state": 0, "checkpoint": tmp_path / "run.npz", "checkpoint_every": 10, "tol": 0, "max_iter": 20}
     nmf_xp.nmf(1.0 + np.arange(12.0).reshape(4, 3), 2, **run)  # type: ignore[arg-type]
-    (tmp_path / "run.previous.npz").rename(tmp_path / "cut.previous.npz")
+    (tmp_path / "run.npz.nmf-xp").rename(tmp_path / "cut.npz.nmf-xp")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "run.npz").read_bytes()[:-8])
     with np.load(tmp_path / "run.npz") as stored:
         np.savez(tmp_path / "changed.npz", **{**stored, "state.W": 2 * stored["state.W"]})
+    whole = storage.read(tmp_path / "run.npz")
+    without = {name: value for name, value in whole.header.items() if name != "ends"}
+    storage.save(tmp_path / "forged.npz", storage.Stored(without, whole.arrays), private=False)
+    np.savez(tmp_path / "one.npz", V=1.0 + np.arange(12.0).reshape(4, 3))
+    (tmp_path / "taken.npz.nmf-xp").write_text("1 2 3")
     for name, text in TEXTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "folder.npy").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from nmf_xp import CheckpointError, Status
 from nmf_xp.arrays import transfer
 from nmf_xp.cli import main
 from nmf_xp.run.checkpoint import storage
+from nmf_xp.run.checkpoint.place import folder_of, last
 from nmf_xp.testing import Backend, Target
 from tests.problems import noisy
 
@@ -157,8 +159,14 @@ def test_transform_goes_on_too(tmp_path: Path) -> None:
     assert_same(nmf_xp.transform(V, H, **options, checkpoint=path), expected)
 
 
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last one is."""
+    (found,) = folder_of(path).glob("previous-*")
+    return found
+
+
 def position(path: Path) -> int:
-    stored = storage.last(path)
+    stored = last(path)
     assert stored is not None
     return int(stored.header["n_iter"])
 
@@ -166,14 +174,15 @@ def position(path: Path) -> int:
 def test_callbacks_go_on_and_the_last_two_are_kept(path: Path) -> None:
     options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 20, "max_iter": 90}
     assert killed_at(70, nmf_xp.nmf, V, 3, **options) == [10, 20, 30, 40, 50, 60, 70]
-    assert (position(path), position(storage.previous(path))) == (60, 40)
+    assert (position(path), position(previous(path))) == (60, 40)
     seen: list[tuple[int, float]] = []
     result = nmf_xp.nmf(V, 3, **options, callback=lambda p: seen.append((p.iteration, p.divergence)))
     assert [n for n, _ in seen] == [70, 80, 90]
     assert tuple(x for _, x in seen) == result.history[-3:]
     assert_same(result, nmf_xp.nmf(V, 3, **{**OPTIONS, "max_iter": 90}, callback=lambda _: None))
-    assert (position(path), position(storage.previous(path))) == (90, 80)
-    assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, storage.previous(path).name])
+    assert (position(path), position(previous(path))) == (90, 80)
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.nmf-xp"]
+    assert sorted(p.name for p in folder_of(path).iterdir()) == ["lock", previous(path).name]
 
 
 def test_a_run_that_has_ended_returns_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,16 +312,18 @@ def files_of(path: Path) -> list[Path]:
 def read(path: Path) -> tuple[storage.Stored | None, str]:
     """The checkpoint, or why it is refused."""
     try:
-        return storage.last(path), ""
+        return last(path), ""
     except CheckpointError as error:
         return None, str(error)
 
 
 def test_no_damage_is_read_as_a_checkpoint(two: Path) -> None:
     """A byte changed or the end cut off: refused with a way out, or a byte that means nothing and changes nothing."""
-    whole, refused = storage.last(two), 0
+    whole, refused = last(two), 0
     assert whole is not None
-    way_out = f"rename {storage.previous(two).name} to {two.name} to go on from there"
+    options: dict[str, Any] = {**OPTIONS, "max_iter": 60, "checkpoint": two}
+    way_out = f"rename {previous(two).relative_to(two.parent)} to {two.name}"
+    way_out = f"remove run.zarr, then {way_out}" if two.is_dir() else f"{way_out} to go on from there"
     rng = np.random.default_rng(0)
     for file in files_of(two):
         content = file.read_bytes()
@@ -327,7 +338,10 @@ def test_no_damage_is_read_as_a_checkpoint(two: Path) -> None:
             if found is None:
                 refused += 1
                 assert message.startswith(f"{two}: is ")
-                assert message.endswith(f"; the one before it is whole, at iteration 20: {way_out}")
+                if refused % 20 == 1:
+                    with pytest.raises(CheckpointError) as caught:
+                        nmf_xp.nmf(V, 3, **options)
+                    assert str(caught.value) == f"{message}; the one before it is whole, at iteration 20: {way_out}"
             else:
                 assert found.header == whole.header
                 for name, array in whole.arrays.items():
@@ -344,8 +358,8 @@ def test_the_way_out_of_a_damaged_checkpoint_leads_to_the_same_result(two: Path)
     with pytest.raises(CheckpointError, match="rename"):
         nmf_xp.nmf(V, 3, **options, checkpoint=two)
     if two.is_dir():
-        two.rename(two.with_name("damaged"))
-    storage.previous(two).replace(two)
+        shutil.rmtree(two)
+    previous(two).replace(two)
     assert_same(nmf_xp.nmf(V, 3, **options, checkpoint=two), nmf_xp.nmf(V, 3, **options))
 
 
@@ -372,10 +386,11 @@ def test_what_is_no_checkpoint_is_neither_read_nor_replaced(tmp_path: Path) -> N
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.npz"
     nmf_xp.nmf(V, 3, **OPTIONS, checkpoint=path)
-    stored = storage.last(path)
+    stored = last(path)
     assert stored is not None
     del stored.arrays["state.H"]
-    storage.write(path, stored)
+    path.unlink()
+    storage.save(path, stored, private=False)
     with pytest.raises(CheckpointError, match=r"was written by nmf_xp .*, whose solver kept another state"):
         nmf_xp.nmf(V, 3, **OPTIONS, checkpoint=path)
     monkeypatch.setattr(storage, "FORMAT", 2)
@@ -384,16 +399,18 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch:
 
 
 def test_a_process_that_died_between_two_renamings_left_a_whole_one(two: Path) -> None:
-    unfinished = two.with_name(f"run.next{two.suffix}")
-    two.rename(unfinished)
-    assert position(two) == 40  # which has its name again
-    assert not unfinished.exists()
+    before, options = previous(two), {**OPTIONS, "max_iter": 60}
+    waiting, unfinished = (before.with_name(before.name.replace("previous", name)) for name in ("next", "unfinished"))
+    two.rename(waiting)
+    assert position(two) == 40
+    assert_same(nmf_xp.nmf(V, 3, **options, checkpoint=two), nmf_xp.nmf(V, 3, **options))
+    assert (position(two), position(previous(two))) == (60, 40)
     two.rename(unfinished)
     files_of(unfinished)[-1].write_bytes(b"torn")
-    assert storage.last(two) is None
+    assert last(two) is None
     nmf_xp.nmf(V, 3, **OPTIONS, checkpoint=two)
     assert position(two) == 40
-    assert not unfinished.exists()
+    assert sorted(p.name for p in folder_of(two).iterdir()) == ["lock", before.name]
 
 
 @contextlib.contextmanager
@@ -489,7 +506,7 @@ def test_kill_9_at_20_random_moments(tmp_path: Path) -> None:
             time.sleep(rng.uniform(0, 0.4))
             assert process.poll() is None
             process.kill()
-        stored = storage.last(path)
+        stored = last(path)
         if stored is not None:
             positions.append((stored.header["n_iter"], stored.arrays["state.W"]))
     reached = [n for n, _ in positions]
@@ -504,7 +521,8 @@ def test_kill_9_at_20_random_moments(tmp_path: Path) -> None:
     for n, W in positions:
         np.testing.assert_array_equal(W, factors[n])
     assert_same(nmf_xp.nmf(V, 3, **options, checkpoint=path, callback=lambda _: None), expected)
-    assert {p.name for p in tmp_path.iterdir()} == {"V.npy", "run.npz", "run.previous.npz"}
+    assert {p.name for p in tmp_path.iterdir()} == {"V.npy", "run.npz", "run.npz.nmf-xp"}
+    assert [p.name for p in sorted(folder_of(path).iterdir())] == ["lock", previous(path).name]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals to a process are POSIX's")

@@ -54,6 +54,7 @@ def _add_conformance(commands: Any) -> None:
     command.set_defaults(run=_conformance)
     command.add_argument("--backend", action="append", metavar="NAME", help="only this one; may be given several times")
     command.add_argument("--json", metavar="FILE", help="write the report as JSON as well")
+    command.add_argument("--force", action="store_true", help="replace that file if it exists")
 
 
 def _conformance(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,12 @@ def add_parser(commands: Any) -> None:
     demo.set_defaults(run=run)
     default = Path("nmf-xp-demo.png")
     demo.add_argument("--out", type=Path, default=default, metavar="FILE.png", help=f"the picture (default: {default})")
+    demo.add_argument("--force", action="store_true", help="replace the picture if it exists")
 
 
 def run(options: argparse.Namespace) -> int:
     """Factorize, print each check, draw."""
-    check_output(options.out, suffixes=(".png",), force=True)
+    check_output(options.out, suffixes=(".png",), force=options.force)
     try:
         digits = importlib.import_module("sklearn.datasets").load_digits()
         matplotlib = importlib.import_module("matplotlib")
@@ -57,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     figure = plot.components(result.H, (8, 8)).figure
     figure.suptitle("The 10 parts of 1797 handwritten digits")
     figure.set_size_inches(7, 3.6)
-    write_atomically(options.out, lambda file: figure.savefig(file, format="png", dpi=120))
+    draw = functools.partial(figure.savefig, format="png", dpi=120)
+    write_atomically(options.out, draw, replace=options.force)
     say(f"The parts are drawn in {options.out}. Your own data: nmf-xp fit FILE -k 10")
     return 0

@@ -16,11 +16,12 @@ import nmf_xp
 from nmf_xp import CheckpointError
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.cli.environment import environment
+from nmf_xp.cli.names import check_names
 from nmf_xp.cli.placement import BACKENDS, Place, describe
 from nmf_xp.cli.terminal import complain, say
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import BETA_LOSSES
-from nmf_xp.files import IMAGES, INPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
+from nmf_xp.files import IMAGES, INPUTS, OUTPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.problem.starts import INITS
 from nmf_xp.result import display
 from nmf_xp.result.overview import overview
@@ -119,6 +120,8 @@ _ARRAYS = {
 def run(options: argparse.Namespace) -> int:
     """Read, factorize, write, and say what happened."""
     out = options.out or Path(f"{options.file.stem}.factors.npz")
+    if out.suffix.lower() in OUTPUTS:
+        check_names({"--out": out, "--checkpoint": options.checkpoint}, _read(options))
     check_output(out, force=options.force)
     if options.start is not None and options.init is not None:
         msg = "--start and --init exclude each other; give one of them"
@@ -159,6 +162,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _read(options: argparse.Namespace) -> dict[str, Path | None]:
+    """What a run reads and nothing else may replace; with --force an earlier output may be its own start."""
+    read = {"FILE": options.file, **{f"--{name.replace('_', '-')}": getattr(options, name) for name in _ARRAYS}}
+    return read if options.force else {**read, "--start": options.start}
+
+
 def _checkpoint(options: argparse.Namespace) -> dict[str, Any]:
     """The options of a checkpoint, of which it is said what becomes of it."""
     path, every = options.checkpoint, options.checkpoint_every
@@ -168,7 +177,13 @@ def _checkpoint(options: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(msg)
         return {}
     kept = {"checkpoint": path, **({} if every is None else {"checkpoint_every": every})}
-    n_iter = position(path)
+    try:
+        n_iter = position(path)
+    except CheckpointError as error:
+        if options.resume:  # only the run itself knows which is the one before it, and says so
+            return kept
+        msg = f"{error}; name another file"
+        raise CheckpointError(msg) from error
     if n_iter is None:
         if options.resume:
             say(f"{path}: no checkpoint yet, the run begins")
@@ -214,7 +229,7 @@ def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespac
         "written": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
         **{name: value for name, value in about.items() if isinstance(value, str)},
     }
-    write_factors(out, arrays, settings)
+    write_factors(out, arrays, settings, replace=options.force)
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

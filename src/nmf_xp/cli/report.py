@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nmf_xp.cli.names import check_names
 from nmf_xp.cli.terminal import say
 from nmf_xp.files import OUTPUTS, check_output, write_atomically
 
@@ -40,12 +41,13 @@ def run(options: argparse.Namespace) -> int:
     """Read, draw, write."""
     name = options.file.stem.removesuffix(".factors")
     out = options.out or Path(f"{name}.report.html")
+    check_names({"--out": out}, {"FILE": options.file})
     check_output(out, suffixes=(".html", ".htm"), force=options.force)
     from nmf_xp.result import report  # NumPy comes with it
 
     stored = report.read_stored(options.file)
     title = options.title or stored.texts.get("input") or options.file.name
     content = report.page(stored, title=title, n_top=options.top, shape=options.shape).encode()
-    write_atomically(out, lambda file: file.write(content))
+    write_atomically(out, lambda file: file.write(content), replace=options.force)
     say(f"written       {out}")
     return 0

@@ -14,16 +14,9 @@ from nmf_xp.files.archives import archive, read_archive, read_npz
 from nmf_xp.files.market import read_market
 from nmf_xp.files.opening import FileError, check_fits, listed, opened, optional_module, printable
 from nmf_xp.files.pictures import FORMATS, read_picture
+from nmf_xp.files.replacing import write_atomically
 from nmf_xp.files.tables import MISSING, read_table
-from nmf_xp.files.writing import (
-    OUTPUTS,
-    check_folder,
-    check_output,
-    sync_folder,
-    write_atomically,
-    write_factors,
-    write_through,
-)
+from nmf_xp.files.writing import OUTPUTS, check_output, write_factors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +35,6 @@ __all__ = [
     "FileError",
     "Matrix",
     "archive",
-    "check_folder",
     "check_output",
     "opened",
     "optional_module",
@@ -50,10 +42,8 @@ __all__ = [
     "read_archive",
     "read_factors",
     "read_matrix",
-    "sync_folder",
     "write_atomically",
     "write_factors",
-    "write_through",
 ]
 
 IMAGES = set(FORMATS)

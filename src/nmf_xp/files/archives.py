@@ -64,9 +64,9 @@ def npz_sizes(path: Path) -> dict[str, int]:
     return sizes
 
 
-def read_archive(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
+def read_archive(path: Path, suffix: str | None = None) -> tuple[dict[str, HostArray], dict[str, str]]:
     """The arrays and the texts of an .npz or .safetensors file."""
-    if path.suffix.lower() == ".safetensors":
+    if (suffix or path.suffix).lower() == ".safetensors":
         check_fits(path, "what it holds", path.stat().st_size)
         with optional_module("safetensors", "files").safe_open(path, "numpy") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118

@@ -38,9 +38,12 @@ def listed(names: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: Path, suffixes: Sequence[str]) -> Iterator[str]:
-    """The suffix of a file that is to be read; what its reader raises becomes one sentence."""
-    suffix = path.suffix.lower()
+def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> Iterator[str]:
+    """The suffix of a file that is to be read; what its reader raises becomes one sentence.
+
+    It is that of the path, unless a link with another `suffix` leads to it.
+    """
+    suffix = (suffix or path.suffix).lower()
     if suffix not in suffixes:
         msg = f"{path}: the suffix {suffix!r} is none of {', '.join(suffixes)}"
         raise FileError(msg)

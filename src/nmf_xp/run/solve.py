@@ -50,6 +50,24 @@ def solve(
     progress: bool,
 ) -> Result:
     """Iterate from W and H in `start`, which is emptied, and put the outcome into V's own units."""
+    options: Any = {"callback": callback, "progress": progress}
+    if record is not None:
+        record.check_arrays(posed, start)
+    with contextlib.nullcontext() if record is None else record.place:
+        return _solve(posed, start, method, schedule, record, **options)
+
+
+def _solve(
+    posed: Posed,
+    start: list[Array],
+    method: Method,
+    schedule: Schedule,
+    record: Checkpoint | None,
+    *,
+    callback: Callback | None,
+    progress: bool,
+) -> Result:
+    """The same, with the path of the checkpoint held."""
     xp, problem = posed.xp, posed.problem
     make = GridUpdate if isinstance(problem.data, Grid) else SOLVERS[method.name]
     solver = make(beta=posed.beta, floor=posed.floor, fixed_h=method.fixed_h, **dict(method.options))

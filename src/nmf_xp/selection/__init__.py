@@ -22,7 +22,7 @@ from nmf_xp.divergences import check_beta
 from nmf_xp.problem.checks import check_n_components
 from nmf_xp.problem.posing import pose
 from nmf_xp.problem.starts import random_generator
-from nmf_xp.run.checkpoint import identity, storage
+from nmf_xp.run.checkpoint import identity
 from nmf_xp.run.observer import progress_bar
 from nmf_xp.selection import held_out, rules
 from nmf_xp.selection.evidence import Kept, gather
@@ -143,7 +143,7 @@ def select_rank(
     n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
     n_folds = check_integer("n_folds", n_folds, minimum=2)
     fold_restarts = check_integer("fold_restarts", fold_restarts, minimum=1)
-    path = None if checkpoint is None else storage.checked_path(checkpoint)
+    kept = Kept(checkpoint)
     posed = pose(V, beta=beta, weights=weights, missing=missing, absent=absent)
     if posed.stack:
         shape = posed.stack + posed.shape
@@ -165,8 +165,8 @@ def select_rank(
         "solver": repr(solver),
         "random_state": identity.seed(random_state),
     }
-    kept = Kept(path, posed, described, _seed(random_state))
-    with threads.held_for(posed.values):
+    with kept, threads.held_for(posed.values):
+        kept.take_up(posed, described, _seed(random_state))
         losses = None
         if rule in PREDICTIVE and not all(rank in kept for rank in candidates):
             dense, observed = _dense(V, weights, missing, absent, xp=posed.xp)

@@ -14,12 +14,15 @@ import nmf_xp
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.factorization import nmf
 from nmf_xp.result import Result, Status
-from nmf_xp.run.checkpoint import identity, storage
+from nmf_xp.run.checkpoint import CheckpointError, identity
+from nmf_xp.run.checkpoint.place import Place
+from nmf_xp.run.checkpoint.storage import Stored
 from nmf_xp.selection.consensus import consensus_matrix, cophenetic_correlation, dispersion
 from nmf_xp.selection.stability import stability
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
+    from types import TracebackType
 
     import numpy as np
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     Matrix = np.ndarray[Any, Any]
 
+COLUMNS = ("rank", "divergence", "cophenetic", "dispersion", "matched", "amari")
 NUMBERS = ("divergence", "objective", "kkt_residual", "n_iter", "solver", "beta")
 
 
@@ -74,29 +78,46 @@ def gather(
 
 
 class Kept:
-    """The evidence of the ranks that are finished, on the disk where a path is given."""
+    """The evidence of the ranks that are finished, on the disk where a path is given, within a `with` statement."""
 
-    def __init__(self, path: Path | None, posed: Posed, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        """Only the path is looked at."""
+        self.seed = 0
+        self._place = None if path is None else Place(path)
+        self._lock = threading.Lock()
+        self._evidence: dict[int, Evidence] = {}
+        self._header: dict[str, Any] = {}
+
+    def __enter__(self) -> Kept:
+        if self._place is not None:
+            self._place.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
+        if self._place is not None:
+            self._place.__exit__(kind, value, traceback)
+
+    def take_up(self, posed: Posed, options: dict[str, Any], seed: int) -> None:
         """Take up what stands at the path; it must be of this V and these options.
 
         `options` are those by the names that the user knows. `seed` is drawn for this run; where the user gave none,
         that of the run in the file takes its place.
         """
         self.seed = seed
-        self._path = path
-        self._lock = threading.Lock()
-        self._evidence: dict[int, Evidence] = {}
-        if path is None:
+        if self._place is None:
             return
         described = {"function": "select_rank", **options, **identity.of_data(posed)}
         header = {"nmf_xp": nmf_xp.__version__, "options": described, "contents": identity.contents(posed, None)}
-        stored = storage.last(path)
+        stored = self._place.claim(header)
         if stored is not None:
-            identity.refuse_another(path, stored.header, header)
+            ranks: dict[str, Any] = stored.header.get("ranks", {})
+            wrong = [rank for rank in ranks if not _fits(rank, ranks[rank], stored.arrays, posed)]
+            if wrong or "ranks" not in stored.header:
+                what = f"rank {wrong[0]} does not fit V" if wrong else "it is that of a single run"
+                msg = f"{self._place.path}: is no checkpoint that nmf_xp wrote: {what}; name another file"
+                raise CheckpointError(msg)
             self.seed = stored.header["seed"]
-            ranks: dict[str, Any] = stored.header["ranks"]
             self._evidence = {int(rank): _restored(rank, ranks[rank], stored.arrays, posed) for rank in ranks}
-        storage.check_writable(path)
         self._header = {**header, "seed": self.seed}
 
     def __contains__(self, rank: int) -> bool:
@@ -109,7 +130,7 @@ class Kept:
         """Hold on to the evidence of one more rank; threads may do so at the same time."""
         with self._lock:
             self._evidence[rank] = evidence
-            if self._path is None:
+            if self._place is None:
                 return
             arrays: dict[str, Matrix] = {}
             ranks: dict[str, Any] = {}
@@ -120,7 +141,18 @@ class Kept:
                 numbers = {name: getattr(best, name) for name in NUMBERS}
                 ranks[str(k)] = {**numbers, "history": best.history, "status": best.status.name, "row": row}
             at = f"with rank {', '.join(ranks)}"
-            storage.write(self._path, storage.Stored({**self._header, "at": at, "ranks": ranks}, arrays))
+            self._place.write(Stored({**self._header, "at": at, "ranks": ranks}, arrays))
+
+
+def _fits(rank: str, numbers: dict[str, Any], arrays: dict[str, Matrix], posed: Posed) -> bool:
+    """Whether what was kept of a rank has the shapes and the names that it must have."""
+    (m, n), k = posed.shape, int(rank)
+    shapes = {"W": (m, k), "H": (k, n), "consensus": (n, n)}
+    if any(arrays[f"{rank}.{name}"].shape != shape for name, shape in shapes.items()):
+        return False
+    if any(x.dtype.kind not in "biuf" for x in arrays.values()) or arrays[f"{rank}.loss"].ndim != 1:
+        return False
+    return set(numbers["row"]) == set(COLUMNS)
 
 
 def _restored(rank: str, numbers: dict[str, Any], arrays: dict[str, Matrix], posed: Posed) -> Evidence:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmf_xp.files import write_atomically
+from nmf_xp.files import check_output, write_atomically
 from nmf_xp.testing.backends import Backend
 from nmf_xp.testing.conformance import check_backend
 from nmf_xp.testing.report import merge
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; the exit status is 1 where a check failed."""
+    if options.json:
+        check_output(Path(options.json), suffixes=None, force=options.force)
     backends = [backend for backend in Backend if backend is not Backend.TORCH_META]  # it has no values to check
     if options.backend:
         known = {backend.value: backend for backend in backends}
@@ -41,5 +43,5 @@ def run(options: argparse.Namespace) -> int:
         print(f"not run: {name} ({reason})")  # noqa: T201
     if options.json:
         text = report.to_json().encode()
-        write_atomically(Path(options.json), lambda file: file.write(text))
+        write_atomically(Path(options.json), lambda file: file.write(text), replace=options.force)
     return 0 if report.ok and reports else 1

@@ -1,10 +1,6 @@
-"""Checkpoints on the disk: whole or not there, and always the last two.
+"""One checkpoint as a file, or as a folder: arrays, a header in JSON, and a checksum over both.
 
-Of `run.npz` there is `run.previous.npz`, the one before, and for a moment `run.next.npz`. A new one is written under
-the last of these names, flushed to the disk, and takes its place by two renamings. So a file is torn only while it is
-called `next`; where the process dies between the renamings, `run.npz` is missing and `next` is whole, and is taken.
-
-A file holds arrays, a header in JSON, and a checksum over both. Nothing in it is ever executed.
+Nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -18,16 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.data.codecs import check_codecs
-from nmf_xp.files import (
-    FileError,
-    archive,
-    check_folder,
-    opened,
-    optional_module,
-    read_archive,
-    sync_folder,
-    write_through,
-)
+from nmf_xp.files import FileError, archive, opened, optional_module, read_archive
+from nmf_xp.files.replacing import sync_folder, write_through
+from nmf_xp.run.checkpoint import header as headers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,113 +54,68 @@ def checked_path(path: Any) -> Path:
     return path
 
 
-def check_writable(path: Path) -> None:
-    """Find out before the run whether its checkpoints can be made."""
-    try:
-        check_folder(path)
-    except FileError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def previous(path: Path) -> Path:
-    """Where the checkpoint before the last one is."""
-    return path.with_name(f"{path.stem}.previous{path.suffix}")
-
-
-def _next(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.next{path.suffix}")
-
-
-def last(path: Path) -> Stored | None:
-    """The last checkpoint, None where there is none; one that is damaged is refused, with a way out."""
-    unfinished = _next(path)
-    if not path.exists():
-        try:
-            stored = _read(unfinished) if unfinished.exists() else None
-        except CheckpointError:  # the first one of all, which never became whole
-            return None
-        if stored is not None:
-            unfinished.rename(path)
-        return stored
-    try:
-        return _read(path)
-    except CheckpointError as error:
-        msg = f"{error}; {_way_out(path)}"
-        raise CheckpointError(msg) from error
-
-
-def _way_out(path: Path) -> str:
-    before = previous(path)
-    try:
-        at = _read(before).header["at"]
-    except CheckpointError:
-        return "no whole one is left: remove it, or name another file, to begin anew"
-    return f"the one before it is whole, {at}: rename {before.name} to {path.name} to go on from there"
-
-
-def write(path: Path, stored: Stored) -> None:
-    """Write a checkpoint; what was the last one becomes the previous one."""
-    unfinished = _next(path)
-    header = json.dumps({"format": FORMAT, **stored.header}, indent=1)
+def save(path: Path, stored: Stored, *, private: bool) -> None:
+    """Write a checkpoint where nothing is, through to the disk; for its owner only if it is `private`."""
+    header = headers.text({"format": FORMAT, **stored.header}, indent=1)
     texts = {"header": header, "checksum": _checksum(header, stored.arrays)}
-    try:
-        try:
-            _remove(unfinished)
-            if path.suffix.lower() == ".zarr":
-                _write_zarr(unfinished, stored.arrays, texts)
-            else:
-                write_through(unfinished, archive(path.suffix.lower(), stored.arrays, texts))
-            sync_folder(path.parent)
-            if path.exists():
-                if path.is_dir():
-                    _remove(previous(path))
-                path.replace(previous(path))
-            unfinished.rename(path)
-            sync_folder(path.parent)
-        except BaseException:
-            if path.exists():
-                _remove(unfinished)
-            raise
-    except OSError as error:
-        intact = "; the last checkpoint is intact" if path.exists() else ""
-        msg = f"{path}: cannot be written: {error.strerror or error}{intact}"
-        raise CheckpointError(msg) from error
+    if path.suffix.lower() == ".zarr":
+        path.mkdir(mode=0o700 if private else 0o777)
+        _write_zarr(path, stored.arrays, texts)
+        return
+    exclusive = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, exclusive, 0o600 if private else 0o666)
+    write_through(descriptor, archive(path.suffix.lower(), stored.arrays, texts))
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove(path: Path) -> None:
+    """Remove a checkpoint, if it is there; of a link, the link."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Stored:
-    """A checkpoint that is whole."""
-    if path.suffix.lower() != ".zarr" and path.is_dir():
-        msg = f"{path}: is a directory, not a checkpoint"
+def read(path: Path, suffix: str | None = None) -> Stored:
+    """A checkpoint that is whole, of the format of this suffix; without one, of its own."""
+    suffix = (suffix or path.suffix).lower()
+    folder = suffix == ".zarr"
+    kind = "directory" if path.is_dir() else "file" if path.is_file() else "device, a pipe or a socket"
+    if kind != ("directory" if folder else "file") and path.exists():
+        msg = f"{path}: is a {kind}, not a checkpoint"
         raise CheckpointError(msg)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what readers make of damaged files
-            if path.suffix.lower() == ".zarr":
+            if folder:
                 arrays, texts = _read_zarr(path)
             else:
-                with opened(path, SUFFIXES):
-                    arrays, texts = read_archive(path)
+                with opened(path, SUFFIXES, suffix):
+                    arrays, texts = read_archive(path, suffix)
+            marked = {"header", "checksum"} <= set(texts)
+            fits = marked and _checksum(texts["header"], arrays) == texts["checksum"]
     except ImportError:
         raise
     except Exception as error:
         msg = f"{path}: is damaged, or no checkpoint ({str(error).removeprefix(f'{path}: ')})"
         raise CheckpointError(msg) from error
-    if not {"header", "checksum"} <= set(texts):
+    if not marked:
         msg = f"{path}: is no checkpoint"
         raise CheckpointError(msg)
-    if _checksum(texts["header"], arrays) != texts["checksum"]:
+    if not fits:
         msg = f"{path}: is damaged (its checksum does not fit)"
         raise CheckpointError(msg)
-    header = json.loads(texts["header"])
-    if header["format"] != FORMAT:
-        msg = f"{path}: is a checkpoint of nmf_xp {header['nmf_xp']}, in a format that this version does not read"
+    try:
+        header = json.loads(texts["header"])
+    except (ValueError, RecursionError) as error:
+        msg = f"{path}: is no checkpoint: its header is no JSON"
+        raise CheckpointError(msg) from error
+    if isinstance(header, dict) and header.get("format") != FORMAT and "format" in header:
+        version = str(header.get("nmf_xp"))[:40]
+        msg = f"{path}: is a checkpoint of nmf_xp {version}, in a format that this version does not read"
+        raise CheckpointError(msg)
+    wrong = headers.fault(header, arrays)
+    if wrong is not None:
+        msg = f"{path}: is no checkpoint that nmf_xp wrote: {wrong}"
         raise CheckpointError(msg)
     return Stored(header, arrays)
 
@@ -189,17 +133,19 @@ def _checksum(header: str, arrays: dict[str, HostArray]) -> str:
 
 
 def _write_zarr(path: Path, arrays: dict[str, HostArray], texts: dict[str, str]) -> None:
-    group = optional_module("zarr", "files").open_group(str(path), mode="w", attributes=texts)
+    """Into an empty folder; given as a path, since in a text `::` or `://` would have a meaning."""
+    group = optional_module("zarr", "files").open_group(path, mode="a", attributes=texts)
     for name, array in arrays.items():
         group.create_array(name, data=array, compressors=None)
     for folder, _, names in os.walk(path):
         for name in names:
             with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
                 os.fsync(file.fileno())
+        sync_folder(Path(folder))
 
 
 def _read_zarr(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
-    group = optional_module("zarr", "files").open_group(str(path), mode="r")
+    group = optional_module("zarr", "files").open_group(path, mode="r")
     stored = dict(group.arrays())
     for array in stored.values():
         check_codecs(array)
