@@ -22,7 +22,7 @@ from nmf_xp.problem.starts import INITS, first_factors, proportional_start
 from nmf_xp.problem.terms import asked_of
 from nmf_xp.result import Result, best_of, normalized
 from nmf_xp.run.checkpoint import Checkpoint
-from nmf_xp.run.members import each_alone
+from nmf_xp.run.members import by_members, check_together
 from nmf_xp.run.position import check_schedule
 from nmf_xp.run.solve import solve
 from nmf_xp.solvers.choice import chosen
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 @faults.explained
 @precision.on_data
+@by_members
 def nmf(
     V: Array | RowBlocks,
     /,
@@ -226,28 +227,7 @@ def nmf(
         posed = posed.suited(*init)
     posed = posed.constrained(r, terms)
     check_normalize(normalize, posed.problem)
-    if posed.apart and callback is None and record is None and not progress:
-        options = observation | {
-            "n_components": r,
-            "beta_loss": beta_loss,
-            "solver": solver,
-            "init": init,
-            "random_state": random_state,
-            "alpha_W": alpha_W,
-            "alpha_H": alpha_H,
-            "l1_ratio": l1_ratio,
-            "fixed_w": fixed_w,
-            "fixed_h": fixed_h,
-            "upper_w": upper_w,
-            "upper_h": upper_h,
-            "w": w,
-            "h": h,
-            "normalize": normalize,
-            "max_iter": max_iter,
-            "tol": tol,
-            "check_every": check_every,
-        }
-        return each_alone(nmf, V, posed, options)
+    check_together(posed, record, callback, progress)
     factors = first_factors(posed, init, r, random_state=random_state, n_restarts=n_restarts)
     restarted = not posed.stack and any(x.ndim > 2 for x in factors)
     method = method._replace(init=init if isinstance(init, str) else None)
@@ -259,6 +239,7 @@ def nmf(
 
 @faults.explained
 @precision.on_data
+@by_members
 def transform(
     V: Array | RowBlocks,
     H: Array,
@@ -354,22 +335,7 @@ def transform(
         msg = "`fixed_w` needs the values to keep: give `init=W`, got init=None"
         raise ValueError(msg)
     posed = posed.constrained(r, terms)
-    if posed.apart and callback is None and record is None and not progress:
-        options = observation | {
-            "H": H,
-            "beta_loss": beta_loss,
-            "solver": solver,
-            "init": init,
-            "alpha_W": alpha_W,
-            "l1_ratio": l1_ratio,
-            "fixed_w": fixed_w,
-            "upper_w": upper_w,
-            "w": w,
-            "max_iter": max_iter,
-            "tol": tol,
-            "check_every": check_every,
-        }
-        return each_alone(lambda V, H, **rest: transform(V, H, **rest), V, posed, options)
+    check_together(posed, record, callback, progress)
     result = solve(posed, [W, components], method, schedule, record, callback=callback, progress=progress)
     if result.W.ndim > 2:
         H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))

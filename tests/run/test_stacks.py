@@ -228,12 +228,12 @@ def test_what_goes_with_members_in_units_far_apart_is_theirs() -> None:
 
 
 def test_a_stack_of_usual_data_is_run_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nmf_xp import factorization
+    from nmf_xp.run import members
 
     def never(*_: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(factorization, "each_alone", never)
+    monkeypatch.setattr(members, "Apart", never)
     V = noisy(9, 7, 3).V
     for stack in ([V, 1e6 * V, 1e-6 * V], [1e300 * V, 1e290 * V], [V, 0 * V]):
         assert nmf(np.stack(stack), 2, max_iter=5, random_state=0).W.shape == (len(stack), 9, 2)

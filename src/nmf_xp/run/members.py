@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmf_xp.problem.starts import random_generator
 from nmf_xp.result import Result, stacked
@@ -12,16 +13,45 @@ if TYPE_CHECKING:
 
     from nmf_xp.problem.posing import Posed
 
+F = TypeVar("F", bound="Callable[..., Result]")
 
-def each_alone(run: Callable[..., Result], V: Any, posed: Posed, options: dict[str, Any]) -> Result:
-    """The results of the members, each with its part of the options; random starts are drawn one after the other."""
-    if "random_state" in options:
-        options = options | {"random_state": random_generator(options["random_state"])}
-    results = [
-        run(_of_member(V, i, posed), **{name: _of_member(x, i, posed) for name, x in options.items()})
-        for i in range(posed.members or 0)
-    ]
-    return stacked(results, posed.stack, xp=posed.xp)
+
+class Apart(Exception):  # noqa: N818
+    """The members of a stack are to be run by themselves."""
+
+    def __init__(self, posed: Posed) -> None:
+        super().__init__()
+        self.posed = posed
+
+
+def check_together(posed: Posed, record: Any, callback: Any, progress: Any) -> None:
+    """Leave a run whose members lie apart, unless something sees or keeps all of them at once."""
+    if posed.apart and record is None and callback is None and not progress:
+        raise Apart(posed)
+
+
+def by_members(run: F) -> F:
+    """The function, called for each member of a stack whose members lie apart, with its part of what was given."""
+
+    @functools.wraps(run)
+    def wrapped(V: Any, *args: Any, **options: Any) -> Result:
+        try:
+            return run(V, *args, **options)
+        except Apart as found:
+            posed = found.posed
+        if options.get("random_state") is not None:  # random starts are drawn one after the other
+            options = options | {"random_state": random_generator(options["random_state"])}
+        results = [
+            run(
+                *(_of_member(x, i, posed) for x in (V, *args)),
+                **{k: _of_member(x, i, posed) for k, x in options.items()},
+            )
+            for i in range(posed.members or 0)
+        ]
+        return stacked(results, posed.stack, xp=posed.xp)
+
+    wrapper: Any = wrapped
+    return wrapper
 
 
 def _of_member(x: Any, i: int, posed: Posed) -> Any:
