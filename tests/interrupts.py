@@ -100,6 +100,7 @@ def left_behind(before: list[int], errors: Any, count: int) -> str | None:
 
 def run(count: int, only: str = "", warm: float = 5.0) -> tuple[int, int]:
     """Interrupt each kind so many times, and print what was wrong; how many answers were late, and states left."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background is begun without one
     rng, all_late, all_left = np.random.default_rng(1), 0, 0
     before, errors, threads = blas_threads(), np.geterr(), _thread._count()
     for name, call in kinds().items():

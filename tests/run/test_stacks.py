@@ -237,3 +237,11 @@ def test_a_stack_of_usual_data_is_run_as_one(monkeypatch: pytest.MonkeyPatch) ->
     V = noisy(9, 7, 3).V
     for stack in ([V, 1e6 * V, 1e-6 * V], [1e300 * V, 1e290 * V], [V, 0 * V]):
         assert nmf(np.stack(stack), 2, max_iter=5, random_state=0).W.shape == (len(stack), 9, 2)
+
+
+def test_small_matrices_are_run_as_one() -> None:
+    """What is for one matrix would take them one by one: 3000 of 3 x 3 took 40 times as long by `cd`."""
+    stack = np.random.default_rng(0).random((50, 3, 3))
+    assert nmf(stack, 2, random_state=0, max_iter=10).solver == "mm"
+    assert nmf(stack[0], 2, random_state=0, max_iter=10).solver == "cd"
+    assert nmf(np.ones((2, 70, 60)), 2, random_state=0, max_iter=10).solver == "cd"
