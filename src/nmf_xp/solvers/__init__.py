@@ -55,7 +55,7 @@ BY_KIND = {Kind.STREAMED: ("mm", "mu", "online"), Kind.GRID: ("mu",)}
 
 
 SMALL = 2**12
-"""Entries of a matrix that is small: members of a stack of these run one by one where the kernels are for one matrix."""
+"""Entries of a matrix that is small: of a stack of these, a kernel for one matrix takes one after the other."""
 
 
 def automatic(
