@@ -5,6 +5,7 @@ Sums may be reordered, which makes them fast; NaN and infinities keep their mean
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numba
@@ -18,8 +19,26 @@ _options: Any = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True, "err
 
 
 def jit(function: F) -> F:
-    """A compiled function."""
-    return numba.njit(cache=True, **_options)(function)
+    """A compiled function, kept on disk where there is a place, and compiled anew where what was kept is damaged."""
+    try:
+        compiled = numba.njit(cache=True, **_options)(function)
+    except RuntimeError:  # neither beside the package nor at home can anything be written
+        return numba.njit(**_options)(function)
+    cache = compiled._cache
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_if_whole(*args: Any) -> Any:
+        try:
+            return load(*args)
+        except Exception:  # unpickling raises whatever a damaged file leads it to
+            return None
+
+    def save_if_possible(*args: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*args)
+
+    cache.load_overload, cache.save_overload = load_if_whole, save_if_possible
+    return compiled
 
 
 def inlined(function: F) -> F:
