@@ -117,8 +117,8 @@ def floor_of_loadings(
 
 
 def _order(least: float, dtype: Any, *, beta: float, xp: Namespace) -> float:
-    """The largest entry of V for which the floor is the least: where it could be seen the end to which V is brought."""
-    return 2.0 ** (_top(dtype, beta=beta, xp=xp) - 2) if _is_seen(least, dtype, beta=beta, xp=xp) else 2.0
+    """The largest entry of V for which the floor is `least`: where it could be seen, the end to which V is brought."""
+    return 2.0 ** _top(dtype, beta=beta, xp=xp) if _is_seen(least, dtype, beta=beta, xp=xp) else 2.0
 
 
 def _is_seen(floor: float, dtype: Any, *, beta: float, xp: Namespace) -> bool:
