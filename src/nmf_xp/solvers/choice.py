@@ -47,8 +47,7 @@ def chosen(
     name = check_option("solver", solver, ("auto", *SOLVERS))
     kind = kind_of(V)
     if name == "auto":
-        shape = tuple(getattr(V, "shape", ()))
-        stack = shape if len(shape) > 2 and not fixed_h else None
+        stack = tuple(V.shape) if libraries.is_array(V) and V.ndim > 2 and not fixed_h else None
         name = automatic(beta, kind, stack=stack, on_gpu=not fixed_h and libraries.on_gpu(V))
         if not all(term.suits(name, beta, weighted=weighted) for term in terms.all):
             name = BY_KIND.get(kind, ("mm",))[0]  # majorisation takes every term
