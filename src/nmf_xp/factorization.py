@@ -90,7 +90,7 @@ def nmf(
         Rank r of the factorization, from 1 to m + n.
     beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"} or Robust, default "frobenius"
         The beta of the divergence that is decreased; the names stand for 2, 1 and 0. V must be positive for beta <= 0.
-        With `Robust` a few wrong entries of V do not rule the fit; V is then a dense array.
+        With `Robust` a few wrong entries of V do not rule the fit; V is then dense, or sparse with absent="missing".
     solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain", "online"} or (name, options), default "auto"
         None of them but "online" raises the objective.
 
@@ -296,7 +296,8 @@ def transform(
 
     Notes
     -----
-    The problem is convex for 1 <= beta <= 2: W then tends to a global minimum from every positive start.
+    The problem is convex for 1 <= beta <= 2 without `Robust` and `Decorrelate`: W then tends to a global minimum from
+    every positive start.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import scipy.sparse
 from scipy.optimize import least_squares
 from sklearn.datasets import load_digits, load_wine
 
-from nmf_xp import L1, Lower, Robust, RowBlocks, beta_divergence, nmf, transform
+from nmf_xp import L1, Decorrelate, Lower, Robust, RowBlocks, beta_divergence, nmf, transform
 from tests.compiled import eagerly
 from tests.problems import BETAS, noisy
 
@@ -247,6 +247,29 @@ def test_inside_jit() -> None:
     np.testing.assert_allclose(np.asarray(found), fit(V, W, H), rtol=1e-8)
 
 
+def test_beside_a_term_that_takes_no_weights_auto_takes_another_solver() -> None:
+    """The weights of a robust loss are weights: coordinate descent would raise the objective without end."""
+    V = load_wine().data / load_wine().data.max(axis=0)
+    options: dict[str, Any] = {"w": [L1(0.01)], "h": [Decorrelate(1.0)], "random_state": 0, "check_every": 1}
+    for name in PHIS:
+        result = nmf(V, 3, beta_loss=Robust(2, name, 1e-3), **options)
+        assert result.solver == "mm"
+        assert np.max(np.diff(result.history)) <= 1e-12 * result.history[0]
+        with pytest.raises(ValueError, match="`solver` must be 'mu' or 'mm' with Decorrelate"):
+            nmf(V, 3, beta_loss=Robust(2, name, 1e-3), solver="cd", **options)
+
+
+@pytest.mark.parametrize("name", PHIS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("scale", [np.inf, 1e30])
+def test_beside_a_scale_far_above_all_entries_the_loss_is_the_divergence(scale: float, dtype: str, name: str) -> None:
+    V, W, H = (x.astype(dtype) for x in noisy(9, 7, 3))
+    V *= np.asarray(1e-6, dtype=dtype)
+    found = nmf(V, 3, beta_loss=Robust(2, name, scale), solver="mu", init=(W, H), max_iter=200)
+    true = float(beta_divergence(V.astype(float), found.W.astype(float), found.H.astype(float)))
+    assert found.divergence == pytest.approx(true, rel=1e-5)
+
+
 BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("array", {"solver": "online"}, ValueError, "`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain'"),
     ("array", {"solver": ("cd-plain", {"violation_tol": 1e-4})}, ValueError, "the options ['violation_tol']"),
@@ -277,6 +300,11 @@ def test_where_a_robust_loss_cannot_be(kind: str, options: dict[str, Any], error
 def test_a_loss_is_refused_where_it_is_written(arguments: tuple[Any, ...]) -> None:
     with pytest.raises((TypeError, ValueError), match="must be"):
         Robust(*arguments)
+
+
+def test_the_class_is_no_loss() -> None:
+    with pytest.raises(TypeError, match="got the class Robust"):
+        nmf(np.ones((4, 3)), 2, beta_loss=Robust)  # type: ignore[arg-type]
 
 
 def test_a_loss_is_a_value() -> None:

@@ -12,6 +12,8 @@ from tests.compiled import eagerly
 from tests.problems import noisy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nmf_xp.testing import Target
 
 
@@ -245,3 +247,14 @@ def test_small_matrices_are_run_as_one() -> None:
     assert nmf(stack, 2, random_state=0, max_iter=10).solver == "mm"
     assert nmf(stack[0], 2, random_state=0, max_iter=10).solver == "cd"
     assert nmf(np.ones((2, 70, 60)), 2, random_state=0, max_iter=10).solver == "cd"
+
+
+@pytest.mark.parametrize("options", [{"callback": lambda _: None}, {"progress": True}, {"checkpoint": "run.npz"}])
+def test_what_sees_a_whole_stack_is_refused_where_its_members_lie_apart(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    V = noisy(9, 7, 3).V
+    with pytest.raises(ValueError, match="must be left out for a stack whose members are in units far apart"):
+        nmf(np.stack([V, 1e250 * V]), 2, random_state=0, **options)
+    assert list(tmp_path.iterdir()) == []

@@ -87,7 +87,9 @@ class Robust:
             beyond = 2.0 * xp.sqrt(scale * xp.maximum(d, scale)) - scale
             return xp.where(d <= scale, d, beyond)
         ratio = d / scale
-        return scale * (xp.log1p(ratio) if self.phi == "cauchy" else -xp.expm1(-ratio))
+        beyond = scale * (xp.log1p(ratio) if self.phi == "cauchy" else -xp.expm1(-ratio))
+        # Both begin as d (1 - d / 2s). A small ratio may have lost its digits, or stand for an infinite scale.
+        return xp.where(ratio < float(xp.finfo(d.dtype).eps) ** 0.5, d * (1.0 - 0.5 * ratio), beyond)
 
     def weight(self, d: Array, scale: Array, *, xp: Namespace) -> Array:
         """phi'(d), entry by entry, up to 1.

@@ -25,9 +25,16 @@ class Apart(Exception):  # noqa: N818
 
 
 def check_together(posed: Posed, record: Any, callback: Any, progress: Any) -> None:
-    """Leave a run whose members lie apart, unless something sees or keeps all of them at once."""
-    if posed.apart and record is None and callback is None and not progress:
-        raise Apart(posed)
+    """Leave a run whose members lie apart; refuse what sees or keeps all of them at once."""
+    if not posed.apart:
+        return
+    if record is not None or callback is not None or progress:
+        msg = (
+            "`callback`, `progress` and `checkpoint` must be left out for a stack whose members are in units far apart; "
+            "call `nmf` for each member"
+        )
+        raise ValueError(msg)
+    raise Apart(posed)
 
 
 def by_members(run: F) -> F:

@@ -129,7 +129,10 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
     """The loss with its scale in the user's units."""
     data = posed.problem.data
     if data.has_absent or not isinstance(data, Dense | Weighted):
-        msg = "`beta_loss` must be no `Robust` for a sparse V, whose zeros would need weights; give V as a dense array"
+        msg = (
+            "`beta_loss` must be no `Robust` for a sparse V, whose zeros would need weights; give V as a dense array, "
+            "or say absent='missing' where they are not observed"
+        )
         raise ValueError(msg)
     exponent = posed.units.v * posed.beta
     if loss.scale is not None:

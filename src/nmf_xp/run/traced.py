@@ -76,7 +76,9 @@ def _run_member(
         width = jnp.maximum(1, checks // 3)
         a, b, c = (history[jnp.maximum(checks - i * width, 0)] for i in (2, 1, 0))
         noise = noise_of(size, float(xp.finfo(problem.data.values.dtype).eps))
-        slow = jnp.logical_not(is_settled(a, b, c, gap, found[3], found[4], noise, solver=solver))
+        convex = solver.convex and not problem.w.others
+        settled = is_settled(a, b, c, gap, found[3], found[4], noise, solver=solver, convex=convex)
+        slow = jnp.logical_not(settled)
         status = jnp.where((status == Status.CONVERGED.value) & slow, Status.SLOW.value, status)
     rest: Any = history, n_iter, status
     return Outcome(*found, *rest)

@@ -110,7 +110,9 @@ def last_falls(history: tuple[float, ...]) -> tuple[float, float, float]:
     return history[max(last - 2 * width, 0)], history[max(last - width, 0)], history[last]
 
 
-def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, residual: Any, noise: Any, *, solver: Solver) -> Any:
+def is_settled(
+    a: Any, b: Any, c: Any, gap: Any, objective: Any, residual: Any, noise: Any, *, solver: Solver, convex: bool
+) -> Any:
     """Whether little of the objective is still to fall.
 
     Where the problem is convex, the `gap` bounds it. Elsewhere nothing does: the fall from a to b and from b to c is
@@ -119,7 +121,7 @@ def is_settled(a: Any, b: Any, c: Any, gap: Any, objective: Any, residual: Any, 
     multiplicative update hardly lets them grow.
     """
     exact = objective <= EXACT * noise
-    if solver.convex:
+    if convex:
         return (gap <= GAP * abs(objective)) | exact
     before, after = a - b, b - c
     ends = (after <= STILL * abs(c)) | (after * after <= REMAINS * abs(c) * (before - after))
@@ -147,7 +149,8 @@ def statuses_of(
         falls, (gap, objective, residual) = last_falls(end.history), (x[i] for x in found)
 
         def settled(noise: float) -> bool:
-            return bool(is_settled(*falls, gap, objective, residual, noise, solver=solver))
+            convex = solver.convex and not problem.w.others
+            return bool(is_settled(*falls, gap, objective, residual, noise, solver=solver, convex=convex))
 
         compiles = libraries.is_jax(problem.data.values)  # what a later call may not do
         if settled(0.0) or (not compiles and settled(noises()[i % len(noises())])):

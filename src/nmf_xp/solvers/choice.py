@@ -39,8 +39,11 @@ def chosen(
     exposure: Any = None,
 ) -> Method:
     """The method, by what V's type and the terms say at most; with H fixed, a convex problem, one for all devices."""
-    weighted = not (weights is None and exposure is None and missing is None and absent == "zero")
+    if isinstance(beta_loss, type) and issubclass(beta_loss, Robust):
+        msg = '`beta_loss` must be a loss such as Robust("frobenius", "huber"), got the class Robust'
+        raise TypeError(msg)
     robust = beta_loss if isinstance(beta_loss, Robust) else None
+    weighted = not (weights is None and exposure is None and missing is None and absent == "zero" and robust is None)
     beta = check_beta(beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
     solver, options = solver if pair else (solver, {})
@@ -63,7 +66,8 @@ def chosen(
         raise ValueError(msg)
     for term in terms.all:
         if not term.suits(name, beta, weighted=weighted):
-            where = f"for beta {beta:g}" + (" and entries with weights" if weighted else "")
+            where = f"for beta {beta:g}" + (" and entries with weights" if weighted and robust is None else "")
+            where = where if robust is None else f"{where} and a `Robust` loss"
             msg = f"`solver` must be 'mu' or 'mm' with {type(term).__name__} {where}, got {name!r}"
             raise ValueError(msg)
     for option in options:
