@@ -30,8 +30,8 @@ def check_together(posed: Posed, record: Any, callback: Any, progress: Any) -> N
         return
     if record is not None or callback is not None or progress:
         msg = (
-            "`callback`, `progress` and `checkpoint` must be left out for a stack whose members are in units far apart; "
-            "call `nmf` for each member"
+            "`callback`, `progress` and `checkpoint` must be left out for a stack whose members are in units far apart;"
+            " call `nmf` for each member"
         )
         raise ValueError(msg)
     raise Apart(posed)
