@@ -29,13 +29,13 @@ LATEST = 1.0
 """Seconds after which an answer is late."""
 
 
-def kinds() -> dict[str, Callable[[], Any]]:
-    """A call of each kind, by its name; all would take longer than the time until they are interrupted."""
+def kinds(iterations: int = 10**7) -> dict[str, Callable[[], Any]]:
+    """A call of each kind, by its name, of so many iterations: far more than there are until it is interrupted."""
     rng = np.random.default_rng(0)
     V, large, stack = rng.random((60, 40)), rng.random((1500, 400)), rng.random((24, 20, 15))
     blocks = RowBlocks([large[i : i + 100] for i in range(0, 1500, 100)])
     H = rng.random((5, 40))
-    endless: dict[str, Any] = {"random_state": 0, "max_iter": 10**7}
+    endless: dict[str, Any] = {"random_state": 0, "max_iter": iterations}
 
     return {
         "small calls": lambda: nmf(V, 5, random_state=0, max_iter=20),
@@ -47,7 +47,7 @@ def kinds() -> dict[str, Callable[[], Any]]:
             scipy.sparse.random_array((400, 300), density=0.1, rng=0), 5, beta_loss=1, tol=0, **endless
         ),
         "blocks": lambda: nmf(blocks, 5, beta_loss=1, tol=0, **endless),
-        "transform": lambda: transform(V, H, beta_loss=1, max_iter=10**7, tol=0),
+        "transform": lambda: transform(V, H, beta_loss=1, max_iter=iterations, tol=0),
         "ranks": lambda: select_rank(V, range(2, 9), n_restarts=20, random_state=0),
     }
 
@@ -98,15 +98,16 @@ def left_behind(before: list[int], errors: Any, count: int) -> str | None:
     return None
 
 
-def run(count: int, only: str = "", warm: float = 5.0) -> tuple[int, int]:
+def run(count: int, only: str = "") -> tuple[int, int]:
     """Interrupt each kind so many times, and print what was wrong; how many answers were late, and states left."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background is begun without one
     rng, all_late, all_left = np.random.default_rng(1), 0, 0
+    for call in kinds(2).values():  # what is compiled first
+        call()
     before, errors, threads = blas_threads(), np.geterr(), _thread._count()
     for name, call in kinds().items():
         if only not in name:
             continue
-        interrupted(call, warm)  # what is compiled first
         times, found = [], []
         for _ in range(count):
             times.append(interrupted(call, float(rng.uniform(0.0, 0.03))))

@@ -159,7 +159,7 @@ def test_a_callback_finds_blas_as_it_was_and_may_call_nmf() -> None:
 
 
 def test_interrupts_leave_nothing_behind() -> None:
-    run = [sys.executable, "-c", "from tests.interrupts import run; late, left = run(8, warm=0.5); assert left == 0"]
+    run = [sys.executable, "-c", "from tests.interrupts import run; late, left = run(8); assert left == 0"]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -34,7 +34,7 @@ def jit(function: F) -> F:
             return None
 
     def save_if_possible(*args: Any) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # a full disk, or an interrupt that LLVM dropped
             save(*args)
 
     cache.load_overload, cache.save_overload = load_if_whole, save_if_possible
