@@ -104,7 +104,7 @@ def run(
         if Status.CONVERGED in statuses:
             statuses = statuses_of(solver, ends, problem, [read(x) for x in (gap, *found[3:])], xp)
         if second is not None and Status.CONVERGED in statuses:
-            factors, other = solver.factors(state, problem, xp=xp), type(second) is not type(solver)
+            factors, other = Factors(*found[:2]), type(second) is not type(solver)
             falls = still_falls(second, factors, posed, programs, xp, other=other, tol=schedule.tol)
             pairs = zip(statuses, falls, strict=True)
             statuses = [Status.SLOW if x is Status.CONVERGED and fall else x for x, fall in pairs]

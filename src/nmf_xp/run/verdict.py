@@ -179,12 +179,20 @@ def still_falls(
         state = programs.steps(second, programs.init(second, factors, problem, xp), problem, count, xp)
         return read(programs.objective(second, Factors(state.W, state.H), problem, xp))
 
-    factors, apart = allowed(factors), moved_apart(factors, xp=xp)
-    before = read(programs.objective(second, factors, problem, xp))
+    start, apart = allowed(factors), moved_apart(factors, xp=xp)
+    before = read(programs.objective(second, start, problem, xp))
+    if transfer.scalar(xp.max(_alive(*factors, xp=xp))) == 0:  # at the floor there is nothing to compare with
+        return [False] * len(before)
     tol = max(tol, 1e-4)
-    soon = after(factors, SECOND_STEPS) if other else before
+    soon = after(start, SECOND_STEPS) if other else before
     late = before if apart is None else after(allowed(apart), APART_STEPS)
     return [a - b > GAINS * tol * a or a - c > tol * a for a, b, c in zip(before, soon, late, strict=True)]
+
+
+def _alive(W: Array, H: Array, *, xp: Namespace) -> Array:
+    """1 for a component that is positive somewhere in both factors, else 0: (..., 1, r)."""
+    largest = xp.max(W, axis=-2, keepdims=True), operators.transposed(xp.max(H, axis=-1, keepdims=True))
+    return xp.astype(xp.minimum(*largest) > 0, W.dtype)
 
 
 def moved_apart(factors: Factors, *, xp: Namespace) -> Factors | None:
@@ -194,7 +202,8 @@ def moved_apart(factors: Factors, *, xp: Namespace) -> Factors | None:
     """
     W, Ht = factors.W, operators.transposed(factors.H)
     r, device = W.shape[-1], libraries.device(W)
-    others = 1.0 - xp.eye(r, dtype=W.dtype, device=device)
+    alive = _alive(*factors, xp=xp)
+    others = (1.0 - xp.eye(r, dtype=W.dtype, device=device)) * alive * operators.transposed(alive)
     largest = 0.0
     for x in (W, Ht):
         top = operators.at_least(xp.max(x, axis=-2, keepdims=True), float(xp.finfo(x.dtype).smallest_normal), xp=xp)
