@@ -95,11 +95,12 @@ class Hold:
         with _holders.changed:
             if self._number not in _holders.holding:
                 return
-            _holders.waiting.add(self._number)
-            _holders.changed.notify_all()
-            while _holders.free is not None or _holders.holding.keys() - _holders.waiting:
-                _holders.changed.wait()
-            _holders.waiting.discard(self._number)
+            if len(_holders.holding) > 1:  # most often there is nobody else
+                _holders.waiting.add(self._number)
+                _holders.changed.notify_all()
+                while _holders.free is not None or _holders.holding.keys() - _holders.waiting:
+                    _holders.changed.wait()
+                _holders.waiting.discard(self._number)
             _holders.free = self._number
             _holders.limit(self.count)
 
