@@ -35,6 +35,7 @@ def kinds(iterations: int = 10**7) -> dict[str, Callable[[], Any]]:
     V, large, stack = rng.random((60, 40)), rng.random((1500, 400)), rng.random((24, 20, 15))
     blocks = RowBlocks([large[i : i + 100] for i in range(0, 1500, 100)])
     H = rng.random((5, 40))
+    thin = scipy.sparse.csr_array(np.where(rng.random((400, 300)) < 0.1, 1.0, 0.0))
     endless: dict[str, Any] = {"random_state": 0, "max_iter": iterations}
 
     return {
@@ -43,9 +44,7 @@ def kinds(iterations: int = 10**7) -> dict[str, Callable[[], Any]]:
         "newton": lambda: nmf(large, 10, beta_loss=1, solver="newton", tol=0, **endless),
         "a stack without checks": lambda: nmf(stack, 3, beta_loss=1, solver="mu", tol=0, **endless),
         "restarts": lambda: nmf(V, 4, n_restarts=24, solver="cd", tol=0, **endless),
-        "sparse": lambda: nmf(
-            scipy.sparse.random_array((400, 300), density=0.1, rng=0), 5, beta_loss=1, tol=0, **endless
-        ),
+        "sparse": lambda: nmf(thin, 5, beta_loss=1, tol=0, **endless),
         "blocks": lambda: nmf(blocks, 5, beta_loss=1, tol=0, **endless),
         "transform": lambda: transform(V, H, beta_loss=1, max_iter=iterations, tol=0),
         "ranks": lambda: select_rank(V, range(2, 9), n_restarts=20, random_state=0),
