@@ -185,6 +185,12 @@ def _team() -> Any:
     return None if reference is None else reference()
 
 
+def _helped() -> Any:
+    """The same where it has a crew."""
+    team = _team()
+    return None if team is None or team.crew is None else team
+
+
 @contextlib.contextmanager
 def held_blas() -> Iterator[None]:
     """Within it `run` has as many threads as BLAS had, and BLAS has one."""
@@ -210,8 +216,8 @@ def held_blas() -> Iterator[None]:
 @contextlib.contextmanager
 def free_blas() -> Iterator[None]:
     """Within `held_blas`, a while in which BLAS has its threads."""
-    team = _team()
-    if team is None or team.crew is None:
+    team = _helped()
+    if team is None:
         yield
         return
     try:
@@ -224,8 +230,8 @@ def free_blas() -> Iterator[None]:
 @contextlib.contextmanager
 def let_go() -> Iterator[None]:
     """Within `held_blas`, a while in which the user's own code runs, and finds BLAS as it was."""
-    team = _team()
-    if team is None or team.crew is None:
+    team = _helped()
+    if team is None:
         yield
         return
     token = _current.set(None)
@@ -244,8 +250,8 @@ def held_for(x: Any) -> contextlib.AbstractContextManager[None]:
 
 def count() -> int:
     """How many threads `run` has; one within what it runs."""
-    team = _team()
-    return 1 if team is None or team.crew is None else team.crew.count
+    team = _helped()
+    return 1 if team is None else team.crew.count
 
 
 def shares(items: list[T]) -> list[list[T]]:
@@ -257,8 +263,8 @@ def shares(items: list[T]) -> list[list[T]]:
 
 def run(function: Callable[[T], R], items: list[T]) -> list[R]:
     """`function` of every item, in the calling thread and the others where there are several."""
-    team = _team()
-    if team is None or team.crew is None or len(items) == 1:
+    team = _helped()
+    if team is None or len(items) == 1:
         return list(map(function, items))
     token = _current.set(_ALONE)
     try:

@@ -112,3 +112,8 @@ def is_penalised(problem: Problem) -> bool:
 def _squares(W: Array, largest: Array, alive: Array, *, xp: Namespace) -> Array:
     """The sum of the squares of each column, relative to its largest entry; 1 for one that is zero."""
     return xp.where(alive, _square(W / largest, xp=xp), 1.0)
+
+
+def largest_entries(W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """The largest entry of each component in W, and in H: (..., 1, r) both."""
+    return xp.max(W, axis=-2, keepdims=True), operators.transposed(xp.max(H, axis=-1, keepdims=True))

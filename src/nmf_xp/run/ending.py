@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors
-from nmf_xp.problem.balance import balanced, is_penalised
+from nmf_xp.problem.balance import balanced, is_penalised, largest_entries
 from nmf_xp.problem.optimality import UNSEEN, kkt_residual
 from nmf_xp.updates import factor_floor
 
@@ -214,7 +214,7 @@ def _without_the_unseen(factors: Factors, seen: Report, problem: Problem, *, fix
 def _without_the_dead(factors: Factors, problem: Problem, least: float, *, xp: Namespace) -> Factors:
     """The factors with a component 0 in both where it is in one, or at most `least` in both."""
     W, H = factors
-    sizes = xp.max(W, axis=-2, keepdims=True), operators.transposed(xp.max(H, axis=-1, keepdims=True))
+    sizes = largest_entries(W, H, xp=xp)
     alive = xp.logical_and(xp.minimum(*sizes) > 0, xp.maximum(*sizes) > least)
     return Factors(
         problem.w.enforce(xp.where(alive, W, 0.0), W, xp=xp),

@@ -12,6 +12,7 @@ from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
 from nmf_xp.problem import Factors
+from nmf_xp.problem.balance import largest_entries
 from nmf_xp.result import Status
 from nmf_xp.run.programs import read
 
@@ -191,8 +192,7 @@ def still_falls(
 
 def _alive(W: Array, H: Array, *, xp: Namespace) -> Array:
     """1 for a component that is positive somewhere in both factors, else 0: (..., 1, r)."""
-    largest = xp.max(W, axis=-2, keepdims=True), operators.transposed(xp.max(H, axis=-1, keepdims=True))
-    return xp.astype(xp.minimum(*largest) > 0, W.dtype)
+    return xp.astype(xp.minimum(*largest_entries(W, H, xp=xp)) > 0, W.dtype)
 
 
 def moved_apart(factors: Factors, *, xp: Namespace) -> Factors | None:
