@@ -159,10 +159,11 @@ class Place:
                 sync_folder(self._folder)
                 storage.remove(old)
             except BaseException:
-                storage.remove(unfinished)
-                if os.path.lexists(target) and self._is_own(waiting):
-                    storage.remove(waiting)
-                self._put_back()
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    self._put_back()
+                    storage.remove(unfinished)
+                    if os.path.lexists(target) and self._is_own(waiting):
+                        storage.remove(waiting)
                 raise
         except OSError as error:
             intact = "; the last checkpoint is intact" if target.exists() else ""

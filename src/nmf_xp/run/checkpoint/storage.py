@@ -19,6 +19,8 @@ from nmf_xp.files.replacing import sync_folder, write_through
 from nmf_xp.run.checkpoint import header as headers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     HostArray = np.ndarray[Any, Any]
@@ -133,15 +135,22 @@ def _checksum(header: str, arrays: dict[str, HostArray]) -> str:
 
 
 def _write_zarr(path: Path, arrays: dict[str, HostArray], texts: dict[str, str]) -> None:
-    """Into an empty folder; given as a path, since in a text `::` or `://` would have a meaning."""
-    group = optional_module("zarr", "files").open_group(path, mode="a", attributes=texts)
+    """Into an empty folder, file by file: zarr's own threads would still write here after the first error."""
+    zarr = optional_module("zarr", "files")
+    files: dict[str, Any] = {}
+    group = zarr.open_group(zarr.storage.MemoryStore(files), mode="a", attributes=texts)
     for name, array in arrays.items():
         group.create_array(name, data=array, compressors=None)
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
-                os.fsync(file.fileno())
+    for name, content in files.items():
+        file = path.joinpath(*name.split("/"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_through(file, _writing(content.to_bytes()))
+    for folder, _, _ in os.walk(path):
         sync_folder(Path(folder))
+
+
+def _writing(content: bytes) -> Callable[[Any], Any]:
+    return lambda stream: stream.write(content)
 
 
 def _read_zarr(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
