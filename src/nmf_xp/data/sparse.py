@@ -147,7 +147,8 @@ class Sparse(Fields, Derived):
         if beta == 1:
             everywhere = self.total(W, H, dtype=dtype, xp=xp)
         elif beta == 2:
-            everywhere = xp.sum((operators.transposed(W) @ W) * (H @ operators.transposed(H)), dtype=dtype)
+            left, right = (xp.astype(x, dtype, copy=False) for x in (operators.transposed(W), H))  # most cancels
+            everywhere = xp.sum((left @ operators.transposed(left)) * (right @ operators.transposed(right)))
         else:
             everywhere = sum(xp.sum(Y**beta, dtype=dtype) for Y in _model_blocks(W, H))
         return everywhere / beta, (everywhere - xp.sum(Y if beta == 1 else Y**beta, dtype=dtype)) / beta

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence, data_divergence
-from nmf_xp.updates import slopes
+from nmf_xp.updates import factor_floor, slopes
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 NOTHING = 1e-6  # of what a row of W holds
+BELOW = 2.0**-8  # of an entry of V, a model in the place of 0
 UNSEEN = 2.0  # the relative slope of an entry on which no observed entry of V depends
 
 
@@ -111,10 +113,11 @@ def divergence_and_slopes(
     """
     Y = data.predict(W, H, xp=xp)
     divergence = block_divergence(data, W, H, Y, beta=beta, xp=xp)
-    if beta != 2:
-        Y = operators.at_least(Y, floor * floor, xp=xp)
     if beta < 1:
-        Y = operators.at_least(Y, _least_model(beta, W.dtype, xp=xp), xp=xp)
+        scale = floor / factor_floor(W.dtype, beta=beta, xp=xp)  # of a factor; with a given H that of W is V's
+        Y = xp.maximum(Y, _least_model(data.values, scale if fixed_h else scale**2, floor**2, beta=beta, xp=xp))
+    elif beta != 2:
+        Y = operators.at_least(Y, floor * floor, xp=xp)
     Wt, Ht = operators.transposed(W), operators.transposed(H)
     if beta != 1:
         down = () if fixed_h else slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
@@ -127,9 +130,14 @@ def divergence_and_slopes(
     return divergence, along, down
 
 
-def _least_model(beta: float, dtype: Any, *, xp: Namespace) -> float:
-    """The least model whose power in the slopes is finite, with room for V and for sums: times a zero it is zero."""
-    return float(xp.finfo(dtype).max) ** (-0.8 / (2.0 - beta))
+def _least_model(V: Array, scale: Array | float, floor: Array | float, *, beta: float, xp: Namespace) -> Array:
+    """A model in the place of 0 whose powers in the slopes are finite for V of this scale, with room for sums.
+
+    It is far below V: what leaves an entry without a model is steep.
+    """
+    most = float(xp.finfo(V.dtype).max)
+    least = operators.at_least(V * BELOW, most ** (-0.8 / max(1.0, 1.0 - beta)) * scale, xp=xp)
+    return operators.at_most(least, floor + most ** (-0.8 / (2.0 - beta)) * scale, xp=xp)
 
 
 def relative_slope(W: Array, parts: tuple[Array, ...], constraints: Constraints, *, xp: Namespace) -> Array:
@@ -151,14 +159,22 @@ def kkt_residual(problem: Problem, W: Array, H: Array, seen: Report, *, floor: f
     is taken relative to the largest entry of its component and the slope
     relative to its own positive part, which makes the residual independent of the scales of V, W and H.
     """
+    violations = entry_violations(problem, W, H, seen, floor=floor, xp=xp)
+    return functools.reduce(xp.maximum, [xp.max(x, axis=(-2, -1)) for x in violations])
+
+
+def entry_violations(
+    problem: Problem, W: Array, H: Array, seen: Report, *, floor: float, xp: Namespace
+) -> tuple[Array, ...]:
+    """The violation of each entry of W, and of H unless it is fixed."""
     size = xp.max(W, axis=-2, keepdims=True)
-    residual = xp.max(entry_violation(W, seen.w_slopes, problem.w, size=size, floor=floor, xp=xp), axis=(-2, -1))
+    of_w = entry_violation(W, seen.w_slopes, problem.w, size=size, floor=floor, xp=xp)
     if seen.h_slopes.shape[-1] == 0:
-        return residual
+        return (of_w,)
     Ht, ht_slopes = operators.transposed(H), operators.transposed(seen.h_slopes)
     size = xp.max(Ht, axis=-2, keepdims=True)
-    violation = entry_violation(Ht, ht_slopes, problem.h.transposed(xp=xp), size=size, floor=floor, xp=xp)
-    return xp.maximum(residual, xp.max(violation, axis=(-2, -1)))
+    of_h = entry_violation(Ht, ht_slopes, problem.h.transposed(xp=xp), size=size, floor=floor, xp=xp)
+    return of_w, operators.transposed(of_h)
 
 
 def entry_violation(

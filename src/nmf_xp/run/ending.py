@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import balanced, is_penalised, largest_entries
-from nmf_xp.problem.optimality import UNSEEN, kkt_residual
+from nmf_xp.problem.optimality import UNSEEN, entry_violations, kkt_residual
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
@@ -96,11 +96,12 @@ def ended(
     emptying = Emptying(look, factors, problem, held, dead=AT_FLOOR * floor if beta > 1 else 0.0, **settings)
     eps = float(xp.finfo(factors.W.dtype).eps)
 
+    limit = 1.5 * operators.at_most(residual, 1.0, xp=xp) + max(1e-6, 64.0 * eps)
+
     def judged(factors: Factors, then: Report | None) -> tuple[Report, Array, Array]:
         """The report on factors with zeros, if it is not known, their residual, and whether they are no worse."""
         then = look(factors) if then is None else then
         found = kkt_residual(problem, *factors, then, floor=floor, xp=xp)
-        limit = 1.5 * operators.at_most(residual, 1.0, xp=xp) + max(1e-6, 64.0 * eps)
         fall, margin = first.objective - then.objective, max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective)
         no_worse = xp.logical_and(fall >= -margin, operators.at_most(found, 1.0, xp=xp) <= limit)
         # Beyond 1 the residual says no more than that a zero is to grow.
@@ -125,6 +126,11 @@ def ended(
             if not emptying.same(again, zeroed):
                 zeroed = again
                 seen_there, found, better = judged(zeroed, then)
+            if not all_of(better):
+                fewer = emptying.where_no_other_suffers(zeroed, seen_there, floor=floor, limit=limit)
+                if not emptying.same(fewer, zeroed):
+                    zeroed = fewer
+                    seen_there, found, better = judged(zeroed, None)
         if not is_penalised(problem):  # zeros have moved the norms, and no number depends on these
             zeroed = balanced(zeroed, problem, fixed_h=fixed_h, xp=xp)
         better = xp.logical_and(better, xp.logical_not(done))
@@ -182,6 +188,14 @@ class Emptying(NamedTuple):
             return zeroed, then
         alive = _without_the_dead(zeroed, self.problem, self.dead, xp=xp)
         return alive, then if self.same(alive, zeroed) else None
+
+    def where_no_other_suffers(self, zeroed: Factors, there: Report, *, floor: float, limit: Array) -> Factors:
+        """The factors without the zeros of each row of W and column of H beside which an entry is far off."""
+        xp, limit = self.xp, limit[..., None, None]
+        violations = entry_violations(self.problem, *zeroed, there, floor=floor, xp=xp)
+        parts = zip(violations, (-1, -2), self.factors, zeroed, strict=False)  # with a given H there is none of H
+        found = [xp.where(xp.max(x, axis=axis, keepdims=True) > limit, old, new) for x, axis, old, new in parts]
+        return Factors(*found, *zeroed[len(found) :])
 
 
 def _with_zeros(
