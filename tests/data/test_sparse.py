@@ -236,6 +236,20 @@ def test_blocks_of_rows_equal_one_block(monkeypatch: pytest.MonkeyPatch) -> None
     assert_equal(weighted, nmf(V, 3, absent="missing", **options))
 
 
+@pytest.mark.parametrize("off", [0.1, 0.03])
+def test_the_divergence_near_a_fit_in_single_precision(off: float) -> None:
+    """Sums over the whole domain and over the stored entries, which nearly cancel: a thousandth of each is left."""
+    sparse = pytest.importorskip("scipy.sparse")
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        W = np.kron(np.eye(2), rng.gamma(1.0, size=(1500, 2))).astype("float32")
+        H = np.kron(np.eye(2), rng.gamma(1.0, size=(2, 300))).astype("float32")
+        V = W @ H
+        W = np.maximum(W * (1 + off * rng.standard_normal(W.shape)), 0).astype("float32")
+        expected = np.sum((V.astype("float64") - W.astype("float64") @ H) ** 2) / 2
+        assert float(beta_divergence(sparse.csr_array(V), W, H)) == pytest.approx(expected, rel=3e-6)
+
+
 def test_the_users_array_is_never_changed() -> None:
     for make in (_unsorted_with_duplicates, _explicit_zeros):
         V = make(counts())

@@ -364,3 +364,18 @@ def test_no_objective_rises_where_penalties_move_the_scale(solver: str, beta: fl
             for alpha, x in ((11 * alpha_W, result.W), (15 * alpha_H, result.H))
         )
         assert result.objective == pytest.approx(result.divergence + W + H, rel=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["mm", "mu"])
+@pytest.mark.parametrize("seed", [0, 4])
+def test_zeros_beside_entries_of_V_far_below_the_floor(solver: str, seed: int) -> None:
+    """Where V is next to nothing a model of 0 is still infinitely far, in any units: other entries become 0."""
+    rng = np.random.default_rng(seed)
+    V = rng.gamma(0.5, size=(30, 4)) @ rng.gamma(0.5, size=(4, 40)) / 9
+    V = np.where(rng.random(V.shape) < 0.05, 5e-17, V).astype("float32")
+    options: dict[str, Any] = {"beta_loss": 0, "solver": solver, "random_state": 0, "max_iter": 60, "tol": 0}
+    first, second = (nmf(V * np.float32(4.0**k), 5, **options) for k in (0, 7))
+    assert np.isfinite(first.divergence)
+    assert np.sum(first.W == 0) > 0
+    for x, y in ((first.W, second.W), (first.H, second.H)):
+        np.testing.assert_array_equal(x * np.float32(2.0**7), y)
