@@ -47,6 +47,8 @@ LOCKED = 0.02
 
 SECOND_STEPS = 5
 """Iterations of another solver, from where one says that it converged."""
+LONG_STEPS, LONG_GAINS = 100, 10.0
+"""The same for beta < 0, where plateaus are common and long."""
 TWINS = 0.98
 """The cosine of two components from which they may be one that waits to be two: a saddle that no solver leaves soon."""
 APART, APART_STEPS = 0.3, 30
@@ -166,8 +168,8 @@ def still_falls(
 ) -> list[bool]:
     """Whether a `second` solver lowers the objective of each member in a few iterations, by more than `tol` tells.
 
-    It goes on from these factors, if it is an `other` one than theirs, and from where twins among the components are
-    moved apart, if there are any.
+    It goes on from these factors, if it is an `other` one than theirs or beta < 0, and from where twins among the
+    components are moved apart, if there are any.
     """
     problem = second.prepare(problem, xp=xp)
 
@@ -185,9 +187,10 @@ def still_falls(
     if transfer.scalar(xp.max(_alive(*factors, xp=xp))) == 0:  # at the floor there is nothing to compare with
         return [False] * len(before)
     tol = max(tol, 1e-4)
-    soon = after(start, SECOND_STEPS) if other else before
+    steps, gains = (LONG_STEPS, LONG_GAINS) if second.beta < 0 else (SECOND_STEPS if other else 0, GAINS)
+    soon = after(start, steps) if steps else before
     late = before if apart is None else after(allowed(apart), APART_STEPS)
-    return [a - b > GAINS * tol * a or a - c > tol * a for a, b, c in zip(before, soon, late, strict=True)]
+    return [a - b > gains * tol * a or a - c > tol * a for a, b, c in zip(before, soon, late, strict=True)]
 
 
 def _alive(W: Array, H: Array, *, xp: Namespace) -> Array:
