@@ -248,7 +248,7 @@ def test_penalties_follow_the_units_of_extreme_data(beta: float) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"alpha_W": -1}, ValueError, "`alpha_W` must be a non-negative number, got -1"),
+        ({"alpha_W": -1}, ValueError, "`alpha_W` must be a finite non-negative number, got -1"),
         ({"alpha_H": "other"}, ValueError, "`alpha_H` must be one of"),
         ({"alpha_W": 1, "l1_ratio": 1.5}, ValueError, "`l1_ratio` must be from 0 to 1, got 1.5"),
         (
@@ -262,7 +262,7 @@ def test_penalties_follow_the_units_of_extreme_data(beta: float) -> None:
             "`fixed_w` must be a boolean array, got dtype float64",
         ),
         ({"init": "pair", "fixed_h": np.ones((2, 5), dtype=bool)}, ValueError, r"`fixed_h` must have shape \(3, 5\)"),
-        ({"upper_w": -1.0}, ValueError, "`upper_w` must be a non-negative number, got -1"),
+        ({"upper_w": -1.0}, ValueError, "`upper_w` must be a finite non-negative number, got -1"),
         ({"upper_h": np.ones((2, 5))}, ValueError, r"`upper_h` must have shape \(3, 5\)"),
         ({"normalize": "V"}, ValueError, "`normalize` must be one of"),
         ({"normalize": "W", "upper_w": 1.0}, ValueError, "`normalize` must be None with fixed entries or bounds"),

@@ -292,7 +292,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"w": [Fixed(np.ones((9, 3), dtype=bool))]}, ValueError, "give `init=(W, H)`"),
     ({"w": [Lower(0.1)], "normalize": "W"}, ValueError, "`normalize` must be None with"),
     ({"w": [Lower(1e300)]}, ValueError, "`Lower` must not be so far above V's entries that products overflow"),
-    ({"w": [Upper(10**400)]}, ValueError, "`w=[Upper]` must be a non-negative number, got inf"),
+    ({"w": [Upper(10**400)]}, ValueError, "`w=[Upper]` must be a finite non-negative number, got inf"),
     ({"w": [Decorrelate(0.1)], "normalize": "W"}, ValueError, "`normalize` must be None with penalties"),
 ]
 

@@ -184,14 +184,14 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
 def check_non_negative(name: str, value: Any) -> float:
     """A finite Python float that is not negative."""
     if not is_real(value):
-        msg = f"`{name}` must be a non-negative number, got {value!r}"
+        msg = f"`{name}` must be a finite non-negative number, got {value!r}"
         raise TypeError(msg)
     try:
         number = float(value)
     except OverflowError:  # an integer beyond all floats
         number = math.inf
     if not (math.isfinite(number) and number >= 0):
-        msg = f"`{name}` must be a non-negative number, got {value if math.isfinite(number) else number}"
+        msg = f"`{name}` must be a finite non-negative number, got {value if math.isfinite(number) else number}"
         raise ValueError(msg)
     return number
 
