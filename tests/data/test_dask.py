@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from nmf_xp import Result
 
+dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
 
@@ -150,6 +152,50 @@ def test_what_does_not_fit_is_made_again_in_every_pass(monkeypatch: pytest.Monke
     assert len(made) == 3
 
 
+@pytest.mark.parametrize("chunks", [((0, 30, 0, 50, 10), (24,)), ((1, 87, 2), (0, 5, 19, 0))])
+def test_uneven_and_empty_chunks(chunks: Any) -> None:
+    """Empty ones are left out of W."""
+
+    def load(block_info: Any = None) -> Any:
+        (a, b), (c, d) = block_info[None]["array-location"]
+        return V[a:b, c:d]
+
+    D = da.map_blocks(load, chunks=chunks, dtype=V.dtype, meta=np.empty((0, 0)))
+    assert D.chunks == chunks
+    for options in ({}, {"weights": WEIGHTS}):
+        result = nmf(D, 3, beta_loss=1.0, **options, **OPTIONS)
+        assert_same(result, nmf(V, 3, beta_loss=1.0, solver="mu", **options, **OPTIONS))
+        assert result.W.chunks == (tuple(length for length in chunks[0] if length), (3,))
+
+
+def test_the_advice_for_unknown_chunks_works_where_a_filter_leaves_nothing_of_a_chunk() -> None:
+    rows = np.arange(90) >= 40
+    D = da.from_array(V, chunks=(20, 24))[da.from_array(rows, chunks=20)]
+    with pytest.raises(ValueError, match=re.escape("call its `compute_chunk_sizes()` before")):
+        nmf(D, 3, **OPTIONS)
+    D.compute_chunk_sizes()
+    assert D.chunks[0] == (0, 0, 20, 20, 10)
+    assert_same(nmf(D, 3, **OPTIONS), nmf(V[rows], 3, solver="mu", **OPTIONS))
+
+
+@pytest.mark.parametrize("hidden", [np.nan, -1.0, 1e300])
+@pytest.mark.parametrize("all_blocks", [False, True])
+def test_the_advice_for_masked_blocks_works_whatever_the_mask_hides(hidden: float, all_blocks: bool) -> None:
+    observed = WEIGHTS > 0
+    x = da.from_array(np.where(observed, V, hidden), chunks=(20, 24))
+    unobserved = da.from_array(~observed, chunks=(20, 24))
+    D = da.ma.masked_array(x, unobserved)
+    if not all_blocks:
+        observed[:40] = True
+        D = da.concatenate([da.from_array(V[:40], chunks=(20, 24)), D[40:]])
+    with pytest.raises(ValueError, match="got a masked array") as caught:
+        nmf(D, 3, **OPTIONS)
+    entries, weights = re.findall(r"`(?:weights=)?([^`]*dask[^`]*)`", str(caught.value))
+    names = {"dask": dask, "V": D}
+    expected = nmf(np.where(observed, V, 0), 3, solver="mu", weights=observed, **OPTIONS)
+    assert_same(nmf(eval(entries, names), 3, weights=eval(weights, names), **OPTIONS), expected)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """Three workers, each a process."""
@@ -244,8 +290,6 @@ def test_two_of_three_workers_are_killed(columns: tuple[int, ...], tmp_path: Pat
 
 @pytest.mark.parametrize("what", ["workers", "scheduler"])
 def test_a_lost_cluster_is_one_clear_error(what: str) -> None:
-    import dask
-
     D = da.from_array(V, chunks=(30, 24))
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
@@ -260,8 +304,8 @@ def test_a_lost_cluster_is_one_clear_error(what: str) -> None:
             else:
                 client.sync(cluster.scheduler.close)
 
-        message = "has no worker left" if what == "workers" else "whose scheduler is gone"
-        with pytest.raises(RuntimeError, match=rf"^`V` is on a dask cluster (that )?{message}; start"):
+        message = "that has no worker left; start" if what == "workers" else "whose scheduler is gone, or"
+        with pytest.raises(RuntimeError, match=rf"^`V` is on a dask cluster {message}"):
             nmf(D, 3, beta_loss=1.0, max_iter=40, check_every=5, callback=lose)
 
 

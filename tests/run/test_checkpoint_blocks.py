@@ -9,7 +9,8 @@ import pytest
 
 from nmf_xp import CheckpointError, RowBlocks, nmf
 from nmf_xp.data import sources
-from nmf_xp.data.tasks import WorkersLostError
+from nmf_xp.data.cluster import WorkersLostError
+from nmf_xp.data.grid import GridRows
 from nmf_xp.solvers.grid import GridUpdate
 from tests.data.test_out_of_core import anndata, compressed_rows, function, hdf5, memmap, npy, zarr
 from tests.problems import noisy
@@ -171,3 +172,23 @@ def test_lost_workers_cost_the_iterations_since_the_last_checkpoint(
     assert_same(nmf(D, 3, **OPTIONS, **recorded), expected)
     assert not lost
     assert made_again == ([12, 13, 14, 16, 17, 18] if checkpointed else [*range(10, 15), *range(10, 19)])
+
+
+def test_workers_that_are_lost_before_a_callback_sees_w_cost_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    D, seen = dask_rows(V, tmp_path), []
+    unpack, lost = GridRows.unpack, [1, 1]
+    expected = nmf(D, 3, **OPTIONS, callback=lambda progress: seen.append(np.asarray(progress.W)))
+
+    def failing(self: Any) -> Any:
+        if len(seen) > 5 and lost:
+            lost.pop()
+            self.handles[:] = [None] * len(self.handles)
+            raise WorkersLostError
+        return unpack(self)
+
+    monkeypatch.setattr(GridRows, "unpack", failing)
+    assert_same(nmf(D, 3, **OPTIONS, callback=lambda progress: seen.append(np.asarray(progress.W))), expected)
+    assert not lost
+    np.testing.assert_array_equal(seen[: len(seen) // 2], seen[len(seen) // 2 :])

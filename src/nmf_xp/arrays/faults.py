@@ -115,6 +115,11 @@ def _release() -> None:
 def _what_fits(V: Any) -> str:
     """How much V takes, how much is left, and how many rows at a time would do."""
     shape = getattr(V, "shape", None)
+    if libraries.is_dask(V):
+        return (
+            "`V` and what an iteration needs beside it must fit in the memory of the workers, one of which had no "
+            "more. What fits: smaller chunks of V, fewer threads a worker, or float32"
+        )
     if libraries.sparse_library(V) is not None or not libraries.is_array(V) or len(shape or ()) != 2:
         return (
             "`V` and what an iteration needs beside it must fit in the memory, which had no more. What fits: blocks of "

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from nmf_xp.arrays import libraries
 from nmf_xp.arrays.checks import check_array, check_broadcast
 from nmf_xp.data.checks import NOTHING_OBSERVED
+from nmf_xp.data.cluster import Handles, OnCluster, WorkersLostError, grouped
 from nmf_xp.data.recipe import Range, Recipe, prototype
-from nmf_xp.data.tasks import Handles, InProcess, OnCluster, WorkersLostError, grouped, runner
+from nmf_xp.data.tasks import InProcess, runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ATTEMPTS = 5  # at one iteration
+MASKED = (
+    "`V` must be a plain dense array, got a masked array in a block, whose mask would be ignored; pass "
+    "`dask.array.ma.getdata(V)`, with `weights=~dask.array.ma.getmaskarray(V)` if a masked entry is unobserved"
+)
 Terms: TypeAlias = "tuple[Handles, Callable[[int], dict[Any, int | None]]]"
 
 
@@ -54,6 +59,7 @@ class Grid:
         import numpy as np
 
         check_chunks(V)
+        V = without_empty_chunks(V)
         self.shape: tuple[int, int] = tuple(map(int, V.shape))  # type: ignore[assignment]
         self.row_starts, self.column_starts = ([0, *itertools.accumulate(lengths)] for lengths in V.chunks)
         self.row_spans, self.column_spans = (list(itertools.pairwise(x)) for x in (self.row_starts, self.column_starts))
@@ -67,6 +73,7 @@ class Grid:
         if exposure is not None:
             arrays.append(_like_v("exposure", exposure, V))
         self.runner: InProcess | OnCluster = runner(*arrays)
+        self.lasting(self.runner.recover)
         self.range, self.has_absent = self._checked(libraries.dtype_name(V.dtype))
 
     @property
@@ -227,6 +234,7 @@ class GridRows:
 
     def __init__(self, grid: Grid, handles: list[Any], r: int) -> None:
         self.handles = handles
+        self.restore: Callable[[], None] | None = None  # where the handles can be made again
         self._grid = grid
         self.shape = grid.shape[0], r
         self.dtype = grid.values.dtype
@@ -241,7 +249,7 @@ class GridRows:
         """The factor as a dask array with V's chunks of rows."""
         import dask.array
 
-        self.unpack()
+        self._grid.lasting(self.unpack, self.restore)
         name = f"nmf_xp-W-{next(_numbers)}"
         graph = {(name, i, 0): handle for i, handle in enumerate(self.handles)}
         return dask.array.Array(graph, name, (self._heights, self.shape[1:]), dtype=self.dtype)
@@ -258,9 +266,17 @@ def check_chunks(V: Any) -> None:
     if any(math.isnan(length) for lengths in V.chunks for length in lengths):
         msg = f"`V` must have chunks of known sizes, got shape {V.shape}; call its `compute_chunk_sizes()` before"
         raise ValueError(msg)
-    if 0 in V.shape or any(0 in lengths for lengths in V.chunks):
-        msg = f"`V` must have no empty axis and no empty chunk, got chunks {V.chunks}"
+    if 0 in V.shape:
+        msg = f"`V` must have no empty axis, got shape {V.shape}"
         raise ValueError(msg)
+
+
+def without_empty_chunks(V: Any) -> Any:
+    """The array without chunks of no rows or no columns, such as a filter leaves."""
+    kept = [[i for i, length in enumerate(lengths) if length] for lengths in V.chunks]
+    if all(len(few) == len(all_) for few, all_ in zip(kept, V.chunks, strict=True)):
+        return V
+    return V.blocks[kept[0]].blocks[:, kept[1]]
 
 
 def add(*terms: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -294,6 +310,8 @@ def _look(recipe: Recipe, block: Any, *beside: Any) -> Summary:
     sparse = libraries.sparse_library(block) is not None
     kind = f"{'sparse ' if sparse else ''}{libraries.dtype_name(block.dtype)}"
     try:
+        if libraries.is_masked(block):
+            raise TypeError(MASKED)
         if not sparse:
             check_array("V", block, min_ndim=2, max_ndim=2)
         data, entries = recipe.checked(block, *beside)

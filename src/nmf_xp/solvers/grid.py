@@ -64,11 +64,11 @@ class GridUpdate(Solver):
 
     def step(self, state: State, problem: Problem, *, xp: Namespace) -> State:
         """One iteration."""
-        return self._lasting(self._step, state, problem, measured=False, xp=xp)[0]
+        return self._moved_on(state, problem, measured=False, xp=xp)[0]
 
     def measured_step(self, state: State, problem: Problem, *, xp: Namespace) -> tuple[State, Array]:
         """One iteration, and the objective before it."""
-        return self._lasting(self._step, state, problem, measured=True, xp=xp)
+        return self._moved_on(state, problem, measured=True, xp=xp)
 
     def kept(self, state: State, problem: Problem, *, xp: Namespace) -> Factors:
         """W and H as arrays of the client."""
@@ -97,14 +97,14 @@ class GridUpdate(Solver):
         dtype = libraries.accumulator_dtype(xp, libraries.device(H))
         measure = {"alone": self.fixed_h, "dtype": dtype, "xp": xp}
 
-        def slopes_everywhere() -> tuple[list[Array], dict[Any, tuple[Any, ...]]]:
+        def slopes_everywhere() -> tuple[list[Any], dict[Any, tuple[Any, ...]]]:
             rows, columns = grid.send_rows(grid.rows_of(W)), grid.send_columns(H)
             seen = grid.tasks(_all_slopes, rows, columns, self.beta, self.floor, self.fixed_h, xp)
             of_rows = grid.on_rows(_slopes_and_gap, rows, w, measure, along=seen)
-            return grid.finish(of_rows, grid.summed((seen, lambda j: {"divergence": 0, j: 2})))
+            of_rows, sums = grid.finish(of_rows, grid.summed((seen, lambda j: {"divergence": 0, j: 2})))
+            return grid.runner.finish([], of_rows)[1], sums
 
-        of_rows, sums = grid.lasting(slopes_everywhere)
-        found = grid.runner.finish([], of_rows)[1]
+        found, sums = grid.lasting(slopes_everywhere)
         w_slopes, gap = xp.concat([slopes for slopes, _ in found]), sum(gap for _, gap in found)
         (divergence,) = sums["divergence"]
         value = divergence + penalties(problem, W, H, xp=xp)
@@ -129,15 +129,27 @@ class GridUpdate(Solver):
 
     def _lasting(self, act: Callable[..., Any], state: State, problem: Problem, **options: Any) -> Any:
         """An act on the state, again from what was kept as often as workers are lost during it."""
-        grid = _grid(problem)
+        return _grid(problem).lasting(
+            lambda: act(state, problem, **options), self._restoring(state, problem, **options)
+        )
+
+    def _moved_on(self, state: State, problem: Problem, *, measured: bool, xp: Namespace) -> Any:
+        """An iteration. Who looks at its W has it made again if need be."""
+        after, objective = self._lasting(self._step, state, problem, measured=measured, xp=xp)
+        after.W.restore = self._restoring(after, problem, xp=xp)
+        return after, objective
+
+    def _restoring(self, state: State, problem: Problem, *, xp: Namespace, **_: Any) -> Callable[[], None]:
+        """What makes the handles of its W again, from what was kept; it does not hold W, which holds it."""
+        handles, kept, iteration = state.W.handles, state.kept, state.iteration
 
         def restore() -> None:
-            again = self._begun(grid, state.kept)
-            for _ in range(state.iteration - state.kept.iteration):
-                again, _ = self._step(again, problem, measured=False, keeping=False, xp=options["xp"])
-            state.W.handles[:] = again.W.handles  # lint: a list, of which the loop has the only copy
+            again = self._begun(_grid(problem), kept)
+            for _ in range(iteration - kept.iteration):
+                again, _ = self._step(again, problem, measured=False, keeping=False, xp=xp)
+            handles[:] = again.W.handles  # lint: a list, of which the loop has the only copy
 
-        return grid.lasting(lambda: act(state, problem, **options), restore)
+        return restore
 
     def _step(
         self, state: State, problem: Problem, *, measured: bool, keeping: bool = True, xp: Namespace

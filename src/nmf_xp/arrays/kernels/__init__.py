@@ -53,7 +53,7 @@ def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
         usable = all(libraries.is_jax(x) for x in arrays) and wanted() and _serves_jax(*arrays)
     else:
         usable = all(libraries.is_numpy(x) for x in arrays) and sum(x.size for x in arrays) >= LEAST
-        usable = usable and wanted() and _has_numba()
+        usable = usable and compiles()
     return _kernel(module, name) if usable else None
 
 
@@ -65,6 +65,11 @@ def _kernel(module: str, name: str) -> Callable[..., Any]:
 def wanted() -> bool:
     """Whether the environment leaves kernels on."""
     return os.environ.get("NMF_XP_KERNELS") != "0"
+
+
+def compiles() -> bool:
+    """Whether NumPy arrays have kernels in this process."""
+    return wanted() and _has_numba()
 
 
 @functools.cache

@@ -1,0 +1,359 @@
+"""A cluster that is not as it should be: other versions, a connection that is lost, workers at their memory limit."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import nmf_xp
+from nmf_xp import nmf
+from nmf_xp.data.cluster import OnCluster
+from tests.problems import noisy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nmf_xp import Result
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+distributed = pytest.importorskip("distributed")
+
+V = noisy(90, 24, 3).V
+SOURCE = Path(nmf_xp.__file__).parent
+QUIET: dict[str, Any] = {"dashboard_address": ":0", "silence_logs": logging.CRITICAL, "threads_per_worker": 1}
+HERE: dict[str, Any] = {"processes": False, "protocol": "tcp://"}
+OPTIONS: dict[str, Any] = {"beta_loss": 1.0, "random_state": 0, "max_iter": 22, "tol": 1e-30, "check_every": 5}
+LONG = 120  # seconds after which what should happen is given up
+
+
+@contextlib.contextmanager
+def cluster(n_workers: int = 2, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """A cluster and its client."""
+    with (
+        distributed.LocalCluster(n_workers=n_workers, **QUIET, **options) as found,
+        distributed.Client(found) as client,
+    ):
+        yield found, client
+
+
+@contextlib.contextmanager
+def worker(address: str, path: Path | None = None, **environment: str) -> Iterator[str]:
+    """The address of a worker in a process of its own, which finds its packages in `path` first."""
+    first = {} if path is None else {"PYTHONPATH": os.pathsep.join((str(path), os.environ.get("PYTHONPATH", "")))}
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
+    with distributed.Client(address, set_as_default=False) as client:
+        before = set(client.nthreads())
+        process = subprocess.Popen(
+            [*command, "--no-dashboard"],
+            env={**os.environ, **first, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            client.wait_for_workers(len(before) + 1, timeout=LONG)
+            (new,) = set(client.nthreads()) - before
+            yield new
+        finally:
+            process.kill()
+            process.wait()
+            until(lambda: len(client.nthreads()) <= len(before))
+
+
+def until(holds: Callable[[], Any]) -> None:
+    """Wait for it."""
+    given_up = time.monotonic() + LONG
+    while not holds():
+        assert time.monotonic() < given_up, "it did not happen"
+        time.sleep(0.02)
+
+
+def never(block_info: Any = None) -> Any:
+    """The loader of a V that must not be asked for."""
+    msg = "V was loaded"
+    raise AssertionError(msg)
+
+
+def copied(folder: Path, changes: dict[str, str]) -> Path:
+    """The package elsewhere, with text at the end of some of its files."""
+    shutil.copytree(SOURCE, folder / "nmf_xp", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in changes.items():
+        with (folder / "nmf_xp" / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+    return folder
+
+
+OTHERS: dict[str, tuple[dict[str, str], str, str]] = {
+    "a release": ({"__init__.py": '__version__ = "0.0.9"\n'}, "nmf_xp 0.0.9", rf"nmf_xp {nmf_xp.__version__}"),
+    "kernels": (
+        {"arrays/kernels/multiplicative.py": "# other\n"},
+        rf"nmf_xp {nmf_xp.__version__} with source [0-9a-f]{{8}}",
+        "the same with source [0-9a-f]{8}",
+    ),
+    "an earlier source": (
+        {"data/versions.py": "del versions\n"},
+        rf"nmf_xp {nmf_xp.__version__} with another source",
+        "the same with source [0-9a-f]{8}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_worker_with_another_package_is_refused_by_name_before_v_is_loaded(name: str, tmp_path: Path) -> None:
+    changes, theirs, ours = OTHERS[name]
+    D = da.map_blocks(never, chunks=((30, 30), (24,)), dtype=V.dtype, meta=np.empty((0, 0)))
+    with cluster(1, **HERE) as (here, client), worker(here.scheduler_address, copied(tmp_path, changes)) as address:
+        rule = rf"^`V` is on a dask cluster whose worker {address} has {theirs}, and this process {ours}; make them"
+        with pytest.raises(RuntimeError, match=rule):
+            nmf(D, 3, **OPTIONS)
+        assert not client.futures
+
+
+def test_a_worker_without_the_package_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata, sys\n"
+        "sys.modules['nmf_xp'] = None\n"
+        "def version(name, known=importlib.metadata.version):\n"
+        "    if name == 'nmf_xp': raise importlib.metadata.PackageNotFoundError(name)\n"
+        "    return known(name)\n"
+        "importlib.metadata.version = version\n",
+        encoding="utf-8",
+    )
+    with cluster(0, **HERE) as (here, _), worker(here.scheduler_address, tmp_path) as address:
+        rule = rf"whose worker {address} has no nmf_xp, and this process nmf_xp \d"
+        with pytest.raises(RuntimeError, match=rule):
+            nmf(da.from_array(V, chunks=(30, 24)), 3, **OPTIONS)
+
+
+def test_a_worker_without_kernels_is_refused_also_where_it_joins_later() -> None:
+    """Here it gets the blocks of a worker that dies, which would go on with other last digits."""
+    pytest.importorskip("numba")
+    with cluster(1) as (here, client), contextlib.ExitStack() as stack:
+
+        def replace(progress: Any) -> None:
+            if progress.iteration == 10:
+                addresses.append(stack.enter_context(worker(here.scheduler_address, NMF_XP_KERNELS="0")))
+                client.sync(here.scheduler.retire_workers, names=[0])
+
+        addresses: list[str] = []
+        rule = r"has no kernels \(no numba, or NMF_XP_KERNELS=0\), and this process kernels of numba"
+        with pytest.raises(RuntimeError, match=rule) as caught:
+            nmf(da.from_array(V, chunks=(30, 24)), 3, callback=replace, **OPTIONS)
+        assert f"whose worker {addresses[0]} has" in str(caught.value)
+
+
+def test_a_worker_that_comes_back_changed_to_its_old_address_is_refused_by_its_tasks() -> None:
+    pytest.importorskip("numba")
+
+    def switch_off() -> None:
+        os.environ["NMF_XP_KERNELS"] = "0"
+
+    with cluster(1) as (_, client):
+
+        def change(progress: Any) -> None:
+            if progress.iteration == 10:
+                client.run(switch_off)
+
+        (address,) = client.nthreads()
+        with pytest.raises(RuntimeError, match=rf"whose worker {address} has no kernels .* this process kernels of"):
+            nmf(da.from_array(V, chunks=(30, 24)), 3, callback=change, **OPTIONS)
+
+
+def test_workers_and_client_without_kernels_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NMF_XP_KERNELS", "0")
+    with cluster(1):
+        result = nmf(da.from_array(V, chunks=(30, 24)), 3, **OPTIONS)
+    np.testing.assert_allclose(result.H, nmf(V, 3, solver="mu", **OPTIONS).H, rtol=1e-10)
+
+
+def at_iteration(n: int, act: Callable[[], Any]) -> Callable[[Any], None]:
+    """A callback that acts once."""
+
+    def callback(progress: Any) -> None:
+        if progress.iteration == n:
+            act()
+
+    return callback
+
+
+@pytest.mark.parametrize("how", ["closed", "closed in another thread"])
+def test_a_client_that_is_closed_is_one_error_and_the_run_goes_on_from_its_checkpoint(how: str, tmp_path: Path) -> None:
+    """To the same last bit, where the blocks are where they were."""
+    path = tmp_path / "run.npz"
+    D = da.from_array(V, chunks=(30, 24))
+    options = {**OPTIONS, "checkpoint": path, "checkpoint_every": 5}
+    with cluster(1, **HERE) as (here, client):
+
+        def close() -> None:
+            thread = threading.Thread(target=client.close)
+            thread.start()
+            if how == "closed":
+                thread.join()
+
+        rule = "^`V` is on a dask cluster whose scheduler is gone, or whose client was closed; connect a client"
+        # In another thread it may be too late for this run; in one of so many iterations it is not.
+        with pytest.raises(RuntimeError, match=rule) as caught:
+            nmf(D, 3, **{**options, "max_iter": 3000}, callback=at_iteration(10, close))
+        assert caught.value.__context__ is None
+        with distributed.Client(here):
+            found = nmf(D, 3, **{**options, "max_iter": 3000}, callback=lambda progress: progress.iteration >= 40)
+            expected = nmf(D, 3, **{**OPTIONS, "max_iter": 3000}, callback=lambda progress: progress.iteration >= 40)
+            np.testing.assert_array_equal(np.asarray(found.W), np.asarray(expected.W))
+            np.testing.assert_array_equal(found.H, expected.H)
+            assert found.history == expected.history
+
+
+def forget(client: Any) -> None:
+    """What a client does whose connection broke: it finds the scheduler again, which has dropped all of its tasks."""
+    client.loop.add_callback(client.scheduler_comm.comm.abort)
+    until(lambda: client.status == "connecting" or not client.futures)
+
+
+@pytest.mark.parametrize(
+    "lose", [forget, lambda client: client.restart(timeout=LONG)], ids=["connection lost", "cluster restarted"]
+)
+def test_a_cluster_that_forgot_v_is_given_it_again(lose: Callable[[Any], Any]) -> None:
+    D, expected = da.from_array(V, chunks=(30, 24)), nmf(V, 3, solver="mu", **OPTIONS)
+    with cluster(1) as (_, client):
+        result: Result = nmf(D, 3, callback=at_iteration(10, lambda: lose(client)), **OPTIONS)
+        assert result.n_iter == expected.n_iter
+        np.testing.assert_allclose(result.W.compute(), expected.W, rtol=1e-12)
+        np.testing.assert_allclose(result.H, expected.H, rtol=1e-12)
+
+
+@pytest.mark.parametrize("of", ["persisted", "scattered"])
+def test_what_only_the_cluster_knew_is_missed_in_one_sentence(of: str) -> None:
+    with cluster(1, **HERE) as (_, client):
+        if of == "persisted":
+            D = client.persist(da.from_array(V, chunks=(30, 24)))
+        else:
+            D = da.from_delayed(client.scatter(V), shape=V.shape, dtype=V.dtype)
+        with pytest.raises(RuntimeError, match=r"^`V` is on a dask cluster that lost blocks of it, and cannot make"):
+            nmf(D, 3, callback=at_iteration(10, lambda: forget(client)), **OPTIONS)
+
+
+@pytest.mark.parametrize("ends", ["well", "with an error", "without a scheduler"])
+def test_nothing_is_left_on_the_cluster_but_w(ends: str) -> None:
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), cluster(2, **HERE) as (here, client):
+
+        def end() -> None:
+            if ends == "with an error":
+                msg = "the user's"
+                raise KeyError(msg)
+            if ends == "without a scheduler":
+                client.sync(here.scheduler.close)
+
+        with contextlib.suppress(KeyError, RuntimeError):
+            kept = nmf(da.from_array(V, chunks=(30, 24)), 3, callback=at_iteration(10, end), **OPTIONS)
+            assert ends == "well"
+            gc.collect()
+            until(lambda: len(client.futures) == 3)
+            assert set(client.futures) == {future.key for future in distributed.futures_of(kept.W)}
+            del kept
+        gc.collect()
+        until(lambda: not client.futures)
+
+
+def test_each_iteration_is_forgotten_at_once() -> None:
+    """And not when Python happens to look for circles."""
+    counts: list[int] = []
+    with cluster(1, **HERE) as (_, client):
+
+        def count(progress: Any) -> None:
+            until(lambda: not counts or len(client.futures) <= counts[0])
+            counts.append(len(client.futures))
+
+        gc.collect()
+        gc.disable()
+        try:
+            nmf(da.from_array(V, chunks=(30, 24)), 3, callback=count, **{**OPTIONS, "check_every": 1})
+        finally:
+            gc.enable()
+    assert len(counts) == 22
+
+
+def test_a_worker_that_is_killed_at_its_memory_limit_is_one_error_with_its_name() -> None:
+    def load(block_info: Any = None) -> Any:
+        grown = []
+        for _ in range(150):
+            grown.append(np.ones(10**6))
+            time.sleep(0.01)
+        msg = "the worker was not killed"
+        raise AssertionError(msg)
+
+    D = da.map_blocks(load, chunks=((30,), (24,)), dtype=V.dtype, meta=np.empty((0, 0)))
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        cluster(1, memory_limit="400MB") as (_, client),
+    ):
+        (address,) = client.nthreads()
+        rule = rf"^`V` is on a dask cluster whose workers died .*, at last {address}; give them more memory"
+        with pytest.raises(RuntimeError, match=rule):
+            nmf(D, 3, **OPTIONS)
+
+
+@pytest.mark.parametrize("when", ["from the beginning", "in the middle"])
+def test_a_worker_that_stays_paused_at_its_memory_limit_is_one_error_with_its_name(when: str) -> None:
+    """Its limit is far below what this process takes already."""
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), cluster(1, **HERE) as (here, client):
+        held = here.workers[0]
+
+        def fill() -> None:
+            held.memory_manager.memory_limit = 1000
+            held.memory_manager.memory_pause_fraction = 0.5
+            held.memory_manager.memory_spill_fraction = False
+            until(lambda: held.status.name == "paused")
+
+        if when == "from the beginning":
+            fill()
+        (address,) = client.nthreads()
+        rule = rf"^`V` is on a dask cluster whose worker {address} is paused at its memory limit, .* more memory"
+        with pytest.raises(RuntimeError, match=rule):
+            nmf(da.from_array(V, chunks=(30, 24)), 3, callback=at_iteration(10, fill), **OPTIONS)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_worker_that_was_paused_for_a_while_costs_time_only(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on as soon as it was asked how it stands."""
+    expected, asked = nmf(V, 3, solver="mu", **OPTIONS), []
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), cluster(1 + others, **HERE) as (here, _):
+        manager = here.workers[0].memory_manager
+        fraction = manager.memory_pause_fraction
+
+        def fill() -> None:
+            manager.memory_pause_fraction = 1e-9
+            until(lambda: here.workers[0].status.name == "paused")
+
+        def relieved(self: OnCluster, *arguments: Any) -> Any:
+            asked.append(check(self, *arguments))
+            manager.memory_pause_fraction = fraction
+            until(lambda: here.workers[0].status.name == "running")
+            return asked[-1]
+
+        check = OnCluster._check_paused
+        monkeypatch.setattr(OnCluster, "_check_paused", relieved)
+        result = nmf(da.from_array(V, chunks=(30, 24)), 3, callback=at_iteration(10, fill), **OPTIONS)
+    assert asked
+    np.testing.assert_allclose(result.H, expected.H, rtol=1e-12)
+
+
+def test_memory_that_a_task_lacks_is_one_error_with_what_fits() -> None:
+    D = da.map_blocks(lambda: np.empty((2**36, 2**20)), chunks=((30,), (24,)), dtype=V.dtype, meta=np.empty((0, 0)))
+    with (
+        cluster(1, **HERE),
+        pytest.raises(MemoryError, match=r"memory of the workers, .* smaller chunks of V") as caught,
+    ):
+        nmf(D, 3, **OPTIONS)
+    assert caught.value.__context__ is None
