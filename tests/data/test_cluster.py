@@ -20,6 +20,7 @@ import pytest
 import nmf_xp
 from nmf_xp import nmf
 from nmf_xp.data.cluster import OnCluster
+from nmf_xp.data.versions import _source
 from tests.problems import noisy
 
 if TYPE_CHECKING:
@@ -121,20 +122,58 @@ def test_a_worker_with_another_package_is_refused_by_name_before_v_is_loaded(nam
         assert not client.futures
 
 
-def test_a_worker_without_the_package_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
+AT_THE_START = {
+    "no nmf_xp, and this process nmf_xp": (
         "import importlib.metadata, sys\n"
         "sys.modules['nmf_xp'] = None\n"
         "def version(name, known=importlib.metadata.version):\n"
         "    if name == 'nmf_xp': raise importlib.metadata.PackageNotFoundError(name)\n"
         "    return known(name)\n"
-        "importlib.metadata.version = version\n",
-        encoding="utf-8",
-    )
+        "importlib.metadata.version = version\n"
+    ),
+    "NumPy 1.99, and this process NumPy 2": "import numpy\nnumpy.__version__ = '1.99.1'\n",
+}
+
+
+@pytest.mark.parametrize("said", AT_THE_START)
+def test_a_worker_without_the_package_or_with_another_numpy_is_refused_by_name(said: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(AT_THE_START[said], encoding="utf-8")
     with cluster(0, **HERE) as (here, _), worker(here.scheduler_address, tmp_path) as address:
-        rule = rf"whose worker {address} has no nmf_xp, and this process nmf_xp \d"
+        rule = rf"whose worker {address} has {said}"
         with pytest.raises(RuntimeError, match=rule):
             nmf(da.from_array(V, chunks=(30, 24)), 3, **OPTIONS)
+
+
+def test_a_scheduler_with_another_package_is_refused_by_name(tmp_path: Path) -> None:
+    """It reads the tasks, and hands them on."""
+    path = copied(tmp_path / "package", {"__init__.py": '__version__ = "0.0.9"\n'})
+    file = tmp_path / "scheduler.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--scheduler-file", str(file)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(path), os.environ.get("PYTHONPATH", "")))},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(file.exists)
+        with distributed.Client(scheduler_file=str(file)) as client:
+            rule = rf"whose scheduler {client.scheduler.address} has nmf_xp 0.0.9, and this process nmf_xp \d"
+            with pytest.raises(RuntimeError, match=rule):
+                nmf(da.from_array(V, chunks=(30, 24)), 3, **OPTIONS)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_source_is_the_same_with_other_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for ends, text in {"unix": b"a = 1\nb = 2\n", "windows": b"a = 1\r\nb = 2\r\n", "other": b"a = 1\nb = 3\n"}.items():
+        (tmp_path / ends / "inner").mkdir(parents=True)
+        (tmp_path / ends / "inner" / "part.py").write_bytes(text)
+        (tmp_path / ends / "notes.txt").write_text(ends, encoding="utf-8")
+        monkeypatch.setattr("nmf_xp.data.versions.resources.files", lambda _, ends=ends: tmp_path / ends)
+        found[ends] = _source.__wrapped__()
+    assert found["unix"] == found["windows"] != found["other"]
 
 
 def test_a_worker_without_kernels_is_refused_also_where_it_joins_later() -> None:
@@ -242,6 +281,17 @@ def test_what_only_the_cluster_knew_is_missed_in_one_sentence(of: str) -> None:
             D = da.from_delayed(client.scatter(V), shape=V.shape, dtype=V.dtype)
         with pytest.raises(RuntimeError, match=r"^`V` is on a dask cluster that lost blocks of it, and cannot make"):
             nmf(D, 3, callback=at_iteration(10, lambda: forget(client)), **OPTIONS)
+
+
+def test_v_of_another_client_is_refused_with_advice_that_works() -> None:
+    with cluster(1, **HERE) as (_, its_own):
+        D = its_own.persist(da.from_array(V, chunks=(30, 24)))
+        with cluster(1, **HERE):
+            with pytest.raises(RuntimeError, match=r"another client .* `with client.as_current\(\):`"):
+                nmf(D, 3, **OPTIONS)
+            with its_own.as_current():
+                result = nmf(D, 3, **OPTIONS)
+            np.testing.assert_allclose(result.H, nmf(V, 3, solver="mu", **OPTIONS).H, rtol=1e-12)
 
 
 @pytest.mark.parametrize("ends", ["well", "with an error", "without a scheduler"])

@@ -119,15 +119,13 @@ class OnCluster:
     def _all_held(self) -> list[Any]:
         """All blocks, once they are there: a cluster that forgot them makes them anew, from what V was made of."""
         for anew in (not self._held, True):
-            try:
+            with contextlib.suppress(_CannotBeMadeError):
                 if anew:
                     self._hold()
                 blocks = [block for grid in self.blocks for row in grid for block in row]
                 self._wait(blocks, bound=False)
-            except _CannotBeMadeError:
-                self._reach_scheduler()
-            else:
                 return blocks
+            self._reach_scheduler()
         msg = (
             "`V` is on a dask cluster that lost blocks of it, and cannot make them again; "
             "give an array that is read from files, or computed, and not scattered"
@@ -137,6 +135,12 @@ class OnCluster:
     def _hold(self) -> None:
         from distributed import CancelledError, futures_of
 
+        if any(future.client is not self._client for future in futures_of(self._arrays)):
+            msg = (
+                "`V` is on a dask cluster of another client than the current one; "
+                "call inside of `with client.as_current():`, where `client` is its own"
+            )
+            raise RuntimeError(msg)
         try:
             with self._losses():
                 self._held = self._client.persist(list(self._arrays))
