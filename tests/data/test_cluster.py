@@ -90,6 +90,10 @@ def never(block_info: Any = None) -> Any:
 def copied(folder: Path, changes: dict[str, str]) -> Path:
     """The package elsewhere, with text at the end of some of its files."""
     shutil.copytree(SOURCE, folder / "nmf_xp", ignore=shutil.ignore_patterns("__pycache__"))
+    installed = folder / f"nmf_xp-{nmf_xp.__version__}.dist-info"
+    installed.mkdir()
+    text = f"Metadata-Version: 2.1\nName: nmf_xp\nVersion: {nmf_xp.__version__}\n"
+    (installed / "METADATA").write_text(text, encoding="utf-8")
     for name, text in changes.items():
         with (folder / "nmf_xp" / name).open("a", encoding="utf-8") as file:
             file.write(text)
@@ -124,12 +128,11 @@ def test_a_worker_with_another_package_is_refused_by_name_before_v_is_loaded(nam
 
 AT_THE_START = {
     "no nmf_xp, and this process nmf_xp": (
-        "import importlib.metadata, sys\n"
-        "sys.modules['nmf_xp'] = None\n"
-        "def version(name, known=importlib.metadata.version):\n"
-        "    if name == 'nmf_xp': raise importlib.metadata.PackageNotFoundError(name)\n"
-        "    return known(name)\n"
-        "importlib.metadata.version = version\n"
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'nmf_xp': raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent)\n"
     ),
     "NumPy 1.99, and this process NumPy 2": "import numpy\nnumpy.__version__ = '1.99.1'\n",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import re
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,10 @@ class OnCluster:
     def _hold(self) -> None:
         from distributed import CancelledError, futures_of
 
-        if any(future.client is not self._client for future in futures_of(self._arrays)):
+        given = futures_of(self._arrays)
+        if any(future.status in ("cancelled", "lost") for future in given):
+            raise _CannotBeMadeError
+        if any(future.client is not self._client for future in given):
             msg = (
                 "`V` is on a dask cluster of another client than the current one; "
                 "call inside of `with client.as_current():`, where `client` is its own"
@@ -215,8 +219,8 @@ class OnCluster:
             self._check_scheduler()
         for address, theirs in self._asked(versions, workers - self._alike).items():
             if not isinstance(theirs, dict):  # it has no nmf_xp, or one that cannot say this
-                theirs = self._asked(importlib.metadata.version, [address], "nmf_xp").get(address)
-            _check_alike(f"worker {address}", theirs)
+                theirs = _release(theirs, self._asked(importlib.metadata.version, [address], "nmf_xp").get(address))
+            _check_alike(f"worker {address}", theirs, versions())
             self._alike.add(address)
 
     def _check_scheduler(self) -> None:
@@ -224,10 +228,9 @@ class OnCluster:
             address = self._client.scheduler.address
             theirs = self._of_scheduler(versions)
             if not isinstance(theirs, dict):
-                theirs = self._of_scheduler(importlib.metadata.version, "nmf_xp")
-        if isinstance(theirs, dict):  # it computes nothing
-            theirs = {**versions(), **{name: theirs.get(name) for name in ("release", "source")}}
-        _check_alike(f"scheduler {address}", theirs)
+                theirs = _release(theirs, self._of_scheduler(importlib.metadata.version, "nmf_xp"))
+        ours = {name: versions()[name] for name in ("release", "source")}  # it computes nothing
+        _check_alike(f"scheduler {address}", theirs, ours)
 
     def _of_scheduler(self, question: Callable[..., Any], *arguments: Any) -> Any:
         """What the scheduler answers, or its error."""
@@ -286,12 +289,16 @@ def _where_alike(expected: dict[str, str], function: Callable[..., Any], *argume
     return function(*arguments)
 
 
-def _check_alike(who: str, theirs: Any, ours: dict[str, str] | None = None) -> None:
-    """Refuse other versions, of which one without them may know its release."""
-    ours = versions() if ours is None else ours
-    if isinstance(theirs, str):
-        theirs = {"release": f"nmf_xp {theirs}"}
-    differing = unlike(theirs if isinstance(theirs, dict) else {"release": "no nmf_xp"}, ours)
+def _release(mistake: Any, installed: Any) -> dict[str, str]:
+    """All that is known of a process that could not say its versions, by its error and by what is installed there."""
+    if re.search(r"No module named \\?'nmf_xp\\?'", str(mistake)):
+        return {"release": "no nmf_xp"}
+    return {"release": f"nmf_xp {installed}" if isinstance(installed, str) else "another nmf_xp"}
+
+
+def _check_alike(who: str, theirs: dict[str, str], ours: dict[str, str]) -> None:
+    """Refuse other versions."""
+    differing = unlike(theirs, ours)
     if differing is not None:
         msg = (
             f"`V` is on a dask cluster whose {who} has {differing[0]}, and this process {differing[1]}; "
