@@ -16,7 +16,7 @@ MATRIX=(tests/test_matrix.py tests/testing/test_conformance.py tests/test_update
 # falls back to float64 is found out. matplotlib 3.9 uses names that pyparsing 3.3 deprecates; Python hides the warning.
 LEAST=(-k "not float64 or in_float64 or without_float64"
     -W "ignore::pyparsing.warnings.PyparsingDeprecationWarning" "${MATRIX[@]}"
-    tests/run/test_checkpoint*.py tests/cli/test_cli.py tests/data/test_dask.py tests/files/test_files.py tests/data/test_out_of_core.py
+    tests/run/test_checkpoint*.py tests/cli/test_cli.py tests/data/test_{dask,cluster,versions}.py tests/files/test_files.py tests/data/test_out_of_core.py
     tests/plot/test_plot.py tests/result/test_report.py tests/sklearn/test_sklearn*.py tests/data/test_stores.py tests/arrays/test_threads.py
     tests/arrays/test_torch.py)
 FAST="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # XLA compiles more than it runs
