@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nmf_xp.data.chunks import is_zarr
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,7 +24,7 @@ NUMBERS = {
 
 def check_codecs(array: Any) -> None:
     """Refuse a zarr array with a codec that is not one of numbers; all other arrays are left alone."""
-    if not type(array).__module__.startswith("zarr"):
+    if not is_zarr(array):
         return
     unknown = sorted({name for name in _names(array) if name.removeprefix("numcodecs.") not in NUMBERS})
     if unknown:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from nmf_xp.arrays import arrival, libraries, memory
+from nmf_xp.data.chunks import is_zarr, part
 from nmf_xp.data.codecs import check_codecs
 from nmf_xp.data.sparse_places import check_starts
 
@@ -63,7 +64,7 @@ class Rows:
         import numpy as np
 
         if not hasattr(self._rows, "read_direct"):  # as h5py calls it
-            block = self._rows[start:stop, ...] if self._whole else self._rows[start:stop]
+            block = self._slice(start, stop)
             if isinstance(block, np.ma.MaskedArray) and not np.ma.is_masked(block):
                 block = np.asarray(block)  # without a masked entry it is an array like any other
             return arrival.plain(block, mapped=True)
@@ -71,6 +72,11 @@ class Rows:
         block = (self._free.pop() if self._free else np.empty(shape, self._rows.dtype))[: stop - start]
         self._rows.read_direct(block, np.s_[start:stop])
         return block
+
+    def _slice(self, start: int, stop: int) -> Any:
+        if is_zarr(self._rows):
+            return part(self._rows, start, stop)
+        return self._rows[start:stop, ...] if self._whole else self._rows[start:stop]
 
     def done(self, block: Any) -> None:
         """Take back a block, whose memory may be read into again."""
@@ -145,7 +151,7 @@ class StoredRows:
             raise ValueError(msg)
         for name in ("indptr", "indices", "data"):
             check_codecs(group[name])
-        self._values, self._columns, self._starts = group["data"], group["indices"], group["indptr"][:]
+        self._values, self._columns, self._starts = group["data"], group["indices"], part(group["indptr"])
         check_starts(self._starts, shape[0], lengths[2])
 
     @property
@@ -158,8 +164,8 @@ class StoredRows:
         from scipy.sparse import csr_array
 
         starts = self._starts[rows.start : rows.stop + 1]
-        stored = slice(int(starts[0]), int(starts[-1]))
-        parts = self._values[stored], self._columns[stored], starts - starts[0]
+        stored = int(starts[0]), int(starts[-1])
+        parts = part(self._values, *stored), part(self._columns, *stored), starts - starts[0]
         return csr_array(parts, shape=(len(starts) - 1, self.shape[1]))
 
 

@@ -6,18 +6,18 @@ Whatever is raised here names no file; `files` does.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import memory
+from nmf_xp.data.chunks import ALWAYS, check_chunks, part
 from nmf_xp.data.codecs import check_codecs
 from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows, npy_header
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
 
-CHUNK = 2**16  # bytes that are always there
 NAME = 64  # bytes that a name takes
 
 
@@ -66,7 +66,7 @@ def read_zarr(zarr: ModuleType, path: Path, key: str | None) -> Stored:
 
 def _chosen(group: Any, key: str | None) -> Any:
     """The array or group of that name, or the only one."""
-    names = list(group.keys())
+    names = names_in(group)
     if "indptr" in names and key is None:
         return group
     if key is None and len(names) != 1:
@@ -78,24 +78,37 @@ def _chosen(group: Any, key: str | None) -> Any:
     return group[names[0] if key is None else key]
 
 
+def names_in(group: Any) -> list[str]:
+    """The names in a group of a file.
+
+    Those in a folder of zarr are asked for one by one. zarr asks for all at once, and of several that are damaged it
+    raises one error and prints the others.
+    """
+    root = getattr(getattr(group, "store", None), "root", None)
+    if root is None:
+        return list(group.keys())
+    folder = Path(root, group.path)
+    return sorted(inner.name for inner in folder.iterdir() if inner.is_dir() and inner.name in group)
+
+
 def _read(stored: Any) -> Stored:
     """What is stored, whole or in blocks; nothing is decoded before it is known to be numbers that fit."""
     if hasattr(stored, "dtype"):
         shape = _shape(stored.shape)
         _check_numbers(stored, "biuf", axes=2)
-        _check_chunks(stored)
+        check_chunks(stored)
         check_codecs(stored)
         note = _too_large(math.prod(shape) * memory.bytes_of(stored.dtype))
         if note:
             _check_room(shape, stored.dtype)
-        return Stored(RowBlocks(stored) if note else stored[()], note=note)
+        return Stored(RowBlocks(stored) if note else part(stored), note=note)
     lacking = [name for name in ("indptr", "indices", "data") if name not in stored]
     if lacking:
-        msg = f"the group holds {', '.join(stored.keys()) or 'nothing'}; say with --key which array to take"
+        msg = f"the group holds {', '.join(names_in(stored)) or 'nothing'}; say with --key which array to take"
         raise ValueError(msg)
     for name, kinds in (("data", "biuf"), ("indices", "iu"), ("indptr", "iu")):
         _check_numbers(stored[name], kinds, axes=1)
-        _check_chunks(stored[name])
+        check_chunks(stored[name])
     m, n = shape = _shape(stored.attrs["shape"])
     _check_room(shape, stored["data"].dtype)
     note = _too_large(3 * int(stored["data"].shape[0]) * memory.bytes_of(stored["data"].dtype))  # with two indices
@@ -123,20 +136,11 @@ def _check_numbers(stored: Any, kinds: str, *, axes: int) -> None:
         raise ValueError(msg)
 
 
-def _check_chunks(stored: Any) -> None:
-    """Refuse an array of which one chunk alone does not fit in memory."""
-    chunks = getattr(stored, "chunks", None) or ()
-    bytes_, free = math.prod(int(length) for length in chunks) * stored.dtype.itemsize, memory.available()
-    if bytes_ > max(free, CHUNK):
-        msg = f"it is stored in chunks of {bytes_ / 1e9:.3g} GB, with {free / 1e9:.3g} GB of memory free; store it anew"
-        raise ValueError(msg)
-
-
 def _check_room(shape: tuple[int, ...], dtype: Any) -> None:
     """Refuse a matrix of which not one row, or not one number a row, fits in memory."""
     m, n = shape
     free = memory.available()
-    if memory.bytes_of(dtype) * max(m, n) > max(free, CHUNK):
+    if memory.bytes_of(dtype) * max(m, n) > max(free, ALWAYS):
         msg = f"it declares the shape {m} x {n}, of which one line does not fit in {free / 1e9:.3g} GB of free memory"
         raise ValueError(msg)
 
@@ -147,7 +151,7 @@ def _names(file: Any, axis: str) -> list[str] | None:
     if index is None:
         return None
     names = file[axis][index]
-    if len(names.shape) != 1 or NAME * int(names.shape[0]) > max(memory.available(), CHUNK):
+    if len(names.shape) != 1 or NAME * int(names.shape[0]) > max(memory.available(), ALWAYS):
         msg = f"it declares names of the shape {tuple(names.shape)}, which do not fit in memory along one axis"
         raise ValueError(msg)
     return names.asstr()[:].tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import memory
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+LONGEST = 400  # characters of what a library says
 LISTED = 20  # names in a message, before the rest is counted
 
 
@@ -54,7 +56,9 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
         if path.is_file() and path.stat().st_size == 0:
             msg = f"{path}: the file is empty"
             raise FileError(msg)
-        yield suffix
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of what is not read, such as EXIF; other damage is an error
+            yield suffix
     except (FileError, ImportError):
         raise
     except FileNotFoundError as error:
@@ -66,8 +70,9 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
 
 
 def reason_of(error: Exception) -> str:
-    """What an exception says, on one line."""
+    """What an exception says, on one line, which is cut where it holds half of the file."""
     reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    reason = reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
     if isinstance(error, ValueError) and "pickle" in reason.lower():
         return "it holds pickled Python objects, which could run any code; save plain numbers instead"
     return reason

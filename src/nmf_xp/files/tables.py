@@ -12,7 +12,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.files.opening import FileError
+from nmf_xp.files.opening import FileError, check_fits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,8 @@ MISSING = {"", "NA"}  # cells that are read as NaN: what spreadsheets and R writ
 MARKS = {"n/a", "#n/a", "n.a.", "null", "none", "nil", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "?", ".", "..", "*"}
 SPOILT = re.compile(r"[-+$\u20ac\u00a3]?\s*\d([\d\s.,']|_\d{3}\b)*([eE][-+]?\d+)?\s*[%\u2030$\u20ac\u00a3]?")
 FAR = 10  # times the largest entry: above it the numbers of a first line are not like the entries
+PIECE = 2**20  # bytes that are looked at together
+CELL, LINE = 64, 200  # bytes that Python takes for a cell with a number, and for a line
 
 Lines = list[tuple[int, list[str]]]  # the cells of each line, with its number in the file
 
@@ -47,6 +49,7 @@ class Guessed(NamedTuple):
 
 def read_table(path: Path, separator: str, *, header: bool | None, index: bool | None) -> Table:
     """A table, in which names are found unless it is said where they are."""
+    check_fits(path, "its table", _memory(path, separator))
     lines = _lines(path, separator)
     if not lines:
         msg = f"{path}: the file is empty"
@@ -77,6 +80,16 @@ def read_table(path: Path, separator: str, *, header: bool | None, index: bool |
     note = f"a table with {' and '.join(found)}" if found else "a table without names"
     row_names = [row[0] for _, row in lines] if index else None
     return Table(_numbers(path, lines, width, skip=int(index), guessed=guessed), row_names, names, note)
+
+
+def _memory(path: Path, separator: str) -> int:
+    """About the bytes that a table takes while it is read, as text in its cells: far more than in the file."""
+    bytes_ = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            ends = piece.count(b"\n")
+            bytes_ += 2 * len(piece) + CELL * (piece.count(separator.encode()) + ends) + LINE * ends
+    return bytes_
 
 
 def _lines(path: Path, separator: str) -> Lines:

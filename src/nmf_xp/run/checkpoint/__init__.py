@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
-from nmf_xp.arrays import libraries, mesh, transfer
+from nmf_xp.arrays import libraries, memory, mesh, transfer
 from nmf_xp.arrays.checks import check_integer
 from nmf_xp.files.replacing import target_of
 from nmf_xp.result import Status
@@ -149,7 +149,7 @@ class Checkpoint:
                     raise CheckpointError(msg)
                 try:
                     host = _in_memory_as(header["strides"][key], arrays[key])
-                except (MemoryError, ValueError, OverflowError) as error:
+                except ValueError as error:
                     what = f"its header has no 'strides' that fit {key!r}"
                     raise self._forged(what) from error
                 device = mesh.place_like(like, host.ndim)
@@ -203,7 +203,10 @@ def _in_memory_as(strides: list[int], values: HostArray) -> HostArray:
     if values.size == 0 or any(step < 0 for step in strides):
         return values
     length = 1 + sum((n - 1) * step for n, step in zip(values.shape, strides, strict=True))
-    memory = np.zeros(length, dtype=values.dtype)
-    laid_out = np.lib.stride_tricks.as_strided(memory, values.shape, [step * values.itemsize for step in strides])
+    if length * values.itemsize > memory.available():
+        msg = "the steps lead out of the memory"
+        raise ValueError(msg)
+    space = np.zeros(length, dtype=values.dtype)
+    laid_out = np.lib.stride_tricks.as_strided(space, values.shape, [step * values.itemsize for step in strides])
     laid_out[...] = values
     return laid_out if np.array_equal(laid_out, values, equal_nan=True) else values

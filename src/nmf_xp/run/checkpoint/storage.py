@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp.data.chunks import check_chunks, part
 from nmf_xp.data.codecs import check_codecs
+from nmf_xp.data.stores import names_in
 from nmf_xp.files import FileError, archive, opened, optional_module, read_archive
+from nmf_xp.files.opening import check_fits
 from nmf_xp.files.replacing import sync_folder, write_through
 from nmf_xp.run.checkpoint import header as headers
 
@@ -155,7 +159,9 @@ def _writing(content: bytes) -> Callable[[Any], Any]:
 
 def _read_zarr(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
     group = optional_module("zarr", "files").open_group(path, mode="r")
-    stored = dict(group.arrays())
+    stored = {name: array for name in names_in(group) if hasattr(array := group[name], "dtype")}
     for array in stored.values():
         check_codecs(array)
-    return {name: array[...] for name, array in stored.items()}, dict(group.attrs)
+        check_chunks(array)
+    check_fits(path, "what it holds", sum(math.prod(array.shape) * array.dtype.itemsize for array in stored.values()))
+    return {name: part(array) for name, array in stored.items()}, dict(group.attrs)
