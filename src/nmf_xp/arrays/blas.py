@@ -15,6 +15,8 @@ import os
 import threading
 from typing import Any
 
+from nmf_xp.arrays import groups
+
 
 class Holders:
     """All holds of the process, by their numbers."""
@@ -78,9 +80,9 @@ class Hold:
                 _holders.changed.wait()
             if not _holders.allowed:
                 _holders.allowed = [(library, library.num_threads) for library in controller.lib_controllers]
-            count = min(max((most for _, most in _holders.allowed), default=1), processors())
-            if count > 1:
-                self.count = count
+            most = max((most for _, most in _holders.allowed), default=1)
+            if most > 1:
+                self.count = min(most, processors())
                 _holders.holding[self._number] = threading.get_ident()
                 _holders.limit(1)
             elif not _holders.holding:
@@ -114,8 +116,9 @@ class Hold:
 
 
 def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use: those that it may run on, or less where its time on them is limited."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(there, groups.processors() or there)
 
 
 @functools.cache

@@ -7,13 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nmf_xp.arrays import groups
+
 UNKNOWN = 2**30  # where the system does not say
 ROOM = 1.25  # memory that a run takes, in sizes of V
 
 
 def available() -> int:
     """Bytes that this process may still allocate, as far as the system says."""
-    return max(0, min(filter(None, (_of_the_machine(), _of_the_container(), *_of_the_process())), default=UNKNOWN))
+    return max(0, min(filter(None, (_of_the_machine(), groups.memory(), *_of_the_process())), default=UNKNOWN))
 
 
 def bytes_of(dtype: Any) -> int:
@@ -26,16 +28,6 @@ def _of_the_machine() -> int | None:
     if free is None and "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return free
-
-
-def _of_the_container() -> int | None:
-    """What the control group leaves, where it has a limit; files that it caches do not count."""
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        cached = int(dict(map(str.split, (group / "memory.stat").read_text().splitlines()))["file"])
-        return max(1, limit - int((group / "memory.current").read_text()) + cached)
-    return None
 
 
 def _of_the_process() -> list[int | None]:

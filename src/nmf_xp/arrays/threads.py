@@ -230,8 +230,8 @@ def free_blas() -> Iterator[None]:
 @contextlib.contextmanager
 def let_go() -> Iterator[None]:
     """Within `held_blas`, a while in which the user's own code runs, and finds BLAS as it was."""
-    team = _helped()
-    if team is None:
+    team = _team()
+    if team is None or team is _Alone:
         yield
         return
     token = _current.set(None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
+
+from nmf_xp.arrays.blas import processors
 
 # What numbers and times depend on, by the names under which they are imported.
 PACKAGES = ("numpy", "scipy", "numba", "threadpoolctl", "jax", "jaxlib", "torch", "cupy", "array_api_strict")
@@ -12,10 +13,9 @@ PACKAGES = ("numpy", "scipy", "numba", "threadpoolctl", "jax", "jaxlib", "torch"
 
 def environment() -> dict[str, str]:
     """Names and values, of the packages only those that are loaded."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     said = {
         "python": platform.python_version(),
         "system": f"{platform.system()} on {platform.machine()}",
-        "cores": str(cores),
+        "cores": str(processors()),
     }
     return said | {name: str(sys.modules[name].__version__) for name in PACKAGES if name in sys.modules}

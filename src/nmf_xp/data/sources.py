@@ -108,7 +108,7 @@ def npy_header(file: Any) -> NpyHeader:
         msg = "it is no NumPy file"
         raise ValueError(msg) from error
     shape, by_columns, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
-    if min(shape, default=0) < 0:
+    if min(shape, default=0) < 0 or max(shape, default=0) > sys.maxsize:
         msg = f"its header declares the shape {shape}"
         raise ValueError(msg)
     return NpyHeader(shape, by_columns, dtype, file.tell())
