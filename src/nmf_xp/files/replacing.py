@@ -1,10 +1,11 @@
-"""Files that take the place of others, and what of those stays: links, mode, owner.
+"""Files that take the place of others, and what of those stays: links, mode, owner, access control lists, attributes.
 
 Written is a file of a name that nobody has, which takes the name that it is for once it is whole on the disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -15,6 +16,9 @@ from nmf_xp.files.opening import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+USERS, LISTS = "user.", "system.posix_acl_"
+"""How the names of extended attributes begin: those of users, and access control lists."""
 
 
 def target_of(path: Path) -> Path:
@@ -65,8 +69,8 @@ def check_place(path: Path) -> None:
 def write_atomically(path: Path, write: Callable[[Any], Any], *, replace: bool = True) -> None:
     """Write beside `path`, flush to the disk, and only then take the name of `path`.
 
-    A link stays a link, and the new file has the mode and the owner of the old one. Without `replace` what has come
-    to be there is left alone, and the error says where the new file is.
+    A link stays a link, and the new file has the mode, the owner and the attributes of the old one. Without `replace`
+    what has come to be there is left alone, and the error says where the new file is.
     """
     target = target_of(path)
     try:
@@ -111,7 +115,10 @@ def move(path: Path, target: Path) -> None:
 
 
 def keep_rights(old: Path, new: Path) -> None:
-    """Give what is to replace an old file or folder its owner and mode; in folders, for each name that both have."""
+    """Give what is to replace an old file or folder its owner, its mode and what else is said of it.
+
+    In folders, for each name that both have.
+    """
     if os.name != "posix":
         return
     if new.is_dir():
@@ -121,7 +128,30 @@ def keep_rights(old: Path, new: Path) -> None:
                 keep_rights(before, inner)
     was = old.stat()
     _keep_owner(was, new)
+    _keep_attributes(old, new)
     new.chmod(stat.S_IMODE(was.st_mode))
+
+
+def _keep_attributes(old: Path, new: Path) -> None:
+    """The user's extended attributes, where there is room for them, and the access control list, which must be there.
+
+    One that a folder gives to all new files, and the old file did not have, is taken away.
+    """
+    if not hasattr(os, "listxattr"):  # Linux has them
+        return
+    try:
+        before, now = os.listxattr(old), os.listxattr(new)
+    except OSError:  # a file system without
+        return
+    for name in before:
+        if name.startswith(USERS):
+            with contextlib.suppress(OSError):
+                os.setxattr(new, name, os.getxattr(old, name))
+        elif name.startswith(LISTS):
+            os.setxattr(new, name, os.getxattr(old, name))
+    for name in now:
+        if name.startswith(LISTS) and name not in before:
+            os.removexattr(new, name)
 
 
 def _keep_owner(was: os.stat_result, new: Path | int) -> None:

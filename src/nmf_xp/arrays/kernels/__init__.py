@@ -7,16 +7,20 @@ asked for whenever a function looks for a kernel, which is once for each program
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 KERNELS = {
     "kl_divergence": "divergence",
@@ -59,7 +63,25 @@ def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
 
 @functools.cache
 def _kernel(module: str, name: str) -> Callable[..., Any]:
-    return getattr(importlib.import_module(f"nmf_xp.arrays.kernels.{module}"), name)
+    with _interrupts_later():
+        return getattr(importlib.import_module(f"nmf_xp.arrays.kernels.{module}"), name)
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Let Ctrl-C wait for the end: a library that was interrupted while it was loaded cannot be loaded again."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if arrived:
+            before(*arrived[0])
 
 
 def wanted() -> bool:
