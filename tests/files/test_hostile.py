@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import re
@@ -15,6 +16,7 @@ import pytest
 from nmf_xp import RowBlocks, cli, nmf
 from nmf_xp.arrays import memory
 from nmf_xp.data import codecs
+from nmf_xp.data.sources import npy_header
 from nmf_xp.files import FileError, check_output, printable, read_archive, read_factors, read_matrix
 from nmf_xp.run.checkpoint import position
 
@@ -198,6 +200,26 @@ def test_what_a_header_declares_is_held_against_what_is_there(tmp_path: Path, mo
     (tmp_path / "V.npy").write_bytes(_npy((-3, 3)))
     with pytest.raises(FileError, match=r"its header declares the shape \(-3, 3\)"):
         read_matrix(tmp_path / "V.npy")
+
+
+def test_no_more_is_read_of_a_header_than_it_may_have(tmp_path: Path) -> None:
+    class Counted(io.BytesIO):
+        most = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            content = super().read(size)
+            self.most = max(self.most, len(content))
+            return content
+
+    bomb = b"\x93NUMPY\2\0" + struct.pack("<I", 10**7) + b" " * 10**7
+    file = Counted(bomb)
+    with pytest.raises(ValueError, match="array header"):
+        npy_header(file)
+    assert file.most < 10**5
+    (tmp_path / "V.npy").write_bytes(bomb)
+    for path in (tmp_path / "V.npy", _npz(tmp_path / "V.npz", V=bomb)):
+        with pytest.raises(FileError, match="cannot be read: "):
+            read_matrix(path)
 
 
 def test_an_archive_that_unfolds_beyond_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def check_codecs(array: Any) -> None:
     """Refuse a zarr array with a codec that is not one of numbers; all other arrays are left alone."""
     if not is_zarr(array):
         return
-    unknown = sorted({name for name in _names(array) if name.removeprefix("numcodecs.") not in NUMBERS})
+    unknown = sorted({name for name in names_of(array) if name.removeprefix("numcodecs.") not in NUMBERS})
     if unknown:
         msg = (
             f"`V` must be stored by codecs of numbers, got {', '.join(unknown)}, which may run any code; store it anew"
@@ -34,13 +34,19 @@ def check_codecs(array: Any) -> None:
         raise ValueError(msg)
 
 
-def _names(array: Any) -> Iterator[str]:
+def names_of(array: Any) -> Iterator[str]:
+    """The codecs of a zarr array by their names, those within shards too."""
+    return _of_all(codecs_of(array))
+
+
+def codecs_of(array: Any) -> list[Any]:
+    """The codecs of a zarr array; of shards those stand within one."""
     metadata = getattr(array, "metadata", array)  # before zarr 3 the array says it itself
     codecs = getattr(metadata, "codecs", None)
     if codecs is None:
         compressor = metadata.compressor
         codecs = [*(metadata.filters or ()), *(() if compressor is None else (compressor,))]
-    return _of_all(codecs)
+    return list(codecs)
 
 
 def _of_all(codecs: Any) -> Iterator[str]:

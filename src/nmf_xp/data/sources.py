@@ -6,6 +6,7 @@ of the user holds. What is read by rows, it reads in blocks of a size that suits
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import mmap
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK = 2**24  # bytes of a block: a few of them need little memory, and their sums of H's size little time
+HEADER = 2**14  # bytes that the header of a .npy file has at most: NumPy reads none of more than 10000
 SHARE = 16  # of the available memory, that a block may take at most
 COLUMNS = "`V` must be stored by rows (CSR) to be read block by block, got compressed columns; store it by rows"
 
@@ -99,19 +101,20 @@ class NpyHeader(NamedTuple):
 
 
 def npy_header(file: Any) -> NpyHeader:
-    """The header of an open .npy file."""
+    """The header of an open .npy file, of which no more is read than a header may have."""
     from numpy.lib import format as npy
 
+    head = io.BytesIO(file.read(HEADER))
     try:
-        version = npy.read_magic(file)
+        version = npy.read_magic(head)
     except ValueError as error:
         msg = "it is no NumPy file"
         raise ValueError(msg) from error
-    shape, by_columns, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    shape, by_columns, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(head)
     if min(shape, default=0) < 0 or max(shape, default=0) > sys.maxsize:
         msg = f"its header declares the shape {shape}"
         raise ValueError(msg)
-    return NpyHeader(shape, by_columns, dtype, file.tell())
+    return NpyHeader(shape, by_columns, dtype, head.tell())
 
 
 class NpyFile:

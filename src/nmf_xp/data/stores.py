@@ -13,6 +13,7 @@ from nmf_xp.arrays import memory
 from nmf_xp.data.chunks import ALWAYS, check_chunks, part
 from nmf_xp.data.codecs import check_codecs
 from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows, npy_header
+from nmf_xp.data.unfolding import check_unfolding
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -98,6 +99,7 @@ def _read(stored: Any) -> Stored:
         _check_numbers(stored, "biuf", axes=2)
         check_chunks(stored)
         check_codecs(stored)
+        check_unfolding(stored)
         note = _too_large(math.prod(shape) * memory.bytes_of(stored.dtype))
         if note:
             _check_room(shape, stored.dtype)
@@ -109,6 +111,7 @@ def _read(stored: Any) -> Stored:
     for name, kinds in (("data", "biuf"), ("indices", "iu"), ("indptr", "iu")):
         _check_numbers(stored[name], kinds, axes=1)
         check_chunks(stored[name])
+        check_unfolding(stored[name])
     m, n = shape = _shape(stored.attrs["shape"])
     _check_room(shape, stored["data"].dtype)
     note = _too_large(3 * int(stored["data"].shape[0]) * memory.bytes_of(stored["data"].dtype))  # with two indices

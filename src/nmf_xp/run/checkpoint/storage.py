@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.data.chunks import check_chunks, part
 from nmf_xp.data.codecs import check_codecs
 from nmf_xp.data.stores import names_in
+from nmf_xp.data.unfolding import check_unfolding
 from nmf_xp.files import FileError, archive, opened, optional_module, read_archive
 from nmf_xp.files.opening import check_fits
 from nmf_xp.files.replacing import sync_folder, write_through
@@ -163,5 +164,6 @@ def _read_zarr(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
     for array in stored.values():
         check_codecs(array)
         check_chunks(array)
+        check_unfolding(array)
     check_fits(path, "what it holds", sum(math.prod(array.shape) * array.dtype.itemsize for array in stored.values()))
     return {name: part(array) for name, array in stored.items()}, dict(group.attrs)
