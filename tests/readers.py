@@ -95,7 +95,8 @@ def use(path: Path, kind: str, key: str | None) -> None:
         nmf(valid.V, 3, max_iter=15, checkpoint=path, **valid.RUN)
     elif kind == "factors":
         for factor in read_factors(path):
-            factor.sum()
+            with np.errstate(all="ignore"):
+                factor.sum()
     else:
         values, rows, columns, note = read_matrix(path, key=key)
         len(f"{rows}{columns}{note}")

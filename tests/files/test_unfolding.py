@@ -25,8 +25,7 @@ def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _codecs() -> dict[str, Any]:
-    import numcodecs
-
+    numcodecs: Any = pytest.importorskip("numcodecs", reason="numcodecs is not installed")
     return {
         "zlib": numcodecs.Zlib(9),
         "gzip": numcodecs.GZip(9),

@@ -136,7 +136,8 @@ def _counted(name: str, content: bytes, limit: int) -> float:
                 found += len(unfold.decompress(rest, PIECE))  # lint: an int
                 rest = unfold.unconsumed_tail
             return found
-        with {"gzip": gzip.open, "bz2": bz2.open, "lzma": lzma.open}[name](file) as stream:
+        opened: Any = {"gzip": gzip.open, "bz2": bz2.open, "lzma": lzma.open}[name]
+        with opened(file) as stream:
             while found <= limit and (piece := stream.read(PIECE)):
                 found += len(piece)  # lint: an int
     except (OSError, EOFError, zlib.error, lzma.LZMAError):

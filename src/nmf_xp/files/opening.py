@@ -57,7 +57,10 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
             msg = f"{path}: the file is empty"
             raise FileError(msg)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of what is not read, such as EXIF; other damage is an error
+            # Of what is not read, such as EXIF, and of the text of headers; other damage is an error.
+            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.filterwarnings("ignore", "invalid escape sequence", DeprecationWarning)
             yield suffix
     except (FileError, ImportError):
         raise
