@@ -13,6 +13,7 @@ All but the first are computed from y - v, so that a model close to its data kee
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,14 @@ from nmf_xp.data.constraints import FREE
 from nmf_xp.data.exposed import with_exposure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
 
 
+ROOTS = (0.0, 0.5, 1.5)  # betas whose powers are roots, for which there are kernels
 BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
@@ -137,7 +141,7 @@ def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespac
 def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) for Y = WH at the stored entries; where rounding makes the sum negative, it is 0."""
     dtype = libraries.accumulator_dtype(xp, libraries.device(W))
-    kernel = None if beta != 1 or data.weighted or W.ndim > 2 else kernels.find("kl_entries", data.values, Y)
+    kernel = None if data.weighted or W.ndim > 2 else _kernel(data.values, Y, beta)
     if kernel is not None:
         divergence = xp.asarray(kernel(data.values, Y), dtype=dtype, device=libraries.device(W))
     else:
@@ -149,6 +153,14 @@ def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, x
     absent = data.absent(W, H, Y, divergence, beta=beta, dtype=dtype, xp=xp)
     divergence = divergence if absent is None else divergence + absent
     return divergence if beta == 2 and absent is None else operators.at_least(divergence, 0.0, xp=xp)
+
+
+def _kernel(V: Array, Y: Array, beta: float) -> Callable[[Array, Array], float] | None:
+    """What sums the divergences of all entries in one pass, where there is such a kernel."""
+    if beta == 1:
+        return kernels.find("kl_entries", V, Y)
+    kernel = kernels.find("power_divergence", V, Y) if beta in ROOTS else None
+    return kernel and functools.partial(kernel, beta=beta)
 
 
 def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:

@@ -19,12 +19,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nmf_xp.arrays import mesh, operators, precision
-from nmf_xp.data import as_data, with_weights
+from nmf_xp.arrays import kernels, mesh, operators, precision
+from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.checks import check_problem
 from nmf_xp.data.constraints import FREE
 from nmf_xp.data.quotient import contract_quotient
-from nmf_xp.divergences import check_beta
+from nmf_xp.divergences import ROOTS, check_beta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,6 +218,10 @@ def slopes(
     if beta == 1:
         return contract_quotient(data, W, H), data.model_slope(W, H, None, beta=beta, xp=xp)
     Y = data.predict(W, H, xp=xp) if Y is None else Y
+    kernel = kernels.find("power_parts", V, Y) if beta in ROOTS and isinstance(data, Dense) and V.ndim == 2 else None
+    if kernel is not None:
+        quotient, power = kernel(V, Y, beta=beta)
+        return data.contract(quotient, H, xp=xp), data.contract(power, H, xp=xp)
     quotient = power_quotient(V, Y, Y ** (beta - 1.0), beta=beta, xp=xp)
     return data.contract(quotient, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
 

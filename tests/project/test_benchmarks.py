@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse
 
 from benchmarks import (
+    drop_in,
     figure,
     fixed_cost,
     memory,
@@ -206,6 +207,20 @@ def test_a_target_that_multiplicative_updates_cannot_reach_is_a_failure() -> Non
     assert search.iterations == {}
     assert search.over(15)
     assert not search.over(14)
+
+
+def test_a_changed_import_is_timed_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn, the reference, is not installed")
+    monkeypatch.setitem(drop_in.DATA, "small", drop_in.Case(counts, 3, 20))
+    monkeypatch.setitem(drop_in.DATA, "stored", drop_in.Case(lambda: with_csr(counts()), 3, 20))
+    lines = list(drop_in.table(["small", "stored"], list(drop_in.WAYS), rounds=1))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:-1]]
+    refused = [way for way, (fit, _) in drop_in.WAYS.items() if drop_in.FITS[fit][1].get("beta_loss") == 0]
+    assert len(rows) == 2 * len(drop_in.WAYS) - len(refused)  # a zero that is not stored has no such divergence
+    fits = [row for row in rows if row[2]]
+    assert all(len(set(row[2].split(" / "))) == 1 for row in fits if "penalties" not in row[1])
+    assert all(abs(float(row[6])) < 1e-6 for row in fits if row[1].startswith("cd"))
+    assert f"of {len(rows)} rows" in lines[-1]
 
 
 def test_the_targets_are_those_of_one_run_of_scikit_learn() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 import nmf_xp
 from nmf_xp.arrays import libraries
-from nmf_xp.sklearn import NMF, MiniBatchNMF, non_negative_factorization
+from nmf_xp.sklearn import NMF, MiniBatchNMF, non_negative_factorization, plain
 from nmf_xp.solvers import automatic
 from tests.compiled import eagerly
 from tests.problems import noisy
@@ -201,7 +202,7 @@ def test_converging_in_the_last_iteration_is_no_failure(solver: str) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [NMF(), *(NMF(solver=solver, beta_loss=beta) for solver, beta in OURS), MiniBatchNMF()],
+    [NMF(), *(NMF(solver=solver, beta_loss=beta) for solver, beta in OURS if solver != "mu")],
     ids=str,
 )
 @quietly
@@ -213,6 +214,69 @@ def test_transform_agrees_with_fit_transform(model: Any) -> None:
         model = clone(model).set_params(n_components=3, tol=tol, max_iter=5000, random_state=0)
         W = model.fit_transform(X)
         np.testing.assert_allclose(model.transform(X), W, rtol=0, atol=tolerance * W.max())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("solver", "beta"), SOLVERS)
+@quietly
+def test_a_fit_by_mu_or_cd_is_scikit_learns(solver: str, beta: float, kind: str) -> None:
+    """With a tolerance too: W is that of the last update, and so is the error."""
+    if (beta, kind) == (0.0, "csr"):
+        pytest.skip("the loss refuses the zeros that are not stored")
+    X = real_data("digits", beta) + 0.1
+    X = sp.csr_array(X) if kind == "csr" else X
+    options = {"solver": solver, "beta_loss": beta, "max_iter": 60}
+    theirs, W_theirs = fitted(decomposition.NMF, X, **options)
+    ours, W = fitted(NMF, X, **options)
+    assert ours.n_iter_ == theirs.n_iter_
+    np.testing.assert_allclose(W, W_theirs, rtol=0, atol=1e-8 * W_theirs.max())
+    assert ours.reconstruction_err_ == pytest.approx(theirs.reconstruction_err_, rel=1e-9)
+    np.testing.assert_allclose(ours.history_[-1], ours.reconstruction_err_**2 / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("model", [NMF(solver="mu"), NMF(solver="mu", beta_loss=1.0), MiniBatchNMF()], ids=str)
+@quietly
+def test_transform_finds_a_better_w_than_mu_left(model: Any) -> None:
+    X = real_data("digits", 1.0) + 0.1
+    model.set_params(n_components=3, random_state=0)
+    left = nmf_xp.beta_divergence(X, model.fit_transform(X), model.components_, beta_loss=model.beta_loss)
+    found = nmf_xp.beta_divergence(X, model.transform(X), model.components_, beta_loss=model.beta_loss)
+    assert found < left * (1 - 1e-6)
+    best = nmf_xp.transform(X, model.components_, beta_loss=model.beta_loss, tol=1e-12, max_iter=10000)
+    assert found == pytest.approx(best.divergence, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    "penalties", [{}, {"alpha_W": 0.001, "alpha_H": 0.002, "l1_ratio": 0.5}], ids=["free", "penalised"]
+)
+@pytest.mark.parametrize(("solver", "beta"), [x for x in SOLVERS if x[1] > 0])
+@quietly
+def test_a_fit_that_is_looked_at_is_the_same(solver: str, beta: float, penalties: dict[str, float], kind: str) -> None:
+    """A callback sends a fit through `nmf`; without one it goes straight to the solver."""
+    X = real_data("faces", beta)
+    X = sp.csr_array(X) if kind == "csr" else X
+    options = {"solver": solver, "beta_loss": beta, "max_iter": 45, **penalties}
+    direct, W = fitted(NMF, X, **options)
+    seen, W_seen = fitted(NMF, X, **options, callback=lambda _: False)
+    assert direct.n_iter_ == seen.n_iter_
+    np.testing.assert_allclose(W, W_seen, rtol=0, atol=1e-9 * W_seen.max())
+    np.testing.assert_allclose(direct.components_, seen.components_, rtol=0, atol=1e-9 * seen.components_.max())
+    np.testing.assert_allclose(direct.history_, seen.history_, rtol=1e-9)
+    with mock.patch.object(plain, "factor_floor", side_effect=AssertionError("it went straight to the solver")):
+        fitted(NMF, X, **options, callback=lambda _: False)
+        with pytest.raises(AssertionError, match="straight"):
+            fitted(NMF, X, **options)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_numbers_far_from_one_take_the_way_with_units(scale: float) -> None:
+    X = noisy(12, 9, 3).V
+    options = {"init": "random", "max_iter": 20, "tol": 0}
+    ordinary, W = fitted(NMF, X, **options)
+    far, W_far = fitted(NMF, X * scale, **options)
+    np.testing.assert_allclose(W_far / W_far.max(), W / W.max(), atol=1e-9)
+    assert far.reconstruction_err_ == pytest.approx(ordinary.reconstruction_err_ * scale, rel=1e-9)
 
 
 @eagerly

@@ -14,13 +14,16 @@ from nmf_xp.arrays import libraries, precision
 from nmf_xp.divergences import check_beta
 from nmf_xp.factorization import transform
 from nmf_xp.sklearn.inputs import Observation, check_data, check_factor, check_same_library
-from nmf_xp.sklearn.starts import start
+from nmf_xp.sklearn.plain import plain
+from nmf_xp.sklearn.starts import loadings_start, start
 
 if TYPE_CHECKING:
     from nmf_xp.result import Result
+    from nmf_xp.sklearn.plain import Plain
 
 
-LOADINGS_TOL, LOADINGS_MAX_ITER = 1e-2, 1000  # the tolerance, as a part of `tol`, and the limit for W alone
+# For W alone: the tolerance, as a part of `tol`, the limit, and iterations from one check to the next.
+LOADINGS_TOL, LOADINGS_MAX_ITER, LOADINGS_CHECKS = 1e-2, 1000, 4
 
 
 class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -169,17 +172,25 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             n_restarts=n_restarts,
         )
 
-    def _minimum(self, X: Any, H: Any, W: Any, observation: Observation) -> Result:
-        """The W that is best for H, by the fastest solver, from a given start or the one that `transform` has."""
+    def _minimum(self, X: Any, H: Any, observation: Observation) -> Result | Plain:
+        """The W that is best for H, by the fastest solver: of a quadratic by sweeps, which read X once."""
+        schedule: Any = {"max_iter": max(self.max_iter, LOADINGS_MAX_ITER)}
+        if self._beta == 2 and not any(x is not None for x in observation):
+            solver: Any = ("cd-plain", {"violation_tol": LOADINGS_TOL * self.tol, "polish": False})
+            alphas: Any = self.alpha_W, 0.0, self.l1_ratio
+            W = loadings_start(X, H, "cd")
+            found = plain(X, W, H, solver, beta=2.0, alphas=alphas, **schedule, tol=0.0, fixed_h=True)
+            if found is not None:
+                return found
         return transform(
             X,
             H,
-            init=W,
             beta_loss=self._beta,
             **observation._asdict(),
             alpha_W=self.alpha_W,
             l1_ratio=self.l1_ratio,
-            max_iter=max(self.max_iter, LOADINGS_MAX_ITER),
+            **schedule,
+            check_every=LOADINGS_CHECKS,
             tol=LOADINGS_TOL * self.tol,
         )
 

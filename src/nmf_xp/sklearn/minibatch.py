@@ -193,7 +193,7 @@ class MiniBatchNMF(BaseNMF):
         if not done.ended and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
             warnings.warn(msg, ConvergenceWarning, stacklevel=3)
-        W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, observation, start=done.W)
+        W = self._load(X, observation) if self.fresh_restarts else done.W
         posed = pose_array(X, beta=self._beta, **observation._asdict(), absent="zero")
         self.reconstruction_err_ = reconstruction_error(float(posed.divergence(W, self.components_)))
         return W
@@ -263,11 +263,11 @@ class MiniBatchNMF(BaseNMF):
         self.n_components_ = int(state.H.shape[0])
         self.n_steps_ = steps
 
-    def _load(self, X: Any, observation: Observation, start: Any = None) -> Any:
+    def _load(self, X: Any, observation: Observation) -> Any:
         """W of X: the minimum, or where `tol` is 0 what scikit-learn's iterations lead to."""
         H = self._given_components(X, self.components_)
         if self.tol > 0:
-            return self._minimum(X, H, start, observation).W
+            return self._minimum(X, H, observation).W
         return transform(
             X,
             H,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,15 +15,21 @@ from nmf_xp.result import Status
 from nmf_xp.sklearn.base import BaseNMF
 from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
 from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
+from nmf_xp.sklearn.plain import plain
 from nmf_xp.sklearn.starts import loadings_start, orders
 from nmf_xp.solvers import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from nmf_xp.result import Result
+    from nmf_xp.sklearn.plain import Plain
+
+    Found = TypeVar("Found", Result, Plain, Result | Plain)
 
 SOLVERS = {"cd": "cd-plain", "mu": "mu", "auto": "auto", "newton": "newton", "mm": "mm", "cd-accelerated": "cd"}
+FAST = (1.0, 2.0)  # the betas for which the best W is found sooner than by as many updates as scikit-learn makes
 
 
 class NMF(BaseNMF):
@@ -168,42 +173,54 @@ class NMF(BaseNMF):
         self.history_ = result.history
         return result.W
 
-    def _factorize(self, X: Any, W: Any, H: Any, observation: Observation) -> Result:
+    def _factorize(self, X: Any, W: Any, H: Any, observation: Observation) -> Result | Plain:
         """Both factors of X."""
         self._check_solver()
         if observation.weights is None:
             check_positive(X, self._beta)
         W, H = self._start(X, W, H, observation, n_restarts=self.n_restarts)
-        options = self._options(X, (W, H), observation, n_components=W.shape[-1], both=True)
-        result = self._finished(nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties()))
-        if not self._exact_loadings:
-            return result
-        best = self._minimum(X, result.H, result.W, observation)
-        return dataclasses.replace(result, W=best.W, _divergence=best.divergence)
+        solver = self._solver(W.shape[-1], both=True)
+        found = self._plain(X, W, H, observation, solver, both=True)
+        if found is not None:
+            return self._finished(found)
+        options = self._options(X, (W, H), observation, solver, both=True)
+        return self._finished(nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties()))
 
     def _loadings(self, X: Any, observation: Observation) -> Any:
         return self._load(X, self.components_, observation).W
 
-    def _load(self, X: Any, H: Any, observation: Observation) -> Result:
+    def _load(self, X: Any, H: Any, observation: Observation) -> Result | Plain:
         """W of X for given H."""
         self._check_solver()
         if observation.weights is None:
             check_positive(X, self._beta)
         H = self._given_components(X, H)
         if self._exact_loadings:
-            return self._finished(self._minimum(X, H, None, observation))
-        W = loadings_start(X, H, self.solver)
-        options = self._options(X, (W, H), observation, n_components=H.shape[0], both=False)
-        result = transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options)
-        return self._finished(result)
+            return self._finished(self._minimum(X, H, observation))
+        W, solver = loadings_start(X, H, self.solver), self._solver(H.shape[0], both=False)
+        found = None if W is None else self._plain(X, W, H, observation, solver, both=False)
+        if found is not None:
+            return self._finished(found)
+        options = self._options(X, (W, H), observation, solver, both=False)
+        return self._finished(transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options))
+
+    def _plain(self, X: Any, W: Any, H: Any, observation: Observation, solver: Any, *, both: bool) -> Plain | None:
+        """The same by the solver itself; None where more is asked than scikit-learn does."""
+        looked_at = self.verbose or (both and self.callback is not None)
+        if self.solver not in ("cd", "mu") or looked_at or any(x is not None for x in observation):
+            return None
+        tol = self.tol if self.solver == "mu" else 0.0
+        alphas = self.alpha_W, self.alpha_H, self.l1_ratio
+        schedule: Any = {"max_iter": self.max_iter, "tol": tol}
+        return plain(X, W, H, solver, beta=self._beta, alphas=alphas, fixed_h=not both, **schedule)
 
     @property
     def _exact_loadings(self) -> bool:
-        """Whether W is the minimum for the last H.
+        """Whether `transform` finds the minimum, where "mu" would leave W far from it.
 
-        "mu" leaves W far from it, elsewhere from every start: `fit_transform` and `transform` would differ.
+        It does for the losses for which a fast solver finds it. A fit leaves W where its last update left it.
         """
-        return self.solver == "mu" and self.tol > 0
+        return self.solver == "mu" and self.tol > 0 and self._beta in FAST
 
     def _check_solver(self) -> None:
         if self._beta not in LOSSES.get(SOLVERS[self.solver], (self._beta,)):
@@ -218,18 +235,20 @@ class NMF(BaseNMF):
                 stacklevel=5,
             )
 
-    def _options(
-        self, X: Any, start: tuple[Any, Any], observation: Observation, *, n_components: int, both: bool
-    ) -> dict[str, Any]:
-        """What `nmf` and `transform` are told of the solver, and of when to stop."""
-        solver: Any = SOLVERS[self.solver]
+    def _solver(self, n_components: int, *, both: bool) -> Any:
+        """The name of the solver, and where it is scikit-learn's its options."""
+        name = SOLVERS[self.solver]
         if self.solver == "cd":
             order: tuple[tuple[int, ...], ...] = ()
             if self.shuffle:
                 order = orders(n_components, max_iter=self.max_iter, random_state=self.random_state, both=both)
-            solver = (solver, {"violation_tol": self.tol or None, "orders": order, "polish": False})
-        elif self.solver == "mu":
-            solver = (solver, {"polish": False})  # scikit-learn's factors keep the scale of their start
+            return name, {"violation_tol": self.tol or None, "orders": order, "polish": False}
+        return (name, {"polish": False}) if self.solver == "mu" else name  # whose factors keep the scale of their start
+
+    def _options(
+        self, X: Any, start: tuple[Any, Any], observation: Observation, solver: Any, *, both: bool
+    ) -> dict[str, Any]:
+        """What `nmf` and `transform` are told of the solver, and of when to stop."""
         their_rule = self.solver == "mu" and start[1].ndim == 2  # restarts end one by one, by the rule of `nmf`
         callback = self.callback if both else None
         watch = None
@@ -251,7 +270,7 @@ class NMF(BaseNMF):
             "callback": watch,
         }
 
-    def _finished(self, result: Result) -> Result:
+    def _finished(self, result: Found) -> Found:
         """The result, after a warning where it is no minimum."""
         if result.status is Status.MAX_ITER and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."

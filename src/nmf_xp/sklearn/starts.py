@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.utils import check_random_state
-from sklearn.utils.extmath import randomized_svd
+from sklearn.utils import check_random_state, extmath
 
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data import as_data, in_units, largest_observed, with_weights
@@ -18,6 +17,8 @@ from nmf_xp.data.units import times_power, units_of
 from nmf_xp.problem.starts import constant_start, nndsvd_factors, nndsvd_start, normal_start
 from nmf_xp.sklearn.inputs import NOTHING, Observation
 
+# What scikit-learn's own estimator calls: the arguments are not checked once more.
+_svd: Any = getattr(extmath, "_randomized_svd", extmath.randomized_svd)
 ORDERS = 1024  # iterations after which the orders of `shuffle=True` repeat
 
 
@@ -34,8 +35,9 @@ def start(
     """W and H to begin with; stacks of them for several restarts."""
     data = as_data(X)
     xp = libraries.array_namespace(data.values)
-    data, weights = with_exposure(data, *observation, beta=beta, xp=xp)
-    data = with_weights(data, weights, absent="zero", beta=beta, xp=xp)
+    if any(x is not None for x in observation):
+        data, weights = with_exposure(data, *observation, beta=beta, xp=xp)
+        data = with_weights(data, weights, absent="zero", beta=beta, xp=xp)
     m, n = data.shape
     if init not in (None, "random") and r > min(m, n):
         msg = f"init = '{init}' can only be used when n_components <= min(n_samples, n_features)"
@@ -55,7 +57,7 @@ def start(
         rng = check_random_state(random_state)
         W, H = nndsvd_start(data, r, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     else:
-        svd = randomized_svd(times_power(X, -units.v), r, random_state=random_state)
+        svd = _svd(times_power(X, -units.v), r, random_state=random_state)
         rng = check_random_state(random_state)
         W, H = nndsvd_factors(data, *svd, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     return times_power(W, units.w), times_power(H, units.h)

@@ -12,10 +12,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, transfer
-from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.arrays import kernels, libraries, operators, threads, transfer
+from nmf_xp.data import Dense, Sparse
+from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.problem.balance import component_scale
-from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, sweeps_kernel
+from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps
+from nmf_xp.solvers.mu import rest_of_quadratic
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 from nmf_xp.updates import slopes
@@ -94,6 +96,73 @@ class CyclicDescent(Solver):
         W, H = xp.where(running, W, state.W), xp.where(running, H, state.H)
         return State(W, H, orders, first, count, ended)
 
+    def steps(self, state: State, problem: Problem, n: int, *, xp: Namespace) -> State:
+        """`n` iterations, by a kernel where there is one."""
+        kernel = None if state.W.ndim > 2 else _kernel(state, problem)
+        if kernel is None:
+            return super().steps(state, problem, n, xp=xp)
+        return self._steps(state, problem, n, kernel, xp=xp)[0]
+
+    def measured_steps(self, state: State, problem: Problem, n: int, *, xp: Namespace) -> tuple[State, float | None]:
+        """The same, and where it comes with them the rest of the divergence beside sum(V^2) / 2."""
+        kernel = None if state.W.ndim > 2 else _kernel(state, problem)
+        if kernel is None or self.fixed_h:
+            return self.steps(state, problem, n, xp=xp), None
+        state, (product, _, gram) = self._steps(state, problem, n, kernel, xp=xp)
+        return state, rest_of_quadratic(state.H, product, gram, xp=xp)
+
+    def _steps(
+        self, state: State, problem: Problem, n: int, kernel: Callable[..., tuple[Array, float]], *, xp: Namespace
+    ) -> tuple[State, Any]:
+        """The same, up to the iteration in which the rule holds: nothing changes after it.
+
+        With it comes what the last half-iteration took from V, and the other factor's Gram matrix.
+        """
+        import numpy as np
+
+        W, Ht, orders = state.W, operators.transposed(state.H), state.orders
+        count, first, ended = (transfer.scalar(x) for x in (state.iterations, state.first, state.ended))
+        shuffled, factors = orders.shape[-1] > 0, 1 if self.fixed_h else 2
+        table: Any = orders if shuffled else np.arange(W.shape[-1], dtype=np.int32)[None, :]
+        left, right = self._half_by(problem.data, problem.w, kernel, xp), None
+        if not self.fixed_h:
+            right = self._half_by(problem.data.T, problem.h, kernel, xp)
+        quadratic, at, done = None, 0, 0
+        with blas_threads(problem.data):
+            while done < n and not ended:
+                threads.give_up_if_asked()
+                W, violation, quadratic = left(W, Ht, table[at % len(table)], quadratic if self.fixed_h else None)
+                if right is not None:
+                    Ht, more, quadratic = right(Ht, W, table[(at + 1) % len(table)], None)
+                    violation += more  # lint: a Python float
+                done, at = done + 1, at + factors
+                if self.violation_tol is None:
+                    continue
+                count += 1  # lint: a Python int
+                first = violation if count == 1 else first
+                ended = count if violation <= self.violation_tol * first else 0
+        orders = xp.roll(orders, -n * factors, axis=-2) if shuffled else orders
+        state = state._replace(W=W, H=operators.transposed(Ht), orders=orders)
+        if self.violation_tol is None:
+            return state, quadratic
+        numbers = (np.asarray(float(x), dtype=state.first.dtype) for x in (first, count + (n - done), ended))
+        return State(*state[:3], *numbers), quadratic
+
+    def _half_by(
+        self, data: Data, terms: Constraints, kernel: Callable[..., tuple[Array, float]], xp: Namespace
+    ) -> Callable[..., tuple[Array, float, Any]]:
+        """A half-iteration. V H^T, the curvature and H H^T are given, or it makes them and gives them back."""
+        V, l1, floor = data.values, terms.penalties[0], self.floor
+
+        def half(W: Array, Ht: Array, order: Array, quadratic: Any) -> tuple[Array, float, Any]:
+            if quadratic is None:
+                H = operators.transposed(Ht)
+                gram = H @ Ht
+                quadratic = data.contract(V, H, xp=xp), terms.add_curvature(gram, xp=xp), gram
+            return *kernel(W, *quadratic[:2], order, l1, floor), quadratic
+
+        return half
+
     def balanced(self, state: State, problem: Problem, *, xp: Namespace) -> State:
         """The state with balanced components: a column of W that is nearly zero makes a row of H as large."""
         scale = None
@@ -114,15 +183,13 @@ class CyclicDescent(Solver):
         if order is not None:
             gram = xp.take(xp.take(gram, order, axis=-1), order, axis=-2)
 
-        kernel = sweeps_kernel("least_squares_sweeps", data, W, constraints)
-
         def rows(block: Data, W: Array, constraints: Constraints) -> Part:
             product, model = slopes(block, W, H, beta=2.0, xp=xp)
             slope = constraints.add_slope(model - product, W, xp=xp)
             if order is None:
-                return self._sweep(W, slope, gram, constraints, kernel=kernel, xp=xp)
+                return self._sweep(W, slope, gram, constraints, xp=xp)
             W, slope = xp.take(W, order, axis=-1), xp.take(slope, order, axis=-1)
-            new, sums = self._sweep(W, slope, gram, constraints.columns(order, xp=xp), kernel=kernel, xp=xp)
+            new, sums = self._sweep(W, slope, gram, constraints.columns(order, xp=xp), xp=xp)
             return Part(xp.take(new, xp.argsort(order), axis=-1), sums)
 
         new, sums = sweep(rows, data, W, constraints, products_only=True, xp=xp)
@@ -143,21 +210,12 @@ class CyclicDescent(Solver):
         W, _ = weighted_sweeps(data, W, H, constraints.columns(order, xp=xp), **settings)
         return xp.take(W, xp.argsort(order), axis=-1), violation
 
-    def _sweep(
-        self,
-        W: Array,
-        slope: Array,
-        gram: Array,
-        constraints: Constraints,
-        *,
-        kernel: Callable[..., Array] | None,
-        xp: Namespace,
-    ) -> Part:
+    def _sweep(self, W: Array, slope: Array, gram: Array, constraints: Constraints, *, xp: Namespace) -> Part:
         move = slope
         if constraints.l1 is not None:  # it would end for good a component whose other factor is zero
             identity = xp.eye(gram.shape[-1], dtype=gram.dtype, device=libraries.device(gram))
             move = xp.where(xp.sum(gram * identity, axis=-2, keepdims=True) > 0, slope, 0.0)
-        new = least_squares_sweeps(W, move, gram, constraints, kernel=kernel, floor=self.floor, sweeps=1, xp=xp)
+        new = least_squares_sweeps(W, move, gram, constraints, floor=self.floor, sweeps=1, xp=xp)
         if self.violation_tol is None:
             return Part(new, ())
         # The slope that a coordinate met: those before it had moved already.
@@ -173,6 +231,15 @@ class CyclicDescent(Solver):
             slope = xp.where(constraints.fixed, 0.0, slope)
         dtype = libraries.accumulator_dtype(xp, libraries.device(W))
         return xp.sum(xp.abs(slope), axis=(-2, -1), dtype=dtype)
+
+
+def _kernel(state: State, problem: Problem) -> Callable[..., tuple[Array, float]] | None:
+    """What makes a sweep of one matrix, without bounds and with penalties that all know."""
+    data, terms = problem.data, (problem.w, problem.h)
+    if not isinstance(data, Dense | Sparse) or any(x.bounded or x.others for x in terms):
+        return None
+    arrays = data.values, state.W, state.H
+    return kernels.find("cyclic_sweep", *arrays) or kernels.find("small_cyclic_sweep", *arrays)
 
 
 def _rolled(orders: Array, *, xp: Namespace) -> Array:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import kernels, operators, threads
-from nmf_xp.data import Dense
-from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.arrays import kernels, libraries, operators, threads
+from nmf_xp.data import Dense, Sparse
+from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.problem.optimality import penalties
@@ -99,7 +99,61 @@ class MultiplicativeUpdate(Solver):
                     state = Factors(*kernel(data.values, *state, floor=self.floor, n=min(n, most)))
                     n -= most  # lint: a Python int
                 return state
-        return super().steps(state, problem, n, xp=xp)
+        kernel = self._frobenius_kernel(state, problem)
+        if kernel is None:
+            return super().steps(state, problem, n, xp=xp)
+        return self._frobenius(state, problem, n, kernel, xp=xp)[0]
+
+    def measured_steps(
+        self, state: Factors, problem: Problem, n: int, *, xp: Namespace
+    ) -> tuple[Factors, float | None]:
+        """The same, and where it comes with them the rest of the divergence beside sum(V^2) / 2."""
+        kernel = None if self.fixed_h else self._frobenius_kernel(state, problem)
+        if kernel is None:
+            return self.steps(state, problem, n, xp=xp), None
+        state, (product, gram) = self._frobenius(state, problem, n, kernel, xp=xp)
+        return state, rest_of_quadratic(state.H, product, gram, xp=xp)
+
+    def _frobenius_kernel(self, state: Factors, problem: Problem) -> Callable[..., Array] | None:
+        """What makes an update of one factor for the Frobenius loss, from products with V."""
+        data, terms = problem.data, (problem.w, problem.h)
+        if self.beta != 2 or state.W.ndim > 2 or not isinstance(data, Dense | Sparse):
+            return None
+        if any(x.bounded or x.others or libraries.is_array(x.l1) for x in terms):
+            return None
+        return kernels.find("frobenius_rows", data.values, *state)
+
+    def _frobenius(
+        self, state: Factors, problem: Problem, n: int, kernel: Callable[..., Array], *, xp: Namespace
+    ) -> tuple[Factors, Any]:
+        """The iterations, and what the last half of them took from V, with the other factor's Gram matrix."""
+        W, Ht = state.W, operators.transposed(state.H)
+
+        def products(data: Data, Ht: Array) -> tuple[Array, Array]:
+            H = operators.transposed(Ht)
+            return data.contract(data.values, H, xp=xp), H @ Ht
+
+        def half(W: Array, found: tuple[Array, Array], terms: Constraints) -> Array:
+            return kernel(W, found[0], terms.add_curvature(found[1], xp=xp), terms.penalties[0], self.floor)
+
+        found = None
+        with blas_threads(problem.data):
+            for _ in range(n):
+                threads.give_up_if_asked()
+                if found is None or not self.fixed_h:
+                    found = products(problem.data, Ht)
+                W = half(W, found, problem.w)
+                if not self.fixed_h:
+                    found = products(problem.data.T, W)
+                    Ht = half(Ht, found, problem.h)
+        return Factors(W, operators.transposed(Ht)), found
+
+
+def rest_of_quadratic(H: Array, product: Array, gram: Array, *, xp: Namespace) -> float:
+    """The Frobenius loss but for sum(V^2) / 2, from V^T W, (n, r), and W^T W."""
+    dtype = libraries.accumulator_dtype(xp, libraries.device(H))
+    square = xp.sum((H @ operators.transposed(H)) * gram, dtype=dtype)
+    return float(0.5 * square - xp.sum(operators.transposed(H) * product, dtype=dtype))
 
 
 def multiplied(

@@ -70,6 +70,10 @@ class Solver(abc.ABC):
             state = self.step(state, problem, xp=xp)
         return state
 
+    def measured_steps(self, state: Any, problem: Problem, n: int, *, xp: Namespace) -> tuple[Any, float | None]:
+        """The same, and where it comes with them the divergence, but for sum(V^2) / 2, from which it is subtracted."""
+        return self.steps(state, problem, n, xp=xp), None
+
     def balanced(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """The state with balanced components, for a solver whose steps may throw the scale of one out of range."""
         return state

@@ -17,17 +17,18 @@ import numpy as np
 
 from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data import Dense, as_data, with_weights
-from nmf_xp.data.constraints import FREE
+from nmf_xp.data.constraints import FREE, Constraints
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
-from nmf_xp.divergences import data_divergence
+from nmf_xp.divergences import ROOTS, data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
+from nmf_xp.solvers.cyclic import CyclicDescent
 from nmf_xp.solvers.extrapolation import Extrapolated, Momentum
 from nmf_xp.solvers.newton import Newton
 from nmf_xp.testing.report import Skip
-from nmf_xp.updates import factor_floor
+from nmf_xp.updates import factor_floor, slopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +54,8 @@ def _with_and_without(name: str, target: Target, dtype: str) -> Iterator[Pair]:
         used.update(() if kernel is None else (wanted,))
         return kernel
 
-    with mock.patch.object(kernels, "find", observed), mock.patch.object(kernels, "LEAST", 0):
+    least = 2**60 if kernels.KERNELS[name] in kernels.FOR_SMALL else 0
+    with mock.patch.object(kernels, "find", observed), mock.patch.object(kernels, "LEAST", least):
         found = FOR_NUMPY[name](target, dtype)
     assert name in used, f"{name} is not used where it should be"
     with mock.patch.object(kernels, "find", return_value=None):
@@ -101,6 +103,26 @@ def _divergence(target: Target, dtype: str) -> list[Any]:
     return [data_divergence(Dense(V), W, H, beta=1.0, xp=target.xp)]
 
 
+def _powers(name: str) -> Callable[[Target, str], list[Any]]:
+    """Slopes, or the divergence, of positive counts and of a nearly exact model."""
+
+    def work(target: Target, dtype: str) -> list[Any]:
+        V, *factors = _numbers(dtype)
+        W, H = (target.asarray(np.maximum(x, 0.01).astype(dtype)) for x in factors)
+        found: list[Any] = []
+        for X in (target.asarray(V + 0.5), (W @ H) * (1 + 2**-10)):
+            for beta in ROOTS:
+                settings: Any = {"beta": beta, "xp": target.xp}
+                along, down = (Dense(X), W, H), (DenseTransposed(X), operators.transposed(H), operators.transposed(W))
+                if name == "power_parts":
+                    found.extend((*slopes(*along, **settings), *slopes(*down, **settings)))
+                else:
+                    found.extend((data_divergence(*along, **settings), data_divergence(*down, **settings)))
+        return found
+
+    return work
+
+
 def _divergences(target: Target, dtype: str) -> list[Any]:
     V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
     return [data_divergence(Dense(V), W, H, beta=1.0, xp=target.xp)]
@@ -110,6 +132,31 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
     V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
     solver, problem = MultiplicativeUpdate(1.0, _floor(dtype)), Problem(Dense(V))
     return list(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
+
+
+def _cyclic(target: Target, dtype: str) -> list[Any]:
+    """Two iterations in orders of their own, with penalties, of dense and of sparse data, and the violation met."""
+    V, *factors = _numbers(dtype)
+    W, H = (target.asarray(np.where(x < 0.2, 0, x).astype(dtype)) for x in factors)
+    solver = CyclicDescent(2.0, 0.0, violation_tol=1e-3, orders=((4, 2, 0, 1, 3), (1, 0, 2, 4, 3), (0, 1, 2, 3, 4)))
+    found: list[Any] = []
+    for X in (target.asarray(V), importlib.import_module("scipy.sparse").csr_array(V)):
+        for terms in (FREE, Constraints(l1=0.5, l2=0.25)):
+            problem = solver.prepare(Problem(as_data(X), terms, terms), xp=target.xp)
+            state = solver.init(problem, W, H, xp=target.xp)
+            found.extend(solver.steps(state, problem, 2, xp=target.xp))
+    return found
+
+
+def _frobenius(target: Target, dtype: str) -> list[Any]:
+    """Two multiplicative iterations with penalties, of dense and of sparse data."""
+    V, W, H = (target.asarray(x) for x in _numbers(dtype))
+    solver, found = MultiplicativeUpdate(2.0, _floor(dtype)), list[Any]()
+    for X in (V, importlib.import_module("scipy.sparse").csr_array(V)):
+        for terms in (FREE, Constraints(l1=0.5, l2=0.25)):
+            problem = Problem(as_data(X), terms, terms)
+            found.extend(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
+    return found
 
 
 def _step(
@@ -192,12 +239,17 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_iterations": _iterations,
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
+    "cyclic_sweep": _cyclic,
+    "frobenius_rows": _frobenius,
+    "small_cyclic_sweep": _cyclic,
     "weighted_dense": _step(CoordinateDescent, beta=2.0, weights="of entries"),
     "weighted_sparse": _step(CoordinateDescent, beta=2.0, sparse=True, weights="of entries"),
     "coordinate_dense": _step(CoordinateDescent),
     "coordinate_sparse": _step(CoordinateDescent, sparse=True),
     "newton_dense": _step(Newton),
     "newton_sparse": _step(Newton, sparse=True),
+    "power_parts": _powers("power_parts"),
+    "power_divergence": _powers("power_divergence"),
     "sampled_product": _step(MultiplicativeUpdate, sparse=True),
 }
 FOR_JAX: dict[str, Callable[[Target, str], Iterator[Pair]]] = {

@@ -31,10 +31,15 @@ KERNELS = {
     "least_squares_sweeps": "coordinate",
     "coordinate_dense": "coordinate",
     "coordinate_sparse": "coordinate",
+    "cyclic_sweep": "quadratic",
+    "frobenius_rows": "quadratic",
+    "small_cyclic_sweep": "small",
     "weighted_dense": "weighted",
     "weighted_sparse": "weighted",
     "newton_dense": "newton",
     "newton_sparse": "newton",
+    "power_parts": "powers",
+    "power_divergence": "powers",
     "sampled_product": "sampled",
     "dense_quotient": "fused_dense",
     "transposed_quotient": "fused_dense",
@@ -46,6 +51,9 @@ KERNELS = {
 LEAST = 2**12
 """How many numbers there must be in NumPy arrays: for less, loading numba takes longer than all else."""
 
+FOR_SMALL = {"small"}
+"""The files whose kernels are for less than that. They are NumPy's own operators, and nothing compiles them."""
+
 FOR_JAX = {"fused_dense", "fused_sparse"}
 """The files whose kernels are for JAX. They take their twin first, for what they leave to it; see `gpu`."""
 
@@ -56,8 +64,9 @@ def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
     if module in FOR_JAX:
         usable = all(libraries.is_jax(x) for x in arrays) and wanted() and _serves_jax(*arrays)
     else:
-        usable = all(libraries.is_numpy(x) for x in arrays) and sum(x.size for x in arrays) >= LEAST
-        usable = usable and compiles()
+        small = module in FOR_SMALL
+        usable = all(libraries.is_numpy(x) for x in arrays) and (sum(x.size for x in arrays) < LEAST) == small
+        usable = usable and (wanted() if small else compiles())
     return _kernel(module, name) if usable else None
 
 

@@ -1,0 +1,88 @@
+"""The beta-divergence and its slopes where their powers are roots: for beta 0, 1/2 and 3/2, in one pass over V and WH.
+
+With a = sqrt(v), b = sqrt(y) the divergence is 2 (a - b)^2 / b for beta 1/2 and 2/3 (a - b)^2 (2 a + b) for 3/2, where
+a - b = (v - y) / (a + b): no term cancels, and no logarithm is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nmf_xp.arrays.kernels.compiling import jit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FAR = 2.0**-40  # a ratio whose difference from one is minus one, for a logarithm
+
+
+def power_parts(V: NDArray[Any], Y: NDArray[Any], *, beta: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """V Y^(beta-2), bounded as in `updates.power_quotient`, and Y^(beta-1)."""
+    V, Y = np.ascontiguousarray(V), np.ascontiguousarray(Y)
+    quotient, power = np.empty_like(Y), np.empty_like(Y)
+    most = Y.dtype.type(float(np.finfo(Y.dtype).max) * 2.0**-32 if beta < 1 else np.inf)
+    _power_parts(V.ravel(), Y.ravel(), quotient.ravel(), power.ravel(), int(2 * beta), most)
+    return quotient, power
+
+
+@jit
+def _power_parts(V: Any, Y: Any, quotient: Any, power: Any, twice: int, most: Any) -> None:
+    one = Y.dtype.type(1)
+    if twice == 3:
+        for i in range(V.shape[0]):
+            p = math.sqrt(Y[i])
+            power[i] = p
+            quotient[i] = V[i] / p
+    elif twice == 1:
+        for i in range(V.shape[0]):
+            p = one / math.sqrt(Y[i])
+            power[i] = p
+            quotient[i] = min(V[i] * p * p * p, most)
+    else:
+        for i in range(V.shape[0]):
+            p = one / Y[i]
+            power[i] = p
+            quotient[i] = min(V[i] * p * p, most)
+
+
+def power_divergence(V: NDArray[Any], Y: NDArray[Any], *, beta: float) -> float:
+    """The sum of d(v|y)."""
+    V, Y = np.ascontiguousarray(V).reshape(V.shape[0], -1), np.ascontiguousarray(Y).reshape(V.shape[0], -1)
+    return float(_power_divergence(V, Y, int(2 * beta), np.finfo(V.dtype).smallest_normal))
+
+
+@jit
+def _power_divergence(V: Any, Y: Any, twice: int, tiny: Any) -> float:
+    total = 0.0
+    zero = tiny - tiny
+    for i in range(V.shape[0]):
+        part = 0.0
+        if twice == 3:
+            for j in range(V.shape[1]):
+                v, y = V[i, j], Y[i, j]
+                a, b = math.sqrt(v), math.sqrt(y)
+                apart = (v - y) / max(a + b, tiny)
+                part += apart * apart * (a + a + b)
+        elif twice == 1:
+            for j in range(V.shape[1]):
+                v, y = V[i, j], Y[i, j]
+                a, b = math.sqrt(v), math.sqrt(y)
+                apart = (v - y) / max(a + b, tiny)
+                # Infinite where only the model is zero; nothing where both are.
+                part += apart * apart / (b if v > zero else max(b, tiny))
+        else:
+            for j in range(V.shape[1]):
+                v, y = V[i, j], Y[i, j]
+                if not (v > zero and y > zero):
+                    return math.inf if v == v and y == y else math.nan
+                low, high = min(v, y), max(v, y)
+                close = low > FAR * high
+                t = math.log1p((high - low) / low) if close else math.log(high) - math.log(low)
+                part += (t if y >= v else -t) + (v - y) / y
+        total += part
+    if twice == 3:
+        return total * 2 / 3
+    return total * 2 if twice == 1 else total
