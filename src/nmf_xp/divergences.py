@@ -217,13 +217,37 @@ def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     The same as the published form, but it stays exact as beta tends to 0 or 1 and as y tends to v.
     """
     positive, v, y = _where_positive(V, Y, xp=xp)
-    t = _log_ratio(v, y, xp=xp)
-    power = v**beta
-    d = _growth(power, y**beta, t, rate=beta, xp=xp) - _growth(power, v * y ** (beta - 1.0), t, rate=beta - 1.0, xp=xp)
+    if beta in CLOSED:
+        d = _closed(v, y, beta=beta, xp=xp)
+    else:
+        t, power = _log_ratio(v, y, xp=xp), v**beta
+        d = _growth(power, y**beta, t, rate=beta, xp=xp) - _growth(
+            power, v * y ** (beta - 1.0), t, rate=beta - 1.0, xp=xp
+        )
     if beta <= 0:
         return xp.where(positive, d, float("inf"))
-    model_is_zero = V**beta / (beta * (beta - 1.0)) if beta > 1 else float("inf")
-    return xp.where(positive, d, xp.where(V == 0, Y**beta / beta, model_is_zero))
+    model_is_zero = operators.power(V, beta, xp=xp) / (beta * (beta - 1.0)) if beta > 1 else float("inf")
+    return xp.where(positive, d, xp.where(V == 0, operators.power(Y, beta, xp=xp) / beta, model_is_zero))
+
+
+CLOSED = (-1.0, 0.5, 1.5, 3.0)
+"""The losses for which (y - v)^2 can be taken out of the divergence without powers."""
+
+
+def _closed(v: Array, y: Array, *, beta: float, xp: Namespace) -> Array:
+    """The divergence of positive numbers for one of these losses.
+
+    It is (y - v)^2 / (2 v y^2) for beta -1 and (y - v)^2 (2 y + v) / 6 for beta 3; with a^2 = y and b^2 = v it is
+    2 (a - b)^2 / a for beta 1/2 and 2/3 (a - b)^2 (a + 2 b) for beta 3/2.
+    """
+    if beta == -1:
+        ratio = (y - v) / y
+        return 0.5 * ratio * (ratio / v)
+    if beta == 3:
+        return (y - v) ** 2 * ((2.0 * y + v) / 6.0)
+    a, b = xp.sqrt(y), xp.sqrt(v)
+    square = ((y - v) / (a + b)) ** 2
+    return 2.0 * square / a if beta == 0.5 else square * (a + 2.0 * b) * (2.0 / 3.0)
 
 
 def _growth(start: Array, end: Array, t: Array, *, rate: float, xp: Namespace) -> Array:

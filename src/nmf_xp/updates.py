@@ -218,22 +218,27 @@ def slopes(
     if beta == 1:
         return contract_quotient(data, W, H), data.model_slope(W, H, None, beta=beta, xp=xp)
     Y = data.predict(W, H, xp=xp) if Y is None else Y
-    kernel = kernels.find("power_parts", V, Y) if beta in ROOTS and isinstance(data, Dense) and V.ndim == 2 else None
-    if kernel is not None:
-        quotient, power = kernel(V, Y, beta=beta)
-        return data.contract(quotient, H, xp=xp), data.contract(power, H, xp=xp)
-    quotient = power_quotient(V, Y, Y ** (beta - 1.0), beta=beta, xp=xp)
-    return data.contract(quotient, H, xp=xp), data.model_slope(W, H, Y, beta=beta, xp=xp)
+    quotient, power = power_parts(V, Y, beta=beta, xp=xp)
+    model = data.contract(power, H, xp=xp) if isinstance(data, Dense) else data.model_slope(W, H, Y, beta=beta, xp=xp)
+    return data.contract(quotient, H, xp=xp), model
 
 
-def power_quotient(V: Array, Y: Array, power: Array, *, beta: float, xp: Namespace) -> Array:
-    """V * Y^(beta-2), from the `power` Y^(beta-1).
+def power_parts(V: Array, Y: Array, *, beta: float, xp: Namespace) -> tuple[Array, Array]:
+    """V * Y^(beta-2) and Y^(beta-1).
 
-    For beta < 1 it can overflow where all of a model is at the floor. It is bounded there: the numerator of an update
-    is then less than it might be and still more than its denominator, so the step is shorter and goes the same way.
+    For beta < 1 the former can overflow where all of a model is at the floor. It is bounded there: the numerator of an
+    update is then less than it might be and still more than its denominator, so the step is shorter and goes the same
+    way.
     """
+    kernel = kernels.find("power_parts", V, Y) if beta in ROOTS else None
+    if kernel is not None:
+        found: tuple[Array, Array] = kernel(V, Y, beta=beta)
+        return found
+    power = operators.power(Y, beta - 1.0, xp=xp)
     quotient = V / Y * power
-    return quotient if beta >= 1 else operators.at_most(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32, xp=xp)
+    if beta < 1:
+        quotient = operators.at_most(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32, xp=xp)
+    return quotient, power
 
 
 def mm_exponent(beta: float) -> float:
@@ -252,7 +257,7 @@ def factor_floor(dtype: Any, *, beta: float, xp: Namespace) -> float:
 
     With E the dtype's largest exponent, W, H >= f and V <= 2^(E/8), the largest terms are V / Y <= 2^(E/8) f^-2 and
     Y^(beta-1) <= f^(2 beta - 2), and nearly 2^24 of them are summed. For beta >= 0, f is 1e-13 in float32 and
-    6e-132 in float64. `power_quotient` bounds V Y^(beta-2) by itself.
+    6e-132 in float64. `power_parts` bounds V Y^(beta-2) by itself.
     """
     largest_exponent = math.log2(float(xp.finfo(dtype).max))
     return 2.0 ** -int((0.875 * largest_exponent - 24.0) / (2.0 * max(1.0, 1.0 - beta)))

@@ -182,7 +182,7 @@ class Derived:
 
     def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
         Y = self.predict(W, H, xp=xp) if Y is None else Y
-        return self.contract(Y if beta == 2 else Y ** (beta - 1.0), H, xp=xp)
+        return self.contract(operators.power(Y, beta - 1.0, xp=xp), H, xp=xp)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return self.predict(t, xp.ones((1, self.shape[-1]), dtype=t.dtype, device=libraries.device(t)), xp=xp)

@@ -108,7 +108,8 @@ class Sparse(Fields, Derived):
         if beta in (1, 2):
             return full_domain_slope(W, H, G, beta=beta, xp=xp)
         least = float(xp.finfo(W.dtype).smallest_normal)  # its power is finite: a model may be zero
-        powers = (operators.at_least(Y, least, xp=xp) ** (beta - 1.0) for Y in _model_blocks(W, H))
+        bounded = (operators.at_least(Y, least, xp=xp) for Y in _model_blocks(W, H))
+        powers = (operators.power(Y, beta - 1.0, xp=xp) for Y in bounded)
         return xp.concat([power @ operators.transposed(G) for power in powers], axis=0)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
@@ -150,8 +151,8 @@ class Sparse(Fields, Derived):
             left, right = (xp.astype(x, dtype, copy=False) for x in (operators.transposed(W), H))  # most cancels
             everywhere = xp.sum((left @ operators.transposed(left)) * (right @ operators.transposed(right)))
         else:
-            everywhere = sum(xp.sum(Y**beta, dtype=dtype) for Y in _model_blocks(W, H))
-        return everywhere / beta, (everywhere - xp.sum(Y if beta == 1 else Y**beta, dtype=dtype)) / beta
+            everywhere = sum(xp.sum(operators.power(Y, beta, xp=xp), dtype=dtype) for Y in _model_blocks(W, H))
+        return everywhere / beta, (everywhere - xp.sum(operators.power(Y, beta, xp=xp), dtype=dtype)) / beta
 
 
 def _model_blocks(W: Array, H: Array) -> Iterator[Array]:

@@ -11,7 +11,7 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import kernels, libraries
+from nmf_xp.arrays import kernels, libraries, operators
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -140,7 +140,7 @@ def absent_powers(i: Array, j: Array, W: Array, H: Array, *, beta: float, dtype:
         Y: Any = W[start : start + height, :] @ H
         here = xp.nonzero(xp.logical_and(i >= start, i < start + height))[0]
         Y[xp.take(i, here) - start, xp.take(j, here)] = 0  # lint: made here
-        total = total + xp.sum(Y**beta, dtype=dtype)
+        total = total + xp.sum(operators.power(Y, beta, xp=xp), dtype=dtype)
     return total
 
 
@@ -153,6 +153,6 @@ def _absent_powers_jax(i: Array, j: Array, W: Array, H: Array, height: int, *, b
         rows = jnp.take(W, start + jnp.arange(height), axis=0, mode="fill", fill_value=0)
         here = jnp.logical_and(i >= start, i < start + height)
         Y = (rows @ H).at[jnp.where(here, i - start, height), j].set(0, mode="drop")
-        return total + jnp.sum(Y**beta, dtype=dtype)
+        return total + jnp.sum(operators.power(Y, beta, xp=jnp), dtype=dtype)
 
     return jax.lax.fori_loop(0, -(-W.shape[0] // height), add, jnp.zeros((), dtype=dtype))

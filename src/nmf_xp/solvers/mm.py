@@ -36,7 +36,7 @@ from nmf_xp.problem import Factors
 from nmf_xp.problem.optimality import penalties
 from nmf_xp.solvers.mu import MultiplicativeUpdate
 from nmf_xp.solvers.solver import Solver
-from nmf_xp.updates import mm_step, power_quotient
+from nmf_xp.updates import mm_step, power_parts
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -119,8 +119,7 @@ class AcceleratedMajorizer(Solver):
             P = operators.divide_into(block.values, Y)
             parts = block.contract(P, H, xp=xp), block.model_slope(W, H, None, beta=1.0, xp=xp)
         else:
-            Q = Y ** (beta - 1.0)
-            P = power_quotient(block.values, Y, Q, beta=beta, xp=xp)
+            P, Q = power_parts(block.values, Y, beta=beta, xp=xp)
             parts = block.contract(P, H, xp=xp), block.contract(Q, H, xp=xp)
         new = mm_step(W, parts, constraints, beta=beta, floor=self.floor, xp=xp)
         least = float(xp.finfo(W.dtype).smallest_normal)
@@ -128,8 +127,8 @@ class AcceleratedMajorizer(Solver):
         if constraints.fixed is not None:  # at 0, perhaps
             ratio = xp.where(constraints.fixed, 1.0, ratio)
         # The reference W' times a power of the change, so that no power of W alone can overflow.
-        chi1 = W if beta == 1 else W * ratio ** (beta - 1.0)
-        chi2 = new if beta <= 1 else W * ratio**beta
+        chi1 = W if beta == 1 else W * operators.power(ratio, beta - 1.0, xp=xp)
+        chi2 = new if beta <= 1 else W * operators.power(ratio, beta, xp=xp)
         Ht, turned, T = operators.transposed(H), block.T, operators.transposed
         if beta == 1:
             model = turned.model_slope(Ht, T(chi2), None, beta=1.0, xp=xp)

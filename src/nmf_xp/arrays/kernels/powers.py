@@ -20,7 +20,10 @@ FAR = 2.0**-40  # a ratio whose difference from one is minus one, for a logarith
 
 
 def power_parts(V: NDArray[Any], Y: NDArray[Any], *, beta: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """V Y^(beta-2), bounded as in `updates.power_quotient`, and Y^(beta-1)."""
+    """V Y^(beta-2), bounded as in `updates.power_parts`, and Y^(beta-1)."""
+    if V.flags.f_contiguous and not V.flags.c_contiguous:
+        quotient, power = power_parts(V.T, Y.T, beta=beta)
+        return quotient.T, power.T
     V, Y = np.ascontiguousarray(V), np.ascontiguousarray(Y)
     quotient, power = np.empty_like(Y), np.empty_like(Y)
     most = Y.dtype.type(float(np.finfo(Y.dtype).max) * 2.0**-32 if beta < 1 else np.inf)
