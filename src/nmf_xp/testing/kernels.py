@@ -110,13 +110,13 @@ def _powers(name: str) -> Callable[[Target, str], list[Any]]:
         V, *factors = _numbers(dtype)
         W, H = (target.asarray(np.maximum(x, 0.01).astype(dtype)) for x in factors)
         found: list[Any] = []
-        for X in (target.asarray(V + 0.5), (W @ H) * (1 + 2**-10)):
+        for near, X in ((False, target.asarray(V + 0.5)), (True, (W @ H) * (1 + 2**-10))):
             for beta in ROOTS:
                 settings: Any = {"beta": beta, "xp": target.xp}
                 along, down = (Dense(X), W, H), (DenseTransposed(X), operators.transposed(H), operators.transposed(W))
                 if name == "power_parts":
                     found.extend((*slopes(*along, **settings), *slopes(*down, **settings)))
-                else:
+                elif beta > 0 or not near:  # near V, that of beta 0 is as uncertain as V's last digit makes it
                     found.extend((data_divergence(*along, **settings), data_divergence(*down, **settings)))
         return found
 
@@ -144,7 +144,8 @@ def _cyclic(target: Target, dtype: str) -> list[Any]:
         for terms in (FREE, Constraints(l1=0.5, l2=0.25)):
             problem = solver.prepare(Problem(as_data(X), terms, terms), xp=target.xp)
             state = solver.init(problem, W, H, xp=target.xp)
-            found.extend(solver.steps(state, problem, 2, xp=target.xp))
+            state = solver.steps(state, problem, 2, xp=target.xp)
+            found.extend((state.W, state.H, state.first))
     return found
 
 
