@@ -217,7 +217,7 @@ def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     The same as the published form, but it stays exact as beta tends to 0 or 1 and as y tends to v.
     """
     positive, v, y = _where_positive(V, Y, xp=xp)
-    if beta in CLOSED:
+    if beta in CLOSED and operators.runs_one_by_one(v, y):  # where their derivatives, which cancel, are not asked for
         d = _closed(v, y, beta=beta, xp=xp)
     else:
         t, power = _log_ratio(v, y, xp=xp), v**beta
