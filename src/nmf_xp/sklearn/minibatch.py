@@ -193,7 +193,7 @@ class MiniBatchNMF(BaseNMF):
         if not done.ended and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
             warnings.warn(msg, ConvergenceWarning, stacklevel=3)
-        W = self._load(X, observation) if self.fresh_restarts else done.W
+        W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, observation)
         posed = pose_array(X, beta=self._beta, **observation._asdict(), absent="zero")
         self.reconstruction_err_ = reconstruction_error(float(posed.divergence(W, self.components_)))
         return W

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from nmf_xp.arrays import precision
 from nmf_xp.factorization import nmf, transform
-from nmf_xp.result import Status
+from nmf_xp.result import Result, Status
 from nmf_xp.sklearn.base import BaseNMF
 from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
 from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from nmf_xp.result import Result
     from nmf_xp.sklearn.plain import Plain
 
     Found = TypeVar("Found", Result, Plain, Result | Plain)
 
 SOLVERS = {"cd": "cd-plain", "mu": "mu", "auto": "auto", "newton": "newton", "mm": "mm", "cd-accelerated": "cd"}
-FAST = (1.0, 2.0)  # the betas for which the best W is found sooner than by as many updates as scikit-learn makes
 
 
 class NMF(BaseNMF):
@@ -180,11 +179,17 @@ class NMF(BaseNMF):
             check_positive(X, self._beta)
         W, H = self._start(X, W, H, observation, n_restarts=self.n_restarts)
         solver = self._solver(W.shape[-1], both=True)
-        found = self._plain(X, W, H, observation, solver, both=True)
-        if found is not None:
-            return self._finished(found)
-        options = self._options(X, (W, H), observation, solver, both=True)
-        return self._finished(nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties()))
+        found: Result | Plain | None = self._plain(X, W, H, observation, solver, both=True)
+        if found is None:
+            options = self._options(X, (W, H), observation, solver, both=True)
+            found = nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties())
+        found = self._finished(found)
+        if not self._exact_loadings:
+            return found
+        best = self._minimum(X, found.H, observation)
+        if isinstance(found, Result):
+            return dataclasses.replace(found, W=best.W, _divergence=best.divergence)
+        return found._replace(W=best.W, divergence=best.divergence)
 
     def _loadings(self, X: Any, observation: Observation) -> Any:
         return self._load(X, self.components_, observation).W
@@ -216,11 +221,11 @@ class NMF(BaseNMF):
 
     @property
     def _exact_loadings(self) -> bool:
-        """Whether `transform` finds the minimum, where "mu" would leave W far from it.
+        """Whether W is the minimum for the last H.
 
-        It does for the losses for which a fast solver finds it. A fit leaves W where its last update left it.
+        "mu" leaves W far from it, elsewhere from every start: `fit_transform` and `transform` would differ.
         """
-        return self.solver == "mu" and self.tol > 0 and self._beta in FAST
+        return self.solver == "mu" and self.tol > 0
 
     def _check_solver(self) -> None:
         if self._beta not in LOSSES.get(SOLVERS[self.solver], (self._beta,)):

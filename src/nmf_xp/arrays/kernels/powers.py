@@ -43,12 +43,12 @@ def _power_parts(V: Any, Y: Any, quotient: Any, power: Any, twice: int, most: An
         for i in range(V.shape[0]):
             p = one / math.sqrt(Y[i])
             power[i] = p
-            quotient[i] = min(V[i] * p * p * p, most)
+            quotient[i] = min(min(min(V[i] * p, most) * p, most) * p, most)  # p^3 may overflow, and 0 times it is NaN
     else:
         for i in range(V.shape[0]):
             p = one / Y[i]
             power[i] = p
-            quotient[i] = min(V[i] * p * p, most)
+            quotient[i] = min(min(V[i] * p, most) * p, most)
 
 
 def power_divergence(V: NDArray[Any], Y: NDArray[Any], *, beta: float) -> float:
