@@ -20,7 +20,7 @@ import math
 from typing import TYPE_CHECKING
 
 from nmf_xp.arrays import kernels, mesh, operators, precision
-from nmf_xp.data import Dense, as_data, with_weights
+from nmf_xp.data import as_data, with_weights
 from nmf_xp.data.checks import check_problem
 from nmf_xp.data.constraints import FREE
 from nmf_xp.data.quotient import contract_quotient
@@ -219,8 +219,7 @@ def slopes(
         return contract_quotient(data, W, H), data.model_slope(W, H, None, beta=beta, xp=xp)
     Y = data.predict(W, H, xp=xp) if Y is None else Y
     quotient, power = power_parts(V, Y, beta=beta, xp=xp)
-    model = data.contract(power, H, xp=xp) if isinstance(data, Dense) else data.model_slope(W, H, Y, beta=beta, xp=xp)
-    return data.contract(quotient, H, xp=xp), model
+    return data.contract(quotient, H, xp=xp), data.model_slope(W, H, power, beta=beta, xp=xp)
 
 
 def power_parts(V: Array, Y: Array, *, beta: float, xp: Namespace) -> tuple[Array, Array]:
@@ -230,15 +229,14 @@ def power_parts(V: Array, Y: Array, *, beta: float, xp: Namespace) -> tuple[Arra
     update is then less than it might be and still more than its denominator, so the step is shorter and goes the same
     way.
     """
+    most = float(xp.finfo(Y.dtype).max) * 2.0**-32 if beta < 1 else math.inf
     kernel = kernels.find("power_parts", V, Y) if beta in ROOTS else None
     if kernel is not None:
-        found: tuple[Array, Array] = kernel(V, Y, beta=beta)
+        found: tuple[Array, Array] = kernel(V, Y, beta=beta, most=most)
         return found
     power = operators.power(Y, beta - 1.0, xp=xp)
     quotient = V / Y * power
-    if beta < 1:
-        quotient = operators.at_most(quotient, float(xp.finfo(Y.dtype).max) * 2.0**-32, xp=xp)
-    return quotient, power
+    return quotient if beta >= 1 else operators.at_most(quotient, most, xp=xp), power
 
 
 def mm_exponent(beta: float) -> float:

@@ -73,10 +73,10 @@ class Dense(Fields, Derived):
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return Z @ operators.transposed(H)
 
-    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+    def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta in (1, 2):
             return full_domain_slope(W, H, H, beta=beta, xp=xp)
-        return super().model_slope(W, H, Y, beta=beta, xp=xp)
+        return super().model_slope(W, H, power, beta=beta, xp=xp)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return t

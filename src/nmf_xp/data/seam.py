@@ -103,8 +103,8 @@ class Data(Protocol):
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         """Z H^T for Z on the stored entries: (..., m, r)."""
 
-    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
-        """(WH)^(beta-1) H^T over the whole domain; Y is WH at the stored entries (None for beta 1 and 2)."""
+    def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
+        """(WH)^(beta-1) H^T over the whole domain; `power` is (WH)^(beta-1) at the stored entries, if it is known."""
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         """One number for each row, t (..., m, 1), at the stored entries or broadcasting to them."""
@@ -180,9 +180,10 @@ class Derived:
     def select(self, indices: Array, *, xp: Namespace) -> Any:
         return self
 
-    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
-        Y = self.predict(W, H, xp=xp) if Y is None else Y
-        return self.contract(operators.power(Y, beta - 1.0, xp=xp), H, xp=xp)
+    def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
+        if power is None:
+            power = operators.power(self.predict(W, H, xp=xp), beta - 1.0, xp=xp)
+        return self.contract(power, H, xp=xp)
 
     def spread(self, t: Array, *, xp: Namespace) -> Array:
         return self.predict(t, xp.ones((1, self.shape[-1]), dtype=t.dtype, device=libraries.device(t)), xp=xp)

@@ -100,7 +100,7 @@ class Sparse(Fields, Derived):
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return product(self.along, self.across, Z, operators.transposed(H), xp=xp)
 
-    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+    def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
         return self.weighted_slope(W, H, H, beta=beta, xp=xp)
 
     def weighted_slope(self, W: Array, H: Array, G: Array, *, beta: float, xp: Namespace) -> Array:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import memory
-from nmf_xp.data.chunks import ALWAYS, check_chunks, part
-from nmf_xp.data.codecs import check_codecs
+from nmf_xp.data.chunks import ALWAYS, part
 from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows, npy_header
-from nmf_xp.data.unfolding import check_unfolding
+from nmf_xp.data.unfolding import check_stored
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -97,9 +96,7 @@ def _read(stored: Any) -> Stored:
     if hasattr(stored, "dtype"):
         shape = _shape(stored.shape)
         _check_numbers(stored, "biuf", axes=2)
-        check_chunks(stored)
-        check_codecs(stored)
-        check_unfolding(stored)
+        check_stored(stored)
         note = _too_large(math.prod(shape) * memory.bytes_of(stored.dtype))
         if note:
             _check_room(shape, stored.dtype)
@@ -110,8 +107,7 @@ def _read(stored: Any) -> Stored:
         raise ValueError(msg)
     for name, kinds in (("data", "biuf"), ("indices", "iu"), ("indptr", "iu")):
         _check_numbers(stored[name], kinds, axes=1)
-        check_chunks(stored[name])
-        check_unfolding(stored[name])
+        check_stored(stored[name])
     m, n = shape = _shape(stored.attrs["shape"])
     _check_room(shape, stored["data"].dtype)
     note = _too_large(3 * int(stored["data"].shape[0]) * memory.bytes_of(stored["data"].dtype))  # with two indices

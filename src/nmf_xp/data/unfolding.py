@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import memory
-from nmf_xp.data.chunks import ALWAYS, is_zarr
-from nmf_xp.data.codecs import SHARDS, codecs_of, names_of
+from nmf_xp.data.chunks import ALWAYS, check_chunks, is_zarr
+from nmf_xp.data.codecs import SHARDS, check_codecs, codecs_of, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,13 @@ PIECE = 2**20  # bytes that are unfolded together
 HEAD = 18  # bytes in which a size is said
 PLAIN = {2, 3, 5, 6}  # HDF5's filters that compress nothing, or at most to parts of bytes, by their numbers
 DEFLATE, CHECKSUM = 1, 3
+
+
+def check_stored(stored: Any) -> None:
+    """Refuse an array of a file that is not safe to decode: by its chunks' size, its codecs, or what they unfold to."""
+    check_chunks(stored)
+    check_codecs(stored)
+    check_unfolding(stored)
 
 
 def check_unfolding(stored: Any) -> None:

@@ -57,10 +57,10 @@ class Weighted(WeightedFields, Wrapping):
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.contract(self.weights * Z, H, xp=xp)
 
-    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+    def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
         if beta == 1:
             return self.base.contract(self.weights, H, xp=xp)
-        return super().model_slope(W, H, Y, beta=beta, xp=xp)
+        return super().model_slope(W, H, power, beta=beta, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:
         # What is not observed may be infinitely far from its model.
@@ -108,7 +108,7 @@ class LineWeighted(LineWeightedFields, Wrapping):
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.contract(self.stored * Z, H, xp=xp)
 
-    def model_slope(self, W: Array, H: Array, Y: Array | None, *, beta: float, xp: Namespace) -> Array:
+    def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
         return self.rows_weights * self.base.weighted_slope(W, H, H * self.columns_weights, beta=beta, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:

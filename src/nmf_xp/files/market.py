@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.files.opening import FileError, check_fits, optional_module
+from nmf_xp.files.opening import FileError, check_fits, optional_module, pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LAYOUTS, FIELDS, SYMMETRIES = ("array", "coordinate"), ("real", "integer", "pattern"), ("general", "symmetric")
 LINE = 1024  # bytes that the first line has at most
-PIECE = 2**20  # bytes that are looked at together
 NEWLINE = b"\n"
 
 
@@ -74,15 +73,12 @@ def _header(path: Path, file: Any) -> Header:
 
 def _is_ended(path: Path) -> bool:
     """Whether the last line has an end; a file with a NUL character is refused."""
-    line, block = 1, b""
-    with path.open("rb") as file:
-        while more := file.read(PIECE):
-            block = more
-            at = block.find(b"\0")
-            if at >= 0:
-                msg = (
-                    f"{path}: line {line + block.count(NEWLINE, 0, at)} holds a NUL character; save the matrix as text"
-                )
-                raise FileError(msg)
-            line += block.count(NEWLINE)
-    return block.endswith(NEWLINE)
+    line, piece = 1, b""
+    for piece in pieces(path):
+        at = piece.find(b"\0")
+        if at >= 0:
+            number = line + piece.count(NEWLINE, 0, at)
+            msg = f"{path}: line {number} holds a NUL character; save the matrix as text"
+            raise FileError(msg)
+        line += piece.count(NEWLINE)
+    return piece.endswith(NEWLINE)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONGEST = 400  # characters of what a library says
+PIECE = 2**20  # bytes that are looked at together
 LISTED = 20  # names in a message, before the rest is counted
 
 
@@ -70,6 +71,13 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
     except Exception as error:  # readers raise whatever their format leads them to
         msg = f"{path}: cannot be read: {reason_of(error)}"
         raise FileError(msg) from error
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """What a file holds, a piece at a time."""
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def reason_of(error: Exception) -> str:

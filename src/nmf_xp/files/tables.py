@@ -12,7 +12,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.files.opening import FileError, check_fits
+from nmf_xp.files.opening import FileError, check_fits, pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,6 @@ MISSING = {"", "NA"}  # cells that are read as NaN: what spreadsheets and R writ
 MARKS = {"n/a", "#n/a", "n.a.", "null", "none", "nil", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "?", ".", "..", "*"}
 SPOILT = re.compile(r"[-+$\u20ac\u00a3]?\s*\d([\d\s.,']|_\d{3}\b)*([eE][-+]?\d+)?\s*[%\u2030$\u20ac\u00a3]?")
 FAR = 10  # times the largest entry: above it the numbers of a first line are not like the entries
-PIECE = 2**20  # bytes that are looked at together
 CELL, LINE = 64, 200  # bytes that Python takes for a cell with a number, and for a line
 
 Lines = list[tuple[int, list[str]]]  # the cells of each line, with its number in the file
@@ -85,10 +84,9 @@ def read_table(path: Path, separator: str, *, header: bool | None, index: bool |
 def _memory(path: Path, separator: str) -> int:
     """About the bytes that a table takes while it is read, as text in its cells: far more than in the file."""
     bytes_ = 0
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            ends = piece.count(b"\n")
-            bytes_ += 2 * len(piece) + CELL * (piece.count(separator.encode()) + ends) + LINE * ends
+    for piece in pieces(path):
+        ends = piece.count(b"\n")
+        bytes_ += 2 * len(piece) + CELL * (piece.count(separator.encode()) + ends) + LINE * ends
     return bytes_
 
 

@@ -17,7 +17,7 @@ from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.problem.balance import component_scale
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps
-from nmf_xp.solvers.mu import rest_of_quadratic
+from nmf_xp.solvers.mu import products, rest_of_quadratic
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 from nmf_xp.updates import slopes
@@ -152,13 +152,12 @@ class CyclicDescent(Solver):
         self, data: Data, terms: Constraints, kernel: Callable[..., tuple[Array, float]], xp: Namespace
     ) -> Callable[..., tuple[Array, float, Any]]:
         """A half-iteration. V H^T, the curvature and H H^T are given, or it makes them and gives them back."""
-        V, l1, floor = data.values, terms.penalties[0], self.floor
+        l1, floor = terms.penalties[0], self.floor
 
         def half(W: Array, Ht: Array, order: Array, quadratic: Any) -> tuple[Array, float, Any]:
             if quadratic is None:
-                H = operators.transposed(Ht)
-                gram = H @ Ht
-                quadratic = data.contract(V, H, xp=xp), terms.add_curvature(gram, xp=xp), gram
+                product, gram = products(data, Ht, xp=xp)
+                quadratic = product, terms.add_curvature(gram, xp=xp), gram
             return *kernel(W, *quadratic[:2], order, l1, floor), quadratic
 
         return half

@@ -129,10 +129,6 @@ class MultiplicativeUpdate(Solver):
         """The iterations, and what the last half of them took from V, with the other factor's Gram matrix."""
         W, Ht = state.W, operators.transposed(state.H)
 
-        def products(data: Data, Ht: Array) -> tuple[Array, Array]:
-            H = operators.transposed(Ht)
-            return data.contract(data.values, H, xp=xp), H @ Ht
-
         def half(W: Array, found: tuple[Array, Array], terms: Constraints) -> Array:
             return kernel(W, found[0], terms.add_curvature(found[1], xp=xp), terms.penalties[0], self.floor)
 
@@ -141,12 +137,18 @@ class MultiplicativeUpdate(Solver):
             for _ in range(n):
                 threads.give_up_if_asked()
                 if found is None or not self.fixed_h:
-                    found = products(problem.data, Ht)
+                    found = products(problem.data, Ht, xp=xp)
                 W = half(W, found, problem.w)
                 if not self.fixed_h:
-                    found = products(problem.data.T, W)
+                    found = products(problem.data.T, W, xp=xp)
                     Ht = half(Ht, found, problem.h)
         return Factors(W, operators.transposed(Ht)), found
+
+
+def products(data: Data, Ht: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """V H^T and H H^T: all that W's part of the Frobenius loss takes from V and H."""
+    H = operators.transposed(Ht)
+    return data.contract(data.values, H, xp=xp), H @ Ht
 
 
 def rest_of_quadratic(H: Array, product: Array, gram: Array, *, xp: Namespace) -> float:

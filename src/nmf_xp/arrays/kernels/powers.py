@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 FAR = 2.0**-40  # a ratio whose difference from one is minus one, for a logarithm
 
 
-def power_parts(V: NDArray[Any], Y: NDArray[Any], *, beta: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """V Y^(beta-2), bounded as in `updates.power_parts`, and Y^(beta-1)."""
+def power_parts(V: NDArray[Any], Y: NDArray[Any], *, beta: float, most: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """V Y^(beta-2), at `most` this for beta < 1, and Y^(beta-1)."""
     if V.flags.f_contiguous and not V.flags.c_contiguous:
-        quotient, power = power_parts(V.T, Y.T, beta=beta)
+        quotient, power = power_parts(V.T, Y.T, beta=beta, most=most)
         return quotient.T, power.T
     V, Y = np.ascontiguousarray(V), np.ascontiguousarray(Y)
     quotient, power = np.empty_like(Y), np.empty_like(Y)
-    most = Y.dtype.type(float(np.finfo(Y.dtype).max) * 2.0**-32 if beta < 1 else np.inf)
-    _power_parts(V.ravel(), Y.ravel(), quotient.ravel(), power.ravel(), int(2 * beta), most)
+    _power_parts(V.ravel(), Y.ravel(), quotient.ravel(), power.ravel(), int(2 * beta), Y.dtype.type(most))
     return quotient, power
 
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 import os
 import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.data.chunks import check_chunks, part
-from nmf_xp.data.codecs import check_codecs
+from nmf_xp.data.chunks import part
 from nmf_xp.data.stores import names_in
-from nmf_xp.data.unfolding import check_unfolding
+from nmf_xp.data.unfolding import check_stored
 from nmf_xp.files import FileError, archive, opened, optional_module, read_archive
 from nmf_xp.files.opening import check_fits
 from nmf_xp.files.replacing import sync_folder, write_through
 from nmf_xp.run.checkpoint import header as headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     HostArray = np.ndarray[Any, Any]
@@ -149,21 +147,15 @@ def _write_zarr(path: Path, arrays: dict[str, HostArray], texts: dict[str, str])
     for name, content in files.items():
         file = path.joinpath(*name.split("/"))
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_through(file, _writing(content.to_bytes()))
+        write_through(file, operator.methodcaller("write", content.to_bytes()))
     for folder, _, _ in os.walk(path):
         sync_folder(Path(folder))
-
-
-def _writing(content: bytes) -> Callable[[Any], Any]:
-    return lambda stream: stream.write(content)
 
 
 def _read_zarr(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
     group = optional_module("zarr", "files").open_group(path, mode="r")
     stored = {name: array for name in names_in(group) if hasattr(array := group[name], "dtype")}
     for array in stored.values():
-        check_codecs(array)
-        check_chunks(array)
-        check_unfolding(array)
+        check_stored(array)
     check_fits(path, "what it holds", sum(math.prod(array.shape) * array.dtype.itemsize for array in stored.values()))
     return {name: part(array) for name, array in stored.items()}, dict(group.attrs)
