@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import faults, kernels, libraries, mesh, operators, precision
 from nmf_xp.arrays.checks import is_real
-from nmf_xp.data import Dense, as_data, with_weights
+from nmf_xp.data import Dense, as_data, tables, with_weights
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.data.checks import check_problem
 from nmf_xp.data.constraints import FREE
@@ -37,11 +37,27 @@ ROOTS = (0.0, 0.5, 1.5)  # betas whose powers are roots, for which there are ker
 BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
 
+OTHER_NAMES = {
+    "frobenius": ("fro", "euclidean", "euclid", "l2", "ls", "mse", "squared", "gaussian", "leastsquares", "frob"),
+    "kullback-leibler": ("kl", "kldivergence", "kullback", "kullbackleibler", "poisson", "divergence", "idivergence"),
+    "itakura-saito": ("is", "isdivergence", "itakura", "itakurasaito", "gamma"),
+}
+"""What the losses are called elsewhere, in small letters and without signs."""
+
+
+def _meant(name: str) -> str:
+    """The end of a sentence that says which loss is meant; empty where nobody knows."""
+    plain = "".join(filter(str.isalnum, name.lower()))
+    found = [ours for ours, others in OTHER_NAMES.items() if plain in others]
+    return f"; say {found[0]!r}" if found else ""
+
+
 def check_beta(beta_loss: float | str) -> float:
     """The beta of a loss given by name or by number."""
     if isinstance(beta_loss, str):
         if beta_loss not in BETA_LOSSES:
-            msg = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number, got {beta_loss!r}"
+            rule = f"`beta_loss` must be one of {sorted(BETA_LOSSES)} or a finite number"
+            msg = f"{rule}, got {beta_loss!r}{_meant(beta_loss)}"
             raise ValueError(msg)
         return BETA_LOSSES[beta_loss]
     if not is_real(beta_loss):
@@ -53,6 +69,7 @@ def check_beta(beta_loss: float | str) -> float:
     return float(beta_loss)
 
 
+@tables.taken
 @faults.explained
 @precision.in_full_precision
 def beta_divergence(
@@ -65,13 +82,15 @@ def beta_divergence(
     weights: Array | None = None,
     exposure: Array | None = None,
     absent: str = "zero",
+    layer: str | None = None,  # noqa: ARG001 - the door takes it
 ) -> Array:
     r"""Beta-divergence D(V | WH), summed over the entries of each matrix.
 
     Parameters
     ----------
     V : array, shape (..., m, n)
-        Non-negative data. Integers, booleans and 16-bit floats are taken in the dtype in which `nmf` factorizes them.
+        Non-negative data, or a table as for `nmf`. Integers, booleans and 16-bit floats are taken in the dtype in which
+        `nmf` factorizes them.
     W : array, shape (..., m, r)
         Left factor, of V's namespace and device, and of the dtype in which V is factorized.
     H : array, shape (..., r, n)
@@ -86,6 +105,8 @@ def beta_divergence(
         exposure * WH.
     absent : {"zero", "missing"}, default "zero"
         What the entries are that a sparse V does not store: zeros, or unobserved.
+    layer : str, optional
+        Of AnnData, the layer to take instead of `X`.
 
     Returns
     -------

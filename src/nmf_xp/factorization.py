@@ -22,6 +22,7 @@ from nmf_xp.problem.starts import INITS, first_factors, proportional_start
 from nmf_xp.problem.terms import asked_of
 from nmf_xp.result import Result, best_of, normalized
 from nmf_xp.run.checkpoint import Checkpoint
+from nmf_xp.run.door import door
 from nmf_xp.run.members import by_members, check_together
 from nmf_xp.run.position import check_schedule
 from nmf_xp.run.solve import solve
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nmf_xp.arrays.typing import Array
-    from nmf_xp.data.sources import RowBlocks
     from nmf_xp.problem.robust import Robust
     from nmf_xp.problem.terms import Term
     from nmf_xp.run.position import Progress
@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     Callback = Callable[[Progress], bool | None]
 
 
+@door
 @faults.explained
 @precision.on_data
 @by_members
 def nmf(
-    V: Array | RowBlocks,
+    V: Any,
     /,
     n_components: int,
     *,
@@ -55,6 +56,7 @@ def nmf(
     exposure: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
+    layer: str | None = None,  # noqa: ARG001 - the door takes it
     alpha_W: float = 0.0,
     alpha_H: float | str = "same",
     l1_ratio: float = 0.0,
@@ -84,7 +86,9 @@ def nmf(
         A non-negative matrix, or a stack of them to be factorized each for itself, of any namespace that follows the
         array API standard: NumPy, CuPy, JAX, torch and others; or one sparse matrix of SciPy, CuPy, torch, JAX or
         pydata. An HDF5 dataset, a zarr array, backed AnnData, `RowBlocks`, and a memory map that does not fit in memory
-        are read block by block in every iteration; a dask array stays where it is. V is never changed. Integers and
+        are read block by block in every iteration; a dask array stays where it is. Or a table of numbers, whose names
+        the result has: of pandas, polars, pyarrow, an xarray.DataArray, AnnData or its `raw`, or lists of lists. See
+        :doc:`/how-to/tables`. V is never changed. Integers and
         booleans are factorized in the namespace's default floating dtype, 16-bit floats in float32.
     n_components : int
         Rank r of the factorization, from 1 to m + n.
@@ -131,6 +135,8 @@ def nmf(
         "nan": NaN in V means unobserved. By default it is an error.
     absent : {"zero", "missing"}, default "zero"
         What the entries are that a sparse V does not store: zeros, or unobserved.
+    layer : str, optional
+        Of AnnData, the layer to take instead of `X`.
     alpha_W, alpha_H : float, default 0; alpha_H may be "same"
         Strength of the penalty on W and on H, in scikit-learn's scaling: the objective is
         D(V | WH) + n alpha_W [l1_ratio sum(W) + (1 - l1_ratio)/2 sum(W^2)] and likewise m alpha_H for H. What
@@ -186,8 +192,8 @@ def nmf(
     Raises
     ------
     TypeError
-        An argument is of the wrong type: V is no array, or its dtype is complex or no number; W or H given by
-        `init` differ from V in namespace, dtype or device.
+        An argument is of the wrong type or has a name that is not known: V is no array or table of numbers, or its
+        dtype is complex or no number; W or H given by `init` differ from V in namespace, dtype or device.
     ValueError
         V has negative, missing or infinite entries, an empty axis or other than two axes, or zeros where beta <= 0;
         or an option is out of range. Values are checked where they can be read: not inside `jax.jit`.
@@ -237,12 +243,13 @@ def nmf(
     return best_of(result, keep_factors=keep_restarts) if restarted else result
 
 
+@door
 @faults.explained
 @precision.on_data
 @by_members
 def transform(
-    V: Array | RowBlocks,
-    H: Array,
+    V: Any,
+    H: Any,
     /,
     *,
     beta_loss: float | str | Robust = "frobenius",
@@ -252,6 +259,7 @@ def transform(
     exposure: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
+    layer: str | None = None,  # noqa: ARG001 - the door takes it
     alpha_W: float = 0.0,
     l1_ratio: float = 0.0,
     fixed_w: Array | None = None,
@@ -272,14 +280,15 @@ def transform(
     V : array, shape (..., m, n)
         Non-negative data, as for `nmf`.
     H : array, shape (r, n) or (..., r, n)
-        Components, for example `nmf(...).H`, of V's namespace and device and of the dtype in which V is factorized; one
-        set for all of V, or a stack like V's, or a stack of several for one V.
+        Components, for example `nmf(...).H`, or a Result, whose `beta_loss` is then the default, or a table, whose
+        columns must be those of a table V. They are of V's namespace and device and of the dtype in which V is
+        factorized; one set for all of V, or a stack like V's, or a stack of several for one V.
     init : array, shape (m, r), optional
         The start of W. By default each row of W is constant and gives that row of WH the sum of its row of V, so that
         the answer for a row depends on no other row but through the end of the iteration.
     fixed_w : boolean array, optional
         Entries of W that keep the value they have in `init`.
-    beta_loss, solver, weights, exposure, missing, absent, alpha_W, l1_ratio, upper_w, w : optional
+    beta_loss, solver, weights, exposure, missing, absent, layer, alpha_W, l1_ratio, upper_w, w : optional
         As for `nmf`.
     max_iter, tol, check_every, callback, progress, checkpoint, checkpoint_every : optional
         As for `nmf`; use the `beta_loss` with which H was found.

@@ -139,12 +139,18 @@ def is_masked(x: Any) -> bool:
 
 
 def sparse_library(x: Any) -> str | None:
-    """The library of a sparse array; None for all else."""
+    """The library of a sparse array, also of an instance of a subclass; None for all else."""
     if is_torch(x):
         return None if str(x.layout) == "torch.strided" else "torch"
-    module = type(x).__module__
+    kind: Any = type(x)
+    return _sparse_library_of(kind)
+
+
+@functools.lru_cache(maxsize=256)
+def _sparse_library_of(kind: type) -> str | None:
+    modules = [base.__module__ for base in kind.__mro__]
     for prefix in ("scipy.sparse", "cupyx.scipy.sparse", "jax.experimental.sparse", "sparse."):
-        if module.startswith(prefix):
+        if any(module.startswith(prefix) for module in modules):
             return prefix.partition(".")[0]
     return None
 

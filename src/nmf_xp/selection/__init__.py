@@ -23,6 +23,7 @@ from nmf_xp.problem.checks import check_n_components
 from nmf_xp.problem.posing import pose
 from nmf_xp.problem.starts import random_generator
 from nmf_xp.run.checkpoint import identity
+from nmf_xp.run.door import door
 from nmf_xp.run.observer import progress_bar
 from nmf_xp.selection import held_out, rules
 from nmf_xp.selection.evidence import Kept, gather
@@ -43,9 +44,10 @@ PREDICTIVE = {"held-out": held_out.speckled, "bi-cross-validation": held_out.bi_
 RULES = ("auto", *PREDICTIVE, "relevance", "cophenetic", "stability")
 
 
+@door
 @precision.on_data
 def select_rank(
-    V: Array,
+    V: Any,
     /,
     ranks: Iterable[int],
     *,
@@ -56,6 +58,7 @@ def select_rank(
     weights: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
+    layer: str | None = None,  # noqa: ARG001 - the door takes it
     n_folds: int = 5,
     fold_restarts: int = 8,
     max_iter: int = 400,
@@ -69,7 +72,7 @@ def select_rank(
     Parameters
     ----------
     V : array, shape (m, n)
-        A non-negative matrix, as for `nmf`.
+        A non-negative matrix or a table of numbers, as for `nmf`.
     ranks : iterable of int
         The ranks to compare, at least two. Ranks on both sides of the answer are needed: one at the edge is never
         well supported.
@@ -87,7 +90,7 @@ def select_rank(
         - "auto": "held-out".
     n_restarts : int, default 20
         Random starts of each rank, at least 2, from which consensus and stability are computed.
-    beta_loss, weights, missing, absent, max_iter, tol, random_state : optional
+    beta_loss, weights, missing, absent, layer, max_iter, tol, random_state : optional
         As for `nmf`. The beta_loss should be that of the noise: the prediction is judged by it too.
     solver : str, default "auto"
         As for `nmf`. "auto" is "mu" in the folds: it is the fastest with weights, and what the rules were calibrated

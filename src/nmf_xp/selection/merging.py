@@ -15,6 +15,7 @@ from nmf_xp.arrays.checks import check_integer, check_non_negative
 from nmf_xp.data.kinds import settled
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import display
+from nmf_xp.run.door import door
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +66,10 @@ class ConsensusFactors:
     silhouette: float
     doubts: tuple[str, ...] = ()
 
+    def named(self, **names: Any) -> ConsensusFactors:
+        """The same with names of rows, columns or components on its result; see `Result.named`."""
+        return replace(self, result=self.result.named(**names))
+
     def _rows(self) -> dict[str, str]:
         dropped = int((self.labels < 0).sum())
         said = {
@@ -86,9 +91,10 @@ class ConsensusFactors:
         return display.notebook(self._rows(), self.result.history)
 
 
+@door
 @precision.on_data
 def consensus_factors(
-    V: Array,
+    V: Any,
     n_components: int,
     /,
     *,
@@ -99,6 +105,7 @@ def consensus_factors(
     weights: Array | None = None,
     missing: str | None = None,
     absent: str = "zero",
+    layer: str | None = None,  # noqa: ARG001 - the door takes it
     max_iter: int = 1000,
     tol: float = 1e-4,
     random_state: Any = None,
@@ -109,7 +116,7 @@ def consensus_factors(
     Parameters
     ----------
     V : array, shape (m, n)
-        A non-negative matrix, as for `nmf`.
+        A non-negative matrix or a table of numbers, as for `nmf`.
     n_components : int
         Rank r.
     n_restarts : int, default 100
@@ -117,7 +124,7 @@ def consensus_factors(
     max_distance : float, default 0.5
         A component is dropped where its mean distance to the 0.3 `n_restarts` components next to it is not below this.
         The distances are those of rows of H of length 1, so 2 keeps all.
-    beta_loss, solver, weights, missing, absent, max_iter, tol, random_state, progress : optional
+    beta_loss, solver, weights, missing, absent, layer, max_iter, tol, random_state, progress : optional
         As for `nmf`; the progress is that of the restarts.
 
     Returns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.result import display
@@ -55,6 +55,11 @@ class RankSelection:
     def weak(self) -> bool:
         """Whether the evidence is weak."""
         return bool(self.doubts)
+
+    def named(self, **names: Any) -> RankSelection:
+        """The same with names of rows and columns on the results of all ranks; see `Result.named`."""
+        names = {name: labels for name, labels in names.items() if name != "components"}
+        return replace(self, best={rank: result.named(**names) for rank, result in self.best.items()})
 
     def __repr__(self) -> str:
         return f"RankSelection(rank={self.rank}, rule={self.rule!r}, weak={self.weak})"

@@ -5,6 +5,6 @@
 """
 
 from nmf_xp.result.report.page import page
-from nmf_xp.result.report.stored import Stored, read_stored
+from nmf_xp.result.report.stored import Stored, read_stored, stored_from
 
-__all__ = ["Stored", "page", "read_stored"]
+__all__ = ["Stored", "page", "read_stored", "stored_from"]

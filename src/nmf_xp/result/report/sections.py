@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp.result import Status
 from nmf_xp.result.display import falls_far, loss_name, sparkline
 from nmf_xp.result.report import charts, images
+from nmf_xp.result.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -112,7 +112,7 @@ def components(stored: Stored, *, n_top: int, shape: tuple[int, int] | None) -> 
 
 
 def _card(stored: Stored, w: Any, h: Any, k: int, share: float, *, n_top: int, shape: tuple[int, int] | None) -> str:
-    n = len(h)
+    n, called = len(h), f"H[{k}]" if stored.component_names is None else name(stored.component_names[k])
     top = np.argsort(-h, kind="stable")[:n_top]
     largest = float(h.max())
     lines = "".join(
@@ -133,7 +133,7 @@ def _card(stored: Stored, w: Any, h: Any, k: int, share: float, *, n_top: int, s
     most = [_called(stored.row_names, i, "row") for i in rows.tolist() if w[i] > 0]
     listed = ", ".join(most) if stored.row_names is None else f"<ul>{''.join(f'<li>{row}</li>' for row in most)}</ul>"
     return (
-        f'<section class="card"><header><h3>H[{k}]</h3>'
+        f'<section class="card"><header><h3>{called}</h3>'
         f'<span class="quiet small">{share:.1%} of the model</span></header>{charts.bar(share, "share")}{picture}'
         f'<table class="features"><tbody>{lines}</tbody></table>'
         + (f'<div class="small"><span class="quiet">most of it in</span> {listed}</div>' if most else "")
@@ -149,9 +149,11 @@ def fit(stored: Stored) -> str:
         said["divergence"] = f"{divergence:.6g}"
     if objective is not None and objective != divergence:
         said["with the penalties"] = f"{objective:.6g}"
-    explained, reference = _explained(stored), stored.number("reference")
+    explained = _explained(stored)
+    reference = stored.number("reference") if stored.number("explained") is None else None
     if explained is not None:
-        said["explained"] = f"{explained:.2%} of the divergence of V from its own mean, which is {reference:.6g}"
+        of = "the means of its columns" if reference is None else f"its own mean, which is {reference:.6g}"
+        said["explained"] = f"{explained:.2%} of the divergence of V from {of}"
     residual = stored.number("kkt_residual")
     if residual is not None:
         said["KKT residual"] = f"{residual:.2g}: 0 at a stationary point, without unit"
@@ -211,7 +213,13 @@ def environment(stored: Stored) -> str:
 
 
 def _explained(stored: Stored) -> float | None:
-    """The share of the divergence from the mean that the model takes away; None where it is not known."""
+    """The share of the divergence from the mean that the model takes away; None where it is not known.
+
+    Files of earlier versions have the divergence from one mean of all entries instead.
+    """
+    known = stored.number("explained")
+    if known is not None:
+        return known if -float("inf") < known < float("inf") else None
     divergence, reference = stored.number("divergence"), stored.number("reference")
     if divergence is None or reference is None or not 0 < reference < float("inf") or not divergence < float("inf"):
         return None

@@ -22,6 +22,7 @@ class Stored(NamedTuple):
     column_names: list[str] | None
     arrays: dict[str, HostArray]
     texts: dict[str, str]
+    component_names: list[str] | None = None
 
     def number(self, name: str) -> float | None:
         """A number of that name; None where there is none."""
@@ -57,6 +58,12 @@ def read_stored(path: Path) -> Stored:
     """
     with opened(path, OUTPUTS):
         arrays, texts = read_archive(path)
+    return stored_from(arrays, texts, path=path)
+
+
+def stored_from(arrays: dict[str, HostArray], texts: dict[str, str], *, path: Path | str = "the result") -> Stored:
+    """The same from arrays and texts, which are checked; `path` is where they are from."""
+    arrays, texts = dict(arrays), dict(texts)
     lacking = [name for name in ("W", "H") if name not in arrays] + [name for name in ("version",) if name not in texts]
     if lacking:
         msg = f"{path}: is no output of `nmf-xp fit`: it holds no {' and no '.join(lacking)}"
@@ -64,7 +71,8 @@ def read_stored(path: Path) -> Stored:
     W, H = arrays.pop("W"), arrays.pop("H")
     reason = _damage(W, H)
     names = {}
-    for name, count in (("row_names", W.shape[:1]), ("column_names", H.shape[1:])):
+    counts = {"row_names": W.shape[:1], "column_names": H.shape[1:], "component_names": H.shape[:1]}
+    for name, count in counts.items():
         names[name] = _names(name, arrays, texts)
         found = names[name]
         if reason is None and found is not None and (len(found),) != count:
@@ -72,7 +80,7 @@ def read_stored(path: Path) -> Stored:
     if reason is not None:
         msg = f"{path}: is damaged: {reason}"
         raise FileError(msg)
-    return Stored(W, H, names["row_names"], names["column_names"], arrays, texts)
+    return Stored(W, H, names["row_names"], names["column_names"], arrays, texts, names["component_names"])
 
 
 def _damage(W: HostArray, H: HostArray) -> str | None:

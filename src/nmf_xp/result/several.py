@@ -1,0 +1,49 @@
+"""Several results as one, the best of them, and one in another scale."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nmf_xp.arrays import operators, transfer
+
+if TYPE_CHECKING:
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.result.factorized import Result
+
+
+def stacked(results: list[Result], stack: tuple[int, ...], *, xp: Namespace) -> Result:
+    """The results of the members of a stack as one."""
+
+    def joined(name: str) -> Array:
+        x = xp.stack([getattr(one, name) for one in results])
+        return xp.reshape(x, (*stack, *x.shape[1:]))
+
+    names = ("divergence", "objective", "history", "n_iter", "kkt_residual")
+    rest: dict[str, Any] = {f"_{name}": tuple(getattr(one, name) for one in results) for name in names}
+    rest["_status"] = tuple(one.status.value for one in results)
+    return replace(results[0], W=joined("W"), H=joined("H"), restarts=None, **rest)
+
+
+def best_of(restarts: Result, *, keep_factors: bool) -> Result:
+    """The restart with the least objective, carrying all of them."""
+    objectives = [x if x == x else float("inf") for x in restarts.objective.tolist()]
+    best = restarts[objectives.index(min(objectives))]
+    if not keep_factors:
+        restarts = replace(restarts, W=restarts.W[:0, ...], H=restarts.H[:0, ...])
+    return replace(best, restarts=restarts)
+
+
+def normalized(result: Result, which: str, *, xp: Namespace) -> Result:
+    """The same product with the columns of W, or the rows of H, summing to 1."""
+    W, H = result.W, result.H
+    if which == "W":
+        sums = _or_one(transfer.computed(xp.sum(W, axis=-2, keepdims=True)), xp=xp)
+        return replace(result, W=W / sums, H=H * operators.transposed(sums))
+    sums = _or_one(xp.sum(H, axis=-1, keepdims=True), xp=xp)
+    return replace(result, W=W * operators.transposed(sums), H=H / sums)
+
+
+def _or_one(sums: Array, *, xp: Namespace) -> Array:
+    """The sums, and 1 for a component that is zero."""
+    return xp.where(sums > 0, sums, 1.0)

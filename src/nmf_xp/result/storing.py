@@ -1,0 +1,93 @@
+"""A result as arrays and texts, which a file keeps and a report draws; and into a file."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nmf_xp
+from nmf_xp.arrays import transfer
+from nmf_xp.data.tables import text
+from nmf_xp.files import OUTPUTS, archive, write_atomically
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+
+    HostArray = np.ndarray[Any, Any]
+
+NUMBERS = ("divergence", "objective", "kkt_residual", "n_iter")
+NAMES = ("row_names", "column_names", "component_names")
+
+
+def arrays_of(result: Any) -> dict[str, HostArray]:
+    """The factors, the numbers and the names of a result of one matrix, on the host."""
+    import numpy as np
+
+    arrays = {name: transfer.to_host(transfer.computed(getattr(result, name))) for name in ("W", "H")}
+    arrays["history"] = np.asarray(result.history)
+    arrays |= {name: np.asarray(getattr(result, name)) for name in NUMBERS}
+    if result.restarts is not None:
+        arrays["restart_objectives"] = np.asarray(result.restarts.objective)
+    for name in NAMES:
+        labels = getattr(result, name)
+        if labels is not None:
+            arrays[name] = np.asarray(list(map(text, labels)), dtype=str)
+    explained = explained_or_none(result)
+    return arrays if explained is None else {**arrays, "explained": np.asarray(explained)}
+
+
+def explained_or_none(result: Any) -> float | None:
+    """How much of V is explained; None where that is not known, or where V is not in memory."""
+    try:
+        return result.explained if result.explained == result.explained else None
+    except ValueError:
+        return None
+
+
+def texts_of(result: Any) -> dict[str, str]:
+    """How it ended, and how it came about."""
+    robust = {} if result.robust is None else {"robust": json.dumps(vars(result.robust), default=float)}
+    return {
+        "status": result.status.name,
+        "beta": str(result.beta),
+        "solver": result.solver,
+        **robust,
+        "version": nmf_xp.__version__,
+        "written": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def write(result: Any, path: str | os.PathLike[str]) -> None:
+    """Write a result of one matrix to .npz or .safetensors; see `Result.save`."""
+    path = Path(path)
+    if path.suffix.lower() not in OUTPUTS:
+        msg = f"`path` must end with {' or '.join(OUTPUTS)}, got {path.name!r}"
+        raise ValueError(msg)
+    _check_one(result)
+    write_atomically(path, archive(path.suffix.lower(), arrays_of(result), texts_of(result)), replace=True)
+
+
+def write_report(
+    result: Any, path: str | os.PathLike[str], *, title: str | None, n_top: int, shape: tuple[int, int] | None
+) -> None:
+    """Write the page about a result of one matrix; see `Result.report`."""
+    from nmf_xp.result import report
+
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        msg = f"`path` must end with .html, got {path.name!r}"
+        raise ValueError(msg)
+    _check_one(result)
+    stored = report.stored_from(arrays_of(result), texts_of(result))
+    data = report.page(stored, title=title or path.stem, n_top=n_top, shape=shape).encode()
+    write_atomically(path, lambda file: file.write(data), replace=True)
+
+
+def _check_one(result: Any) -> None:
+    if result.W.ndim != 2:
+        msg = f"only one member of a stack, such as result[0], is written, got W of shape {tuple(result.W.shape)}"
+        raise TypeError(msg)

@@ -1,0 +1,119 @@
+"""The door of the functions that people call: tables come in as arrays, and their names go out with what is found.
+
+It says so too where a keyword is another library's, and where a run ended before it had found what was asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nmf_xp.arrays import libraries
+from nmf_xp.arrays.checks import check_keywords
+from nmf_xp.data import tables
+from nmf_xp.result import Result, Status
+from nmf_xp.result.explained import Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmf_xp.data.tables import Names
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+LISTS = ("weights", "exposure", "fixed_w", "fixed_h", "upper_w", "upper_h")  # what may be lists of lists, as V may
+OBSERVED = ("weights", "exposure", "missing", "absent")  # how V was observed
+
+
+class ConvergenceWarning(UserWarning):
+    """A run ended at `max_iter` while its objective still fell; both `max_iter` and `tol` were left as they are.
+
+    It is off by ``warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)``. Who chooses `max_iter` is not warned.
+    """
+
+
+def door(function: F) -> F:
+    """The function of V, which may be a table then, with the names of V in what it returns."""
+
+    @functools.wraps(function)
+    def wrapped(V: Any, /, *args: Any, **options: Any) -> Any:
+        check_keywords(function, options)
+        read = tables.arrived("V", V, layer=options.pop("layer", None))
+        names, components = read.names, None
+        given = {name: _array_of(name, x) for name, x in options.items()}
+        if function.__name__ == "transform" and args:
+            args, given, names, components = _with_components(args, given, names)
+        elif isinstance(init := options.get("init"), tuple) and len(init) == 2:
+            components = tables.arrived("init[1]", init[1]).names.rows if tables.is_named(init[1]) else None
+        found = function(read.values, *(tables.array_of("H", x) if tables.is_named(x) else x for x in args), **given)
+        if any((names.rows, names.columns, names.kind, components)):
+            found = found.named(rows=names.rows, columns=names.columns, components=components, table=names.kind)
+        if isinstance(found, Result) and not libraries.is_traced(found._divergence):
+            if found.robust is None:
+                found._remember(Seen(read.values, {name: given[name] for name in OBSERVED if name in given}))
+            if {"max_iter", "tol"}.isdisjoint(options):
+                _warn(found)
+        return found
+
+    wrapper: Any = wrapped
+    return wrapper
+
+
+def _array_of(name: str, x: Any) -> Any:
+    """An option as an array, where it is a table or may be a list."""
+    if isinstance(x, list) and name not in LISTS:
+        return x
+    return tables.array_of(name, x)
+
+
+def _with_components(
+    args: tuple[Any, ...], options: dict[str, Any], names: Names
+) -> tuple[tuple[Any, ...], dict[str, Any], Names, Any]:
+    """The arguments of `transform` with H as an array, and the names of the columns and components that it brings."""
+    H, *rest = args
+    known, components = None, None
+    if isinstance(H, Result):
+        known, components = H.column_names, H.component_names
+        options = {"beta_loss": H.beta if H.robust is None else H.robust, **options}
+        H = H.H
+    elif tables.is_named(H):
+        H, (components, known, _) = tables.arrived("H", H)
+    if known is not None and names.columns is not None:
+        _check_columns(names.columns, known)
+    return (H, *rest), options, names._replace(columns=names.columns or known), components
+
+
+def _check_columns(given: tuple[Any, ...], known: tuple[Any, ...]) -> None:
+    """Refuse a table whose columns are not those of the components, in their order."""
+    ours, theirs = list(map(tables.text, known)), list(map(tables.text, given))
+    if ours == theirs:
+        return
+    lacking, beside = [x for x in ours if x not in set(theirs)], [x for x in theirs if x not in set(ours)]
+    found = []
+    if lacking:
+        found.append(f"without {_listed(lacking)}")
+    if beside:
+        found.append(f"with {_listed(beside)} besides")
+    said = " and ".join(found) or "them in another order"
+    remedy = "" if lacking else "; take those of `H`: `V[list(result.column_names)]`"
+    msg = f"`V` must have the columns of `H`, in their order, got {said}{remedy}"
+    raise ValueError(msg)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - tables.LISTED} more" if len(names) > tables.LISTED else ""
+    return ", ".join(map(repr, names[: tables.LISTED])) + more
+
+
+def _warn(result: Result) -> None:
+    """Say that the run did not come to its end."""
+    status = result.status
+    ended = status if isinstance(status, tuple) else (status,)
+    count = ended.count(Status.MAX_ITER)
+    if not count:
+        return
+    who = "the run" if len(ended) == 1 else f"{count} of {len(ended)} runs"
+    msg = f"{who} ended after max_iter={result.n_iter if len(ended) == 1 else max(result.n_iter)} iterations"
+    msg = f"{msg}, while the objective still fell: give a larger `max_iter`, or a larger `tol`"
+    warnings.warn(msg, ConvergenceWarning, stacklevel=3)
