@@ -17,6 +17,7 @@ from nmf_xp.problem.checks import (
     check_restarts,
     check_start,
 )
+from nmf_xp.problem.completing import completed
 from nmf_xp.problem.posing import pose
 from nmf_xp.problem.starts import INITS, first_factors, proportional_start
 from nmf_xp.problem.terms import asked_of
@@ -51,7 +52,7 @@ def nmf(
     *,
     beta_loss: float | str | Robust = "frobenius",
     solver: str | tuple[str, dict[str, Any]] = "auto",
-    init: str | tuple[Array, Array] = "random",
+    init: str | tuple[Array | None, Array | None] = "random",
     weights: Array | None = None,
     exposure: Array | None = None,
     missing: str | None = None,
@@ -122,7 +123,7 @@ def nmf(
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
         (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by sqrt(mean(V) / r), or by random numbers of a
         hundredth of that; they need n_components <= min(m, n). Zeros of a start hardly move under multiplicative
-        updates.
+        updates. ``(None, H)`` and ``(W, None)`` draw the factor that is missing.
     weights : array, optional
         Non-negative weights of the entries, real or boolean, of V's shape or broadcasting to it. An entry of weight 0
         is unobserved: what stands there in V is not read. A row or column with nothing observed gets the least
@@ -150,7 +151,8 @@ def nmf(
         Upper bounds on the entries of W and H.
     w, h : list of terms, default none
         What else is asked of W and of H: `L1`, `L2`, `Upper`, `Lower`, `Fixed` and `Decorrelate`, of which the
-        arguments above are short forms. All of them hold at once, and penalties add up.
+        arguments above are short forms. All of them hold at once, and penalties add up. ``h=[Fixed(H0)]`` with numbers
+        keeps the rows of H0 as the first components.
     normalize : {None, "W", "H"}, default None
         "W": in the result each column of W sums to 1, and "H": each row of H; the other factor takes the scale, so that
         WH stays. Refused with bounds, fixed entries and penalties.
@@ -228,6 +230,7 @@ def nmf(
     posed = pose(V, beta=method.beta, **observation)
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
+    init, terms = completed(posed, init, terms, r, random_state=random_state)
     check_start(posed, init, n_restarts, fixed=terms.fixes)
     if not isinstance(init, str):
         posed = posed.suited(*init)

@@ -274,16 +274,16 @@ class Anything:
     ("x", "advice"),
     [
         (Duck(), "pass a NumPy array of its values"),
-        (Tabular(), "pass its `.to_numpy()`"),
-        (Lazy(), "pass its `.compute()`"),
-        (Exported(), "pass `numpy.from_dlpack(...)` of it"),
-        (Convertible(), "pass `numpy.asarray(...)` of it"),
-        (Measured(), "pass its `.magnitude`"),
+        (Tabular(), ".to_numpy()`: "),
+        (Lazy(), ".compute()`: "),
+        (Exported(), "pass `numpy.from_dlpack("),
+        (Convertible(), "pass `numpy.asarray("),
+        (Measured(), ".magnitude`"),
         (Poor(), "whose namespace lacks `asarray`; pass a NumPy array of its values"),
         (Unnamed(), ""),
         (Anything(), "pass a NumPy array of its values"),
-        ([[1.0, 2.0], [3.0]], "fill its rows up to one length"),
-        (memoryview(V.tobytes()), "pass `numpy.asarray(...)` of it"),
+        ([[1.0, 2.0], [3.0]], "up to one length: "),
+        (memoryview(V.tobytes()), "pass `numpy.asarray("),
         (iter([V]), "pass `RowBlocks`"),
     ],
     ids=lambda x: type(x).__name__,
@@ -299,17 +299,18 @@ def test_what_is_no_array_is_one_sentence_with_what_to_pass(x: Any, advice: str)
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-def test_frames_and_tables_are_refused_with_what_to_pass() -> None:
+def test_what_is_nearly_a_table_is_refused_with_what_to_pass_first() -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     polars = pytest.importorskip("polars", reason="polars is not installed")
     for x, advice in (
-        (pandas.DataFrame(V), ".to_numpy()"),
-        (polars.DataFrame(V), ".to_numpy()"),
-        (polars.LazyFrame(V), ".collect().to_numpy()"),
+        (pandas.Series(V[0]), "pass `V.to_frame()`: "),
+        (polars.LazyFrame(V), "pass `V.collect()`: "),
+        ("V.csv", "read the file first"),
     ):
-        with pytest.raises(TypeError, match=re.escape(f"pass its `{advice}`")):
+        with pytest.raises(TypeError, match=re.escape(advice)) as caught:
             nmf(x, 3)
-    with pytest.raises(TypeError, match=re.escape("pass its `.to_numpy()`")):
+        assert str(caught.value).startswith(advice)
+    with pytest.raises(TypeError, match=re.escape("pass `source.to_numpy()`")):
         RowBlocks(pandas.DataFrame(V))
 
 

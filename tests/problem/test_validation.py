@@ -29,6 +29,8 @@ MODULES = {
     "da": "dask.array",
     "sparse": "scipy.sparse",
     "strict": "array_api_strict",
+    "pd": "pandas",
+    "pl": "polars",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -55,48 +56,50 @@ def units_of(x: Any) -> Any:
     return None
 
 
-def numbers_of(x: Any) -> str:
-    """What to pass of an array with units."""
-    for name in NUMBERS:
-        if _asked(x, name) is not None:
-            return f"pass its `.{name}`"
-    return "pass `numpy.asarray(...)` of it"
+def numbers_of(x: Any, name: str = "") -> str:
+    """What to pass of an array with units; by a name, if it has one."""
+    for attribute in NUMBERS:
+        if _asked(x, attribute) is not None:
+            return f"pass `{name}.{attribute}`" if name else f"pass its `.{attribute}`"
+    return f"pass `numpy.asarray({name or '...'})`"
 
 
-def advice(x: Any) -> str:
-    """What to pass instead of what is no array, as the end of a sentence; empty where nothing is known of it."""
+def advice(name: str, x: Any) -> str:
+    """What to do about an argument that is no array, as the beginning of a sentence; empty where nothing is known."""
     if isinstance(x, list | tuple):
         lengths = {len(row) for row in x if isinstance(row, list | tuple)}
-        ragged = "; fill its rows up to one length first" if len(lengths) > 1 else ""
-        return ragged or "; pass `numpy.asarray(...)` of it"
-    if isinstance(x, str | bytes) or x is None:
+        return f"fill the rows of `{name}` up to one length" if len(lengths) > 1 else f"pass `numpy.asarray({name})`"
+    if isinstance(x, str | os.PathLike):
+        return "read the file first, such as with `pandas.read_csv`"
+    if isinstance(x, bytes) or x is None:
         return ""
     if isinstance(x, Iterator):
-        return "; pass `RowBlocks` of a function that returns such blocks"
+        return "pass `RowBlocks` of a function that returns such blocks"
     if units_of(x) is not None:
-        return f", which has units; {numbers_of(x)}"
+        return numbers_of(x, name)
     # What only answers to every name is not believed: the type has to know it.
     known = type(x)
     if known.__module__.startswith("awkward"):
-        return "; pass its `.to_numpy()`, with rows of one length"
-    for name, said in WAYS.items():
-        if hasattr(known, name):
-            return f"; {said}"
-    return "; pass a NumPy array of its values"
+        return f"pass `{name}.to_numpy()`, with rows of one length"
+    for attribute, said in WAYS.items():
+        if hasattr(known, attribute):
+            return f"pass `{said.format(name)}`"
+    return "pass a NumPy array of its values"
 
 
 WAYS = {
-    "collect": "pass its `.collect().to_numpy()`",  # lazy frames
-    "to_dataarray": "pass one of its variables, `.to_numpy()` of it",
-    "to_numpy": "pass its `.to_numpy()`",
-    "to_pandas": "pass its `.to_pandas().to_numpy()`",
-    "compute": "pass its `.compute()`, if that is an array",
-    "toarray": "pass its `.toarray()`",
-    "numpy": "pass its `.numpy()`",
-    "__dlpack__": "pass `numpy.from_dlpack(...)` of it",
-    "__array__": "pass `numpy.asarray(...)` of it",
-    "__array_interface__": "pass `numpy.asarray(...)` of it",
-    "tobytes": "pass `numpy.asarray(...)` of it",
+    "collect": "{}.collect()",  # lazy frames
+    "to_dataarray": "{}[...]` with the name of one of its variables in the place of `...",
+    "to_frame": "{}.to_frame()",  # one column
+    "to_numpy": "{}.to_numpy()",
+    "to_pandas": "{}.to_pandas()",
+    "compute": "{}.compute()",
+    "toarray": "{}.toarray()",
+    "numpy": "{}.numpy()",
+    "__dlpack__": "numpy.from_dlpack({})",
+    "__array__": "numpy.asarray({})",
+    "__array_interface__": "numpy.asarray({})",
+    "tobytes": "numpy.asarray({})",
 }
 
 

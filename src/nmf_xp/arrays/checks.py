@@ -90,8 +90,8 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
         msg = f"`{name}` must be a plain dense array, got {kind}"
         raise TypeError(msg)
     if not libraries.is_array(x):
-        rule = "an array of a namespace that follows the array API standard"
-        msg = f"`{name}` must be {rule}, got {named_kind(x)}{arrival.advice(x)}"
+        advice = arrival.advice(name, x)
+        msg = f"{advice}{': ' if advice else ''}`{name}` must be an array or a table of numbers, got {named_kind(x)}"
         raise TypeError(msg)
     ndim = len(x.shape)
     if ndim < min_ndim or (max_ndim is not None and ndim > max_ndim):
@@ -105,8 +105,8 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
     xp = libraries.array_namespace(x)
     missing = libraries.lacking(xp)
     if missing:
-        rule = "an array of a namespace that follows the array API standard"
-        msg = f"`{name}` must be {rule}, got {named_kind(x)}, whose namespace lacks `{missing[0]}`{arrival.advice(x)}"
+        rule, advice = "an array of a namespace that follows the array API standard", arrival.advice(name, x)
+        msg = f"`{name}` must be {rule}, got {named_kind(x)}, whose namespace lacks `{missing[0]}`; {advice}"
         raise TypeError(msg)
     return xp
 
@@ -248,8 +248,8 @@ def check_keywords(function: Callable[..., Any], given: Collection[str]) -> None
             continue
         meant = next((ours for ours in (OTHER_WORDS.get(name),) if ours and ours.partition("=")[0] in known), None)
         near = [meant] if meant else difflib.get_close_matches(name, known, n=1)
-        remedy = f"; say `{near[0]}`" if near else f"; see help({function.__name__})"
-        msg = f"`{function.__name__}` has no argument `{name}`{remedy}"
+        ours = f"calls it `{near[0]}`" if near else "has no such argument"
+        msg = f"`{function.__name__}` {ours}, got `{name}`{'' if near else f'; see help({function.__name__})'}"
         raise TypeError(msg)
 
 

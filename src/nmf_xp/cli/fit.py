@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import importlib.util
 import inspect
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp import CheckpointError
-from nmf_xp.arrays import libraries, transfer
+from nmf_xp.arrays import libraries
 from nmf_xp.cli.environment import environment
 from nmf_xp.cli.names import check_names
 from nmf_xp.cli.placement import BACKENDS, Place, describe
@@ -23,7 +23,7 @@ from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import BETA_LOSSES
 from nmf_xp.files import IMAGES, INPUTS, OUTPUTS, Matrix, check_output, read_factors, read_matrix, write_factors
 from nmf_xp.problem.starts import INITS
-from nmf_xp.result import display
+from nmf_xp.result import display, storing
 from nmf_xp.result.overview import overview
 from nmf_xp.run.checkpoint import SUFFIXES, position
 from nmf_xp.solvers import SOLVERS
@@ -142,6 +142,7 @@ def run(options: argparse.Namespace) -> int:
         if path is not None:
             chosen[name] = place.asarray(read_matrix(path).values, "bool" if name.startswith("fixed") else dtype)
     begin = time.perf_counter()
+    warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)  # the summary says how it ended
     try:
         result = nmf_xp.nmf(V, options.n_components, progress=_wants_progress(options), **chosen, **kept)
     except KeyboardInterrupt as interrupt:
@@ -205,28 +206,15 @@ def _wants_progress(options: argparse.Namespace) -> bool:
 def _write(out: Path, result: Result, matrix: Matrix, options: argparse.Namespace, about: dict[str, Any]) -> None:
     import numpy as np
 
-    arrays = {
-        "W": transfer.to_host(result.W),
-        "H": transfer.to_host(result.H),
-        "history": np.asarray(result.history),
-        **{name: np.asarray(getattr(result, name)) for name in ("divergence", "objective", "kkt_residual", "n_iter")},
-        **{name: np.asarray(value) for name, value in about.items() if not isinstance(value, str)},
-    }
-    if result.restarts is not None:
-        arrays["restart_objectives"] = np.asarray(result.restarts.objective)
-    for name in ("row_names", "column_names"):
-        if getattr(matrix, name) is not None:
-            arrays[name] = np.asarray(getattr(matrix, name), dtype=str)
+    result = result.named(rows=matrix.row_names, columns=matrix.column_names)
+    about_arrays = {name: np.asarray(value) for name, value in about.items() if not isinstance(value, str)}
+    arrays = {**storing.arrays_of(result), **about_arrays}
     settings = {
-        "status": result.status.name,
-        "beta": str(result.beta),
-        "solver": result.solver,
+        **storing.texts_of(result),
         "random_state": str(options.random_state),
         "options": json.dumps(_given(options)),
         "input": options.file.name,
-        "version": nmf_xp.__version__,
         "environment": json.dumps(environment()),
-        "written": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
         **{name: value for name, value in about.items() if isinstance(value, str)},
     }
     write_factors(out, arrays, settings, replace=options.force)

@@ -255,7 +255,8 @@ def _of_any(source: Any) -> Source:
     if isinstance(shape, tuple) and len(shape) == 2:
         if hasattr(source, "dtype") and hasattr(source, "__getitem__"):
             return Rows(source)
-        msg = f"`source` must be read by slices of its rows, got {type(source).__name__}{arrival.advice(source)}"
+        advice = arrival.advice("source", source)
+        msg = f"`source` must be read by slices of its rows, got {type(source).__name__}; {advice}"
         raise TypeError(msg)
     if isinstance(source, Iterator):
         msg = (

@@ -87,7 +87,7 @@ def random_start(data: Data, n_components: int, *, rng: Any, members: int | None
         draws = [[rng.uniform(*UNIFORM, size=shape) for shape in shapes] for _ in range(members or 1)]
         stacks = [np.stack(factors) if members else factors[0] for factors in zip(*draws, strict=True)]
         W, H = mesh.from_host(V, *stacks, xp=xp)
-    of_data, of_model = _totals(data, W, H, xp=xp)
+    of_data, of_model = totals(data, W, H, xp=xp)
     scale = xp.astype(xp.sqrt(of_data / of_model), V.dtype)
     if members:
         scale = xp.reshape(scale, (members, 1, 1))
@@ -141,7 +141,7 @@ def constant_start(data: Data, n_components: int, *, xp: Namespace) -> Array:
     return xp.full((data.shape[-2], n_components), value, dtype=V.dtype, device=libraries.device(V))
 
 
-def _totals(data: Data, W: Array, H: Array, *, xp: Namespace) -> tuple[Array, ...]:
+def totals(data: Data, W: Array, H: Array, *, xp: Namespace) -> tuple[Array, ...]:
     """Sum of V and sum of WH, (...,)."""
     wide = libraries.accumulator_dtype(xp, libraries.device(data.values))
 
@@ -241,7 +241,7 @@ def _mean(data: Data, *, xp: Namespace) -> float:
     m, n = data.shape[-2:]
     device = libraries.device(V)
     ones = (xp.ones(shape, dtype=V.dtype, device=device) for shape in ((m, 1), (1, n)))
-    total, count = _totals(data, *ones, xp=xp)
+    total, count = totals(data, *ones, xp=xp)
     return transfer.scalar(total / count)
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nmf_xp.problem.posing import Posed
 
 
+ROUNDING = 16  # units in the last place by which rounding may move a mean
+
+
 class Seen:
     """V as a run saw it, which a result keeps to answer for it; no copy is made. A pickle or a copy leaves V out."""
 
@@ -103,13 +106,14 @@ UNKNOWN = "`explained` needs V, which this result does not know: it comes from a
 def divergence_of_means(V: Any, *, beta: float, **observation: Any) -> Any:
     """D(V | c), where c is the mean of each column of V over what is observed: the least of all rows c.
 
-    With an exposure e it is D(V | e c). V may be of any kind but a dask array.
+    With an exposure e it is D(V | e c). What is rounding is 0. V may be of any kind but a dask array.
     """
     posed = pose(V, beta=beta, **observation)
     _refuse_grid(posed)
     xp, data = posed.xp, posed.problem.data
     m, n = posed.shape
     dtype, device = data.values.dtype, libraries.device(data.values)
+    wide = libraries.accumulator_dtype(xp, device)
     ones = xp.ones((*data.shape[:-2], m, 1), dtype=dtype, device=device)
 
     def sums(block: Data, column: Array, _: Constraints) -> Part:
@@ -117,12 +121,14 @@ def divergence_of_means(V: Any, *, beta: float, **observation: Any) -> Any:
         everywhere = xp.ones((*row.shape[:-2], n, 1), dtype=dtype, device=device)
         # The model's slope for beta 2 is (WH) H^T over the domain, with its weights.
         weight = turned.model_slope(everywhere, row, None, beta=2, xp=xp)
-        return Part(None, (turned.contract(block.values, row, xp=xp), weight))
+        size = block.sum(block.values**beta, dtype=wide, xp=xp)
+        return Part(None, (turned.contract(block.values, row, xp=xp), weight, size))
 
-    total, weight = sweep(sums, data, ones, FREE, xp=xp).sums
+    total, weight, size = sweep(sums, data, ones, FREE, xp=xp).sums
     least = float(xp.finfo(dtype).smallest_normal)
     means = operators.at_least(total / operators.at_least(weight, least, xp=xp), posed.floor, xp=xp)
     found = data_divergence(data, ones, operators.transposed(means), beta=beta, xp=xp)
+    found = xp.where(found > (ROUNDING * float(xp.finfo(dtype).eps)) ** 2 * size, found, 0.0)
     found = posed.restore_divergence(found if posed.stack else transfer.scalar(found))
     return transfer.to_host(found) if posed.stack else float(found)
 

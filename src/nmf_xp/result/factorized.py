@@ -282,6 +282,8 @@ class Result:
     def _remember(self, seen: Any) -> Result:
         """Keep V, or the number that is known of it, for `explained`."""
         object.__setattr__(self, "_seen", seen)  # which is no part of what was found
+        if self.restarts is not None:
+            self.restarts._remember(seen)
         return self
 
     def __getitem__(self, i: int) -> Result:

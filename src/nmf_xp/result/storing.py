@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays import transfer
+from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.data.tables import text
 from nmf_xp.files import OUTPUTS, archive, write_atomically
+from nmf_xp.result.explained import Seen
 
 if TYPE_CHECKING:
     import os
@@ -41,11 +43,14 @@ def arrays_of(result: Any) -> dict[str, HostArray]:
 
 
 def explained_or_none(result: Any) -> float | None:
-    """How much of V is explained; None where that is not known, or where V is not in memory."""
-    try:
-        return result.explained if result.explained == result.explained else None
-    except ValueError:
+    """How much of V is explained; None where that is not known, or would take another read of V from elsewhere."""
+    if isinstance(result._seen, Seen) and kind_of(result._seen.V) is not Kind.WHOLE:
         return None
+    try:
+        explained = result.explained
+    except (ValueError, MemoryError, RuntimeError):  # the last of torch and JAX: the factors are not lost for a number
+        return None
+    return explained if explained == explained else None
 
 
 def texts_of(result: Any) -> dict[str, str]:

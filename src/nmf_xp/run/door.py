@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 LISTS = ("weights", "exposure", "fixed_w", "fixed_h", "upper_w", "upper_h")  # what may be lists of lists, as V may
+TRACE = 1e-6  # of the objective at the start, below which it does not matter that it still falls
 OBSERVED = ("weights", "exposure", "missing", "absent")  # how V was observed
 
 
@@ -107,13 +108,18 @@ def _listed(names: list[str]) -> str:
 
 
 def _warn(result: Result) -> None:
-    """Say that the run did not come to its end."""
-    status = result.status
-    ended = status if isinstance(status, tuple) else (status,)
-    count = ended.count(Status.MAX_ITER)
+    """Say that the run did not come to its end, where more than a trace of the objective is left."""
+    several = isinstance(result.status, tuple)
+    statuses, histories = (result.status, result.history) if several else ((result.status,), (result.history,))
+    count = sum(map(_is_short, statuses, histories))
     if not count:
         return
-    who = "the run" if len(ended) == 1 else f"{count} of {len(ended)} runs"
-    msg = f"{who} ended after max_iter={result.n_iter if len(ended) == 1 else max(result.n_iter)} iterations"
-    msg = f"{msg}, while the objective still fell: give a larger `max_iter`, or a larger `tol`"
-    warnings.warn(msg, ConvergenceWarning, stacklevel=3)
+    who = f"{count} of {len(statuses)} runs" if several else "the run"
+    n_iter = max(result.n_iter.ravel().tolist()) if several else result.n_iter
+    msg = f"{who} ended after max_iter={n_iter} iterations, while the objective still fell: "
+    warnings.warn(f"{msg}give a larger `max_iter`, or a larger `tol`", ConvergenceWarning, stacklevel=3)
+
+
+def _is_short(status: Status, history: tuple[float, ...]) -> bool:
+    """Whether a run ended too early; an exact fit falls as long as one lets it."""
+    return status is Status.MAX_ITER and bool(history) and history[-1] > TRACE * history[0]

@@ -73,7 +73,7 @@ def gather(
         "matched": agreement.matched,
         "amari": agreement.amari,
     }
-    best = dataclasses.replace(best, restarts=None)
+    best = dataclasses.replace(best, restarts=None)._remember(best._seen)
     return Evidence(best, row, consensus, np.empty(0) if losses is None else losses(rank))
 
 

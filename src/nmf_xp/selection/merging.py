@@ -181,7 +181,8 @@ def consensus_factors(
         if dropped
         else ()
     )
-    return ConsensusFactors(replace(result, W=W, H=H), labels, merged.distances, merged.silhouette, doubts)
+    result = replace(result, W=W, H=H)._remember(result._seen)
+    return ConsensusFactors(result, labels, merged.distances, merged.silhouette, doubts)
 
 
 def _by_share(W: Matrix) -> Matrix:

@@ -41,8 +41,9 @@ class Arrival:
             try:
                 result = nmf(x, 2, **options)
             except (TypeError, ValueError) as error:
-                said = str(error).partition(", got ")
-                return f"refused: got {said[2]}" if said[1] else f"refused: {error}"
+                said, (advice, is_first, _) = str(error).partition(", got "), str(error).partition(": `V`")
+                first = f"{advice}; " if is_first else ""
+                return f"refused: {first}got {said[2]}" if said[1] else f"refused: {error}"
             expected = nmf(V, 2, **options)
             W = transfer.to_host(transfer.computed(result.W))
             model = W @ transfer.to_host(result.H)

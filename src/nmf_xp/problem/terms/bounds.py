@@ -38,9 +38,11 @@ class Lower(Bound):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fixed(Bound):
-    """Entries keep the value they have in ``init=(W, H)``: where a boolean array that broadcasts to the factor is true.
+    """Entries keep their value, whatever other terms ask of them.
 
-    They do so whatever other terms ask of them.
+    A boolean array that broadcasts to the factor: where it is true, they keep what they have in ``init=(W, H)``. Or
+    numbers, in `nmf`: ``h=[Fixed(H0)]`` keeps the rows of H0, (k, n), as the first k components, and ``w=[Fixed(W0)]``
+    the columns of W0, (m, k). The others are free, and drawn where there is no `init`.
     """
 
     entries: Array
