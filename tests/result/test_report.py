@@ -142,7 +142,8 @@ def test_it_says_what_the_file_holds(reported: Run) -> None:
     assert said["seed"] == "0"
     assert said["numpy"] == np.__version__
     assert said["with the penalties"] == f"{result.objective:.6g}"
-    assert said["explained"].startswith(f"{1 - result.divergence / reference:.2%} of the divergence of V from its own")
+    assert float(stored["explained"]) == pytest.approx(result.explained)
+    assert said["explained"] == f"{result.explained:.2%} of the divergence of V from the means of its columns"
     assert said["input"] == "V.csv"
 
 
@@ -263,7 +264,11 @@ def test_a_file_of_an_earlier_version_shows_what_it_has(
     assert "explained" not in parsed.texts
     assert not [a for tag, a in parsed.tags if tag == "img"]
     assert main(["report", f"new.{suffix}"]) == 0
-    assert "explained" in Path("new.report.html").read_text(encoding="utf-8")
+    assert "means of its columns" in Path("new.report.html").read_text(encoding="utf-8")
+    everything, _ = read_archive(Path(f"new.{suffix}"))
+    write_factors(Path(f"mean.{suffix}"), {name: x for name, x in everything.items() if name != "explained"}, texts)
+    assert main(["report", f"mean.{suffix}"]) == 0  # of the version before
+    assert "its own mean" in Path("mean.report.html").read_text(encoding="utf-8")
 
 
 def test_factors_are_written_though_there_is_no_memory_for_a_picture(
