@@ -176,6 +176,46 @@ def test_top_features_are_the_largest_entries_in_order() -> None:
     pyplot().close(figure)
 
 
+def test_names_of_a_table_are_drawn(axes: Any) -> None:
+    pandas: Any = pytest.importorskip("pandas")
+    table = pandas.DataFrame(np.random.default_rng(0).random((12, 4)), columns=["oil", "gas", "$b", "bank"])
+    result = nmf(table, 2, random_state=0).named(components=["energy", "money"])
+    for H in (result, result.to_frame("H")):
+        figure = axes.figure
+        figure.clear()
+        axes = figure.add_subplot()
+        panels = plot.top_features(H, n_top=1)
+        assert [panel.get_title(loc="left") for panel in panels] == ["energy", "money"]
+        names = [table.columns[k].replace("$", r"\$") for k in result.H.argmax(axis=1)]
+        assert [panel.get_yticklabels()[0].get_text() for panel in panels] == names
+        plot.components(H, ax=axes)
+        assert [text.get_text() for text in axes.get_yticklabels()] == ["energy", "money"]
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["oil", "gas", r"\$b", "bank"]
+        plot.spectra(H, ax=axes)
+        assert [text.get_text() for text in axes.get_yticklabels()] == ["energy", "money"]
+        pyplot().close(panels[0].figure)
+    axes.clear()
+    table.columns = [400, 410, 430, 460]
+    plot.spectra(nmf(table, 2, random_state=0), ax=axes)
+    assert axes.lines[0].get_xdata().tolist() == [400, 410, 430, 460]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["H[0]", "H[1]"]
+    panels = plot.reconstruction(table, result)
+    np.testing.assert_allclose(np.asarray(panels[0].images[0].get_array()), table.to_numpy())
+    pyplot().close(panels[0].figure)
+
+
+def test_a_selection_is_drawn_with_the_names_of_its_columns(axes: Any) -> None:
+    pandas: Any = pytest.importorskip("pandas")
+    V = np.kron(np.eye(2), np.ones((6, 3))) + 0.01 * np.random.default_rng(0).random((12, 6))
+    table = pandas.DataFrame(V, columns=list("abcdef"))
+    selection = select_rank(table, [1, 2], n_restarts=3, rule="stability", random_state=0)
+    plot.consensus(selection, ax=axes)
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert sorted(labels) == list("abcdef")
+    assert set(labels[:3]) in ({"a", "b", "c"}, {"d", "e", "f"})
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array()).sum(), selection.consensus[2].sum())
+
+
 def test_the_model_is_drawn_beside_the_data_and_their_difference() -> None:
     V = np.random.default_rng(0).poisson(3.0, (9, 6)) + 0.0
     V[2, 4] = np.nan

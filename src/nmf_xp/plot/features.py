@@ -5,29 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import transfer
-from nmf_xp.plot.style import HUES, host_components, ink, new_axes, relative, several_axes
+from nmf_xp.plot.style import HUES, drawn, ink, new_axes, plain, relative, several_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from nmf_xp.arrays.typing import Array
-
 HEIGHT = 0.85  # of a spectrum, where one follows the other in steps of 1
 
 
-def spectra(H: Array, x: Any = None, *, names: Sequence[str] | None = None, ax: Any = None) -> Any:
+def spectra(H: Any, x: Any = None, *, names: Sequence[str] | None = None, ax: Any = None) -> Any:
     """Draw the components, the rows of H, as lines one above the other, the first at the top.
 
     Parameters
     ----------
-    H : array, shape (r, n)
+    H : Result, or array or table of shape (r, n)
         Components; each is drawn relative to its own largest entry.
     x : array, shape (n,), optional
-        Where the columns of V stand on the horizontal axis, such as wavelengths; by default their numbers.
+        Where the columns of V stand on the horizontal axis, such as wavelengths; by default their names where these are
+        numbers, else their places.
     names : sequence of str, optional
-        A name for each component, in the place of its number.
+        A name for each component; by default those of the result.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default a new figure.
 
@@ -51,9 +50,11 @@ def spectra(H: Array, x: Any = None, *, names: Sequence[str] | None = None, ax: 
     """
     import numpy as np
 
-    host = host_components(H)
+    given = drawn(H)
+    host = given.host
     r, n = host.shape
-    positions = np.arange(n) if x is None else transfer.to_host(x)
+    known = given.positions if x is None else transfer.to_host(x)
+    positions = np.arange(n) if known is None else known
     if positions.shape != (n,):
         msg = f"`x` must have shape ({n},), one position for each column of `H`, got {positions.shape}"
         raise ValueError(msg)
@@ -63,8 +64,8 @@ def spectra(H: Array, x: Any = None, *, names: Sequence[str] | None = None, ax: 
         base, color = r - 1 - k, HUES[k % len(HUES)]
         ax.fill_between(positions, base, base + HEIGHT * row, color=color, alpha=0.25, linewidth=0)
         ax.plot(positions, base + HEIGHT * row, color=color, linewidth=1.2)
-    ax.set_yticks(range(r - 1, -1, -1), names or [f"H[{k}]" for k in range(r)])
-    ax.set(xlabel="column of V" if x is None else "", ylim=(-0.1, r), xlim=(positions.min(), positions.max()))
+    ax.set_yticks(range(r - 1, -1, -1), [plain(str(name)) for name in names or given.called])
+    ax.set(xlabel="column of V" if known is None else "", ylim=(-0.1, r), xlim=(positions.min(), positions.max()))
     ax.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
@@ -72,16 +73,16 @@ def spectra(H: Array, x: Any = None, *, names: Sequence[str] | None = None, ax: 
 
 
 def top_features(
-    H: Array, names: Sequence[str] | None = None, *, n_top: int = 10, columns: int = 4, ax: Any = None
+    H: Any, names: Sequence[str] | None = None, *, n_top: int = 10, columns: int = 4, ax: Any = None
 ) -> np.ndarray[Any, Any]:
     """Draw the columns of V that weigh most in each component, such as the words of a topic.
 
     Parameters
     ----------
-    H : array, shape (r, n)
+    H : Result, or array or table of shape (r, n)
         Components.
     names : sequence of str, optional
-        A name for each column of V; by default their numbers.
+        A name for each column of V; by default those of the result, or their numbers.
     n_top : int, default 10
         How many columns, at most n.
     columns : int, default 4
@@ -110,7 +111,8 @@ def top_features(
     """
     import numpy as np
 
-    host = host_components(H)
+    given = drawn(H)
+    host, names = given.host, given.columns if names is None else names
     r, n = host.shape
     _check_names("names", names, n, "column of `H`")
     for name, value in (("n_top", n_top), ("columns", columns)):
@@ -122,9 +124,9 @@ def top_features(
     for k, (row, panel) in enumerate(zip(host, grid, strict=True)):
         top = np.argsort(-row, kind="stable")[:n_top]
         panel.barh(range(n_top), row[top], color=HUES[0], height=0.7)
-        labels = [_plain(str(j) if names is None else str(names[j])) for j in top]
+        labels = [plain(str(j) if names is None else str(names[j])) for j in top]
         panel.set_yticks(range(n_top), labels, fontsize="small")
-        panel.set_title(f"H[{k}]", fontsize="medium", loc="left", color=ink())
+        panel.set_title(plain(given.called[k]), fontsize="medium", loc="left", color=ink())
         panel.set(ylim=(n_top - 0.4, -0.6), xlim=(0, None))
         panel.tick_params(axis="y", length=0)
         panel.tick_params(axis="x", labelsize="x-small")
@@ -138,9 +140,3 @@ def _check_names(argument: str, names: Sequence[str] | None, count: int, each: s
     if names is not None and len(names) != count:
         msg = f"`{argument}` must hold {count}, one for each {each}, got {len(names)}"
         raise ValueError(msg)
-
-
-def _plain(name: str) -> str:
-    """A name as text: without the dollars that matplotlib would read as mathematics, and no longer than a margin."""
-    short = name if len(name) <= 24 else name[:23] + "…"
-    return short.replace("$", r"\$")

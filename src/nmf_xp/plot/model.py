@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nmf_xp.data import tables
 from nmf_xp.plot.style import DIFFERENCE, MAGNITUDE, UNOBSERVED, several_axes
 from nmf_xp.result.overview import overview
 
@@ -17,7 +18,7 @@ CELLS = 400  # along an axis: about as many as a panel has points
 
 
 def reconstruction(
-    V: Array,
+    V: Any,
     result: Result,
     *,
     weights: Array | None = None,
@@ -30,7 +31,7 @@ def reconstruction(
 
     Parameters
     ----------
-    V : array, shape (m, n)
+    V : array or table, shape (m, n)
         The data that were factorized, dense or sparse, of any library.
     result : Result
         From `nmf` or `transform` of V.
@@ -63,6 +64,7 @@ def reconstruction(
     """
     import numpy as np
 
+    V, weights, exposure = (tables.array_of(k, x) for k, x in (("V", V), ("weights", weights), ("exposure", exposure)))
     observation: Any = {"weights": weights, "exposure": exposure, "missing": missing, "absent": absent}
     seen = overview(V, result.W, result.H, beta=result.beta, **observation, limit=CELLS)
     panels = several_axes(ax, 3, columns=3, size=(3.4, 3.2))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nmf_xp.plot.style import MAGNITUDE, ink, line, logarithmic, new_axes
+from nmf_xp import RankSelection
+from nmf_xp.data import tables
+from nmf_xp.plot.style import MAGNITUDE, ink, line, logarithmic, new_axes, plain
 from nmf_xp.result.display import falls_far
 
-if TYPE_CHECKING:
-    from nmf_xp import RankSelection
-
+LABELS = 60  # names that have room beside a picture
 AGREEMENT = {
     "cophenetic": "cophenetic correlation",
     "dispersion": "dispersion",
@@ -76,10 +76,10 @@ def consensus(matrix: Any, *, labels: Any = None, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    matrix : numpy.ndarray, shape (n, n)
-        ``select_rank(...).consensus[rank]``.
+    matrix : RankSelection, or numpy.ndarray of shape (n, n)
+        ``select_rank(...)``, of which the recommended rank is drawn, or its ``consensus[rank]``.
     labels : sequence of str, optional
-        A name for each column of V, in V's order.
+        A name for each column of V, in V's order; of a selection by default V's names, up to 60.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default a new figure.
 
@@ -105,6 +105,10 @@ def consensus(matrix: Any, *, labels: Any = None, ax: Any = None) -> Any:
 
     from nmf_xp.selection.consensus import leaf_order
 
+    if isinstance(matrix, RankSelection):
+        names = matrix.best[matrix.rank].column_names
+        labels = labels or (names if names and len(names) <= LABELS else None)
+        matrix = matrix.consensus[matrix.rank]
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         msg = f"`matrix` must be square, got shape {matrix.shape}; draw `selection.consensus[rank]`"
@@ -120,5 +124,7 @@ def consensus(matrix: Any, *, labels: Any = None, ax: Any = None) -> Any:
         ax.set(xticks=[], yticks=[], xlabel="columns of V, by group")
     else:
         ax.set(xticks=[], yticks=range(len(order)))
-        ax.set_yticklabels([str(labels[i]) for i in order], fontsize="small" if len(order) <= 20 else "x-small")
+        ax.set_yticklabels(
+            [plain(tables.text(labels[i])) for i in order], fontsize="small" if len(order) <= 20 else "x-small"
+        )
     return ax

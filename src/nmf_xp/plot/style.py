@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import transfer
+from nmf_xp.data import tables
+from nmf_xp.result import Result
 from nmf_xp.result.display import decades
 
 if TYPE_CHECKING:
@@ -72,6 +74,48 @@ def several_axes(ax: Any, count: int, *, columns: int, size: tuple[float, float]
     for unused in grid[count:]:
         unused.remove()
     return grid[:count]
+
+
+class Drawn(NamedTuple):
+    """Components on the host, (r, n), and the names of V's columns and of the components as text, if they have any."""
+
+    host: np.ndarray[Any, Any]
+    columns: tuple[str, ...] | None
+    components: tuple[str, ...] | None
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """The components by their names, or as rows of H."""
+        return self.components or tuple(f"H[{k}]" for k in range(len(self.host)))
+
+    @property
+    def positions(self) -> np.ndarray[Any, Any] | None:
+        """The names of the columns as numbers, such as wavelengths, where they all are finite ones."""
+        import numpy as np
+
+        try:
+            found = np.asarray([float(name) for name in self.columns or ()])
+        except ValueError:
+            return None
+        return found if found.size and np.isfinite(found).all() else None
+
+
+def drawn(H: Any) -> Drawn:
+    """The components of a Result, a table or an array."""
+    if isinstance(H, Result):
+        names = H.column_names, H.component_names
+        H = H.H
+    else:
+        H, found = tables.arrived("H", H)
+        names = found.columns, found.rows
+    columns, components = (None if x is None else tuple(map(tables.text, x)) for x in names)
+    return Drawn(host_components(H), columns, components)
+
+
+def plain(name: str) -> str:
+    """A name as text: without the dollars that matplotlib would read as mathematics, and no longer than a margin."""
+    short = name if len(name) <= 24 else name[:23] + "…"
+    return short.replace("$", r"\$")
 
 
 def host_components(H: Array) -> np.ndarray[Any, Any]:
