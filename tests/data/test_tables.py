@@ -150,19 +150,19 @@ def test_what_is_missing_in_a_table_is_nan_and_follows_its_rule() -> None:
 
 def test_columns_without_numbers_are_named_in_one_error() -> None:
     table = cars()
-    rule = "`V` must hold numbers, got text in the columns 'Name', 'Year', 'Origin'"
+    rule = "pass `V.select_dtypes('number')`: `V` must hold numbers, got text in the columns 'Name', 'Year', 'Origin'"
     with pytest.raises(TypeError, match=re.escape(rule)):
         nmf(table, 2)
     table["Year"] = pandas.to_datetime(table["Year"])
     table["Origin"] = table["Origin"].astype("category")
-    with pytest.raises(TypeError, match="categories and dates and text in the columns 'Name', 'Year', 'Origin'; pass"):
+    with pytest.raises(TypeError, match="categories and dates and text in the columns 'Name', 'Year', 'Origin'$"):
         nmf(table, 2)
     with pytest.raises(TypeError, match="complex numbers in the column 'a'"):
         nmf(frame().astype({"a": complex}), 2)
     with pytest.raises(TypeError, match="mixed values in the column 'a'"):
         nmf(frame().astype({"a": object}).replace({"a": {V[0, 0]: "high"}}), 2)
     many = pandas.DataFrame({f"t{j}": ["x"] for j in range(9)})
-    with pytest.raises(TypeError, match="'t0', 't1', 't2', 't3', 't4' and 4 more; pass"):
+    with pytest.raises(TypeError, match="'t0', 't1', 't2', 't3', 't4' and 4 more$"):
         nmf(many, 1)
     for library in ("polars", "pyarrow"):
         if importlib.util.find_spec(library) is None:

@@ -70,7 +70,11 @@ def test_a_table_comes_back_as_one_of_its_library(kind: str) -> None:
         else H["component"].to_pylist() == [f"component_{k}" for k in range(3)]
     )
     assert type(result.to_frame("H", kind="pandas")) is pandas.DataFrame
-    again = nmf(pandas.DataFrame(V, ROWS, COLUMNS), 3, **FEW).to_frame("W", kind=kind)
+    back = transform(V, H, max_iter=10)  # the names of its first column are no numbers
+    np.testing.assert_array_equal(back.H, result.H)
+    assert back.component_names == tuple(f"component_{k}" for k in range(3))
+    assert back.column_names == tuple(COLUMNS)
+    again: Any = nmf(pandas.DataFrame(V, ROWS, COLUMNS), 3, **FEW).to_frame("W", kind=kind)
     assert list(np.asarray(again["row"])) == ROWS
 
 

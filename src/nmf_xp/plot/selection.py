@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nmf_xp import RankSelection
-from nmf_xp.data import tables
+from nmf_xp.data import naming
 from nmf_xp.plot.style import MAGNITUDE, ink, line, logarithmic, new_axes, plain
 from nmf_xp.result.display import falls_far
 
@@ -125,6 +125,6 @@ def consensus(matrix: Any, *, labels: Any = None, ax: Any = None) -> Any:
     else:
         ax.set(xticks=[], yticks=range(len(order)))
         ax.set_yticklabels(
-            [plain(tables.text(labels[i])) for i in order], fontsize="small" if len(order) <= 20 else "x-small"
+            [plain(naming.text(labels[i])) for i in order], fontsize="small" if len(order) <= 20 else "x-small"
         )
     return ax

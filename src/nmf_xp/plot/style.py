@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import transfer
-from nmf_xp.data import tables
+from nmf_xp.data import naming, tables
 from nmf_xp.result import Result
 from nmf_xp.result.display import decades
 
@@ -108,7 +108,7 @@ def drawn(H: Any) -> Drawn:
     else:
         H, found = tables.arrived("H", H)
         names = found.columns, found.rows
-    columns, components = (None if x is None else tuple(map(tables.text, x)) for x in names)
+    columns, components = (None if x is None else tuple(map(naming.text, x)) for x in names)
     return Drawn(host_components(H), columns, components)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import transfer
 from nmf_xp.arrays.checks import check_integer, check_option
-from nmf_xp.data.tables import text
+from nmf_xp.data.naming import text
 from nmf_xp.result.frames import component_names
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import nmf_xp
 from nmf_xp.arrays import transfer
 from nmf_xp.data.kinds import Kind, kind_of
-from nmf_xp.data.tables import text
+from nmf_xp.data.naming import text
 from nmf_xp.files import OUTPUTS, archive, write_atomically
 from nmf_xp.result.explained import Seen
 

@@ -10,15 +10,15 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmf_xp.arrays import libraries
-from nmf_xp.arrays.checks import check_keywords
-from nmf_xp.data import tables
+from nmf_xp.arrays.keywords import check_keywords
+from nmf_xp.data import naming, tables
 from nmf_xp.result import Result, Status
 from nmf_xp.result.explained import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp.data.tables import Names
+    from nmf_xp.data.naming import Names
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -87,7 +87,7 @@ def _with_components(
 
 def _check_columns(given: tuple[Any, ...], known: tuple[Any, ...]) -> None:
     """Refuse a table whose columns are not those of the components, in their order."""
-    ours, theirs = list(map(tables.text, known)), list(map(tables.text, given))
+    ours, theirs = list(map(naming.text, known)), list(map(naming.text, given))
     if ours == theirs:
         return
     lacking, beside = [x for x in ours if x not in set(theirs)], [x for x in theirs if x not in set(ours)]
@@ -103,8 +103,8 @@ def _check_columns(given: tuple[Any, ...], known: tuple[Any, ...]) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - tables.LISTED} more" if len(names) > tables.LISTED else ""
-    return ", ".join(map(repr, names[: tables.LISTED])) + more
+    more = f" and {len(names) - naming.LISTED} more" if len(names) > naming.LISTED else ""
+    return ", ".join(map(repr, names[: naming.LISTED])) + more
 
 
 def _warn(result: Result) -> None:
