@@ -155,14 +155,14 @@ def test_columns_without_numbers_are_named_in_one_error() -> None:
         nmf(table, 2)
     table["Year"] = pandas.to_datetime(table["Year"])
     table["Origin"] = table["Origin"].astype("category")
-    with pytest.raises(TypeError, match="categories and dates and text in the columns 'Name', 'Year', 'Origin'$"):
+    with pytest.raises(TypeError, match=r"categories and dates and text in the columns 'Name', 'Year', 'Origin'$"):
         nmf(table, 2)
     with pytest.raises(TypeError, match="complex numbers in the column 'a'"):
         nmf(frame().astype({"a": complex}), 2)
     with pytest.raises(TypeError, match="mixed values in the column 'a'"):
         nmf(frame().astype({"a": object}).replace({"a": {V[0, 0]: "high"}}), 2)
     many = pandas.DataFrame({f"t{j}": ["x"] for j in range(9)})
-    with pytest.raises(TypeError, match="'t0', 't1', 't2', 't3', 't4' and 4 more$"):
+    with pytest.raises(TypeError, match=r"'t0', 't1', 't2', 't3', 't4' and 4 more$"):
         nmf(many, 1)
     for library in ("polars", "pyarrow"):
         if importlib.util.find_spec(library) is None:
