@@ -11,6 +11,12 @@ LIBRARIES = {"numpy", "cupy", "jax", "jaxlib", "torch", "dask", "scipy", "sparse
 OPTIONAL = {
     "sklearn",
     "pandas",
+    "polars",
+    "pyarrow",
+    "narwhals",
+    "xarray",
+    "anndata",
+    "h5py",
     "tqdm",
     "matplotlib",
     "PIL",
@@ -34,6 +40,14 @@ def test_importing_it_imports_no_array_library() -> None:
     imported = imported_by("import nmf_xp")
     assert "nmf_xp" in imported
     assert not imported & (LIBRARIES | OPTIONAL)
+
+
+def test_a_frame_of_pandas_imports_no_other_library_of_tables() -> None:
+    pytest.importorskip("pandas")
+    use = "import pandas as p; known = set(sys.modules); import nmf_xp; r = nmf_xp.nmf(p.DataFrame({'a': [1., 2]}), 1)"
+    added = imported_by(f"{use}; r.to_frame('W'); r.top(); r.explained; before |= known")
+    assert "nmf_xp" in added
+    assert not added & (OPTIONAL - {"threadpoolctl", "pandas"})
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "jax", "array_api_strict"])

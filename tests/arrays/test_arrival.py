@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -302,16 +304,24 @@ def test_what_is_no_array_is_one_sentence_with_what_to_pass(x: Any, advice: str)
 def test_what_is_nearly_a_table_is_refused_with_what_to_pass_first() -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     polars = pytest.importorskip("polars", reason="polars is not installed")
+    xarray = importlib.import_module("xarray") if importlib.util.find_spec("xarray") else None
     for x, advice in (
         (pandas.Series(V[0]), "pass `V.to_frame()`: "),
         (polars.LazyFrame(V), "pass `V.collect()`: "),
         ("V.csv", "read the file first"),
+        *(
+            []
+            if xarray is None
+            else [(xarray.Dataset({"a": (("x", "y"), V)}), "pass `V[...]` with the name of one of")]
+        ),
     ):
         with pytest.raises(TypeError, match=re.escape(advice)) as caught:
             nmf(x, 3)
         assert str(caught.value).startswith(advice)
     with pytest.raises(TypeError, match=re.escape("pass `source.to_numpy()`")):
         RowBlocks(pandas.DataFrame(V))
+    with pytest.raises(TypeError, match=re.escape("pass `V.to_numpy()`: `V` must be an array, got pandas")):
+        update_w(pandas.DataFrame(V), W, H)
 
 
 @pytest.mark.parametrize("way", deviceless.WAYS)

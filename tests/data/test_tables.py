@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import decimal
 import importlib
 import importlib.util
 import json
@@ -223,6 +224,8 @@ def test_anndata_is_its_matrix_its_raw_or_a_layer(tmp_path: Path) -> None:
     np.testing.assert_array_equal(layer.W, found.W)
     with pytest.raises(ValueError, match=re.escape("`layer` must be one of the layers of `V`, which are 'log', got")):
         nmf(adata, 3, layer="counts")
+    with pytest.raises(ValueError, match=re.escape("`layer` must be one of the layers of `V`, which are none, got")):
+        nmf(adata.raw, 3, layer="log")
     view = adata[adata.obs["louvain"] == "1", :50]
     assert view.is_view
     part = nmf(view, 3, layer="log", **FEW)
@@ -279,6 +282,19 @@ def test_what_goes_with_v_may_be_a_table_too() -> None:
         assert found.component_names == ("x", "y")
 
 
+def test_a_table_beside_v_must_have_its_labels() -> None:
+    observed = frame(np.random.default_rng(0).random(V.shape) < 0.8)
+    with pytest.raises(ValueError, match="`weights` must have the columns of `V`, in their order, got them in another"):
+        nmf(frame(), 2, weights=observed[list("bacdef")])
+    with pytest.raises(
+        ValueError, match="`exposure` must have the rows of `V`, in their order, got without 'sample 3'"
+    ):
+        nmf(frame(), 2, exposure=frame().rename(index={"sample 3": "other"}))
+    row = pandas.DataFrame([[1.0, 2, 3, 4, 5, 6]], columns=COLUMNS)
+    found = nmf(frame(), 2, exposure=row, **FEW)
+    np.testing.assert_array_equal(found.W, nmf(V, 2, exposure=row.to_numpy(), **FEW).W)
+
+
 def test_transform_by_a_result_or_a_table_checks_the_columns(tmp_path: Path) -> None:
     table = cars().select_dtypes("number").dropna()
     fitted = nmf(table[:200], 3, beta_loss=1, random_state=0, max_iter=100)
@@ -293,6 +309,8 @@ def test_transform_by_a_result_or_a_table_checks_the_columns(tmp_path: Path) -> 
     found = transform(table[200:], fitted.to_frame("H"), beta_loss=1, max_iter=50)
     np.testing.assert_array_equal(found.W, expected)
     assert found.component_names == ("component_0", "component_1", "component_2")
+    listed = transform(table[200:], fitted.H.tolist(), beta_loss=1, max_iter=50)
+    np.testing.assert_array_equal(listed.W, expected)
     assert transform(table[200:].to_numpy(dtype=float), fitted, max_iter=5).column_names == tuple(table.columns)
 
     rule = "`V` must have the columns of `H`, in their order, got "
@@ -339,6 +357,16 @@ def _without_narwhals(real: Any) -> Any:
         return real(name, *rest, **options)
 
     return wrapped
+
+
+def test_decimals_are_numbers() -> None:
+    numbers = [[decimal.Decimal("1.5"), decimal.Decimal("0.25")], [decimal.Decimal("3"), decimal.Decimal("2")]]
+    given = [pandas.DataFrame(numbers)]
+    if importlib.util.find_spec("pyarrow") is not None:
+        arrow = of("pyarrow").table({"a": [row[0] for row in numbers], "b": [row[1] for row in numbers]})
+        given += [arrow, arrow.to_pandas(types_mapper=pandas.ArrowDtype)]
+    for table in given:
+        np.testing.assert_array_equal(tables.arrived("V", table).values, [[1.5, 0.25], [3, 2]])
 
 
 def test_an_array_of_another_library_in_xarray_stays_one() -> None:

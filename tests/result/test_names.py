@@ -142,6 +142,13 @@ def test_specific_is_the_least_distance_to_any_other() -> None:
     assert alone[0, 0] > alone[0, 1] == alone[0, 2] == 0
 
 
+def test_names_that_a_terminal_would_obey_are_shown_escaped() -> None:
+    said = str(nmf(V, 2, **FEW).named(columns=["\x1b[31mred", "\u202eback", *"cdef"]).top(6))
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert "\\x1b[31mred" in said
+
+
 def test_features_are_asked_for_by_a_number_and_a_way() -> None:
     result = nmf(V, 2, **FEW)
     with pytest.raises(ValueError, match="`n` must be an integer of at least 1, got 0"):

@@ -54,7 +54,8 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
         raise TypeError(msg)
     if not libraries.is_array(x):
         advice = arrival.advice(name, x)
-        msg = f"{advice}{': ' if advice else ''}`{name}` must be an array or a table of numbers, got {named_kind(x)}"
+        rule = "an array" if hasattr(type(x), "columns") else "an array or a table of numbers"  # where tables are none
+        msg = f"{advice}{': ' if advice else ''}`{name}` must be {rule}, got {named_kind(x)}"
         raise TypeError(msg)
     ndim = len(x.shape)
     if ndim < min_ndim or (max_ndim is not None and ndim > max_ndim):

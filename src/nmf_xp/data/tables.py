@@ -132,8 +132,9 @@ def _of_anndata(name: str, x: Any, layer: str | None = None) -> Arrived:
     """
     names = Names(tuple(x.obs_names.tolist()), tuple(x.var_names.tolist()), "anndata")
     if layer is not None:
-        if layer not in x.layers:
-            known = ", ".join(map(repr, x.layers)) or "none"
+        layers = getattr(x, "layers", {})  # which `raw` has not
+        if layer not in layers:
+            known = ", ".join(map(repr, layers)) or "none"
             msg = f"`layer` must be one of the layers of `{name}`, which are {known}, got {layer!r}"
             raise ValueError(msg)
         return Arrived(_of_scipy(x.layers[layer]), names)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import transfer
 from nmf_xp.arrays.checks import check_integer, check_option
 from nmf_xp.data.naming import text
+from nmf_xp.files import printable
 from nmf_xp.result.frames import component_names
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class TopFeatures:
         for component, names in self.names.items():
             said = (f"{text(name)} {x:{sign}}" for name, x in zip(names, self.scores[component], strict=True))
             lines.append(f"{text(component):<{width}}  {', '.join(said)}")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def top_features(result: Any, n: int, by: str) -> TopFeatures:

@@ -24,6 +24,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 LISTS = ("weights", "exposure", "fixed_w", "fixed_h", "upper_w", "upper_h")  # what may be lists of lists, as V may
 TRACE = 1e-6  # of the objective at the start, below which it does not matter that it still falls
+BESIDE = ("weights", "exposure")  # what has V's labels, if it has any
 OBSERVED = ("weights", "exposure", "missing", "absent")  # how V was observed
 
 
@@ -42,7 +43,7 @@ def door(function: F) -> F:
         check_keywords(function, options)
         read = tables.arrived("V", V, layer=options.pop("layer", None))
         names, components = read.names, None
-        given = {name: _array_of(name, x) for name, x in options.items()}
+        given = {name: _array_of(name, x, names) for name, x in options.items()}
         if function.__name__ == "transform" and args:
             args, given, names, components = _with_components(args, given, names)
         elif isinstance(init := options.get("init"), tuple) and len(init) == 2:
@@ -61,11 +62,17 @@ def door(function: F) -> F:
     return wrapper
 
 
-def _array_of(name: str, x: Any) -> Any:
-    """An option as an array, where it is a table or may be a list."""
+def _array_of(name: str, x: Any, names: Names) -> Any:
+    """An option as an array, where it is a table or may be a list; a table beside V must have its labels."""
     if isinstance(x, list) and name not in LISTS:
         return x
-    return tables.array_of(name, x)
+    if name not in BESIDE or not tables.is_named(x):
+        return tables.array_of(name, x)
+    values, own = tables.arrived(name, x)
+    for side, ours, theirs in (("rows", names.rows, own.rows), ("columns", names.columns, own.columns)):
+        if ours is not None and theirs is not None and len(ours) == len(theirs):
+            _check_labels((name, theirs), ("V", ours), side)
+    return values
 
 
 def _with_components(
@@ -78,28 +85,31 @@ def _with_components(
         known, components = H.column_names, H.component_names
         options = {"beta_loss": H.beta if H.robust is None else H.robust, **options}
         H = H.H
+    elif isinstance(H, list):
+        H = tables.array_of("H", H)
     elif tables.is_named(H):
         H, (components, known, _) = tables.arrived("H", H)
     if known is not None and names.columns is not None:
-        _check_columns(names.columns, known)
+        _check_labels(("V", names.columns), ("H", known), "columns")
     return (H, *rest), options, names._replace(columns=names.columns or known), components
 
 
-def _check_columns(given: tuple[Any, ...], known: tuple[Any, ...]) -> None:
-    """Refuse a table whose columns are not those of the components, in their order."""
-    ours, theirs = list(map(naming.text, known)), list(map(naming.text, given))
+def _check_labels(given: tuple[str, Any], known: tuple[str, Any], side: str) -> None:
+    """Refuse a table whose rows or columns are not those of another one, in their order."""
+    (name, theirs), (whose, ours) = ((which, list(map(naming.text, labels))) for which, labels in (given, known))
     if ours == theirs:
         return
-    lacking, beside = [x for x in ours if x not in set(theirs)], [x for x in theirs if x not in set(ours)]
-    found = []
-    if lacking:
-        found.append(f"without {_listed(lacking)}")
-    if beside:
-        found.append(f"with {_listed(beside)} besides")
-    said = " and ".join(found) or "them in another order"
-    remedy = "" if lacking else "; take those of `H`: `V[list(result.column_names)]`"
-    msg = f"`V` must have the columns of `H`, in their order, got {said}{remedy}"
+    lacking, beside = _without(ours, theirs), _without(theirs, ours)
+    parts = (f"without {_listed(lacking)}" if lacking else "", f"with {_listed(beside)} besides" if beside else "")
+    said = " and ".join(filter(None, parts)) or "them in another order"
+    remedy = "; take those of `H`: `V[list(result.column_names)]`" if whose == "H" and not lacking else ""
+    msg = f"`{name}` must have the {side} of `{whose}`, in their order, got {said}{remedy}"
     raise ValueError(msg)
+
+
+def _without(names: list[str], others: list[str]) -> list[str]:
+    known = set(others)
+    return [name for name in names if name not in known]
 
 
 def _listed(names: list[str]) -> str:
