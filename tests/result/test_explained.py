@@ -108,6 +108,13 @@ def test_a_stack_has_one_for_each_member() -> None:
     assert max(one.explained for one in best.restarts) == best.explained
 
 
+def test_members_in_units_far_apart_have_their_own() -> None:
+    stack = np.stack([1e-200 * V, 1e200 * V])
+    result = nmf(stack, 2, beta_loss=1, **FEW)
+    expected = nmf(np.stack([V, V]), 2, beta_loss=1, **FEW).explained
+    np.testing.assert_allclose(result.explained, expected, rtol=1e-5)
+
+
 def test_the_ends_of_its_scale() -> None:
     exact = np.outer(np.arange(1.0, 6), np.arange(1.0, 5))
     assert nmf(exact, 1, random_state=0).explained == pytest.approx(1)

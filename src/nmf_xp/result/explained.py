@@ -40,8 +40,16 @@ class Seen:
     def of_means(self, beta: float) -> Any:
         """The divergence of V from the means of its columns; a NumPy array for a stack."""
         if beta not in self._of_means:
-            self._of_means[beta] = divergence_of_means(self._known(), beta=beta, **self._settings())
+            found = divergence_of_means(self._known(), beta=beta, **self._settings())
+            self._of_means[beta] = self._by_members(beta) if found is None else found
         return self._of_means[beta]
+
+    def _by_members(self, beta: float) -> Any:
+        """The same for a stack whose members are in units far apart, each in its own."""
+        import numpy as np
+
+        members = (of_member(self, i) for i in range(self.V.shape[0]))
+        return np.asarray([member and member.of_means(beta) for member in members])
 
     def without(self, W: Array, H: Array, beta: float) -> Any:
         """The divergence with one component after the other as strong in each row as it is on average."""
@@ -107,9 +115,12 @@ def divergence_of_means(V: Any, *, beta: float, **observation: Any) -> Any:
     """D(V | c), where c is the mean of each column of V over what is observed: the least of all rows c.
 
     With an exposure e it is D(V | e c). What is rounding is 0. V may be of any kind but a dask array.
+    None stands for a stack whose members have no unit in common.
     """
     posed = pose(V, beta=beta, **observation)
     _refuse_grid(posed)
+    if posed.apart and len(posed.stack) == 1:
+        return None
     xp, data = posed.xp, posed.problem.data
     m, n = posed.shape
     dtype, device = data.values.dtype, libraries.device(data.values)

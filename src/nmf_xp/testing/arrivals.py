@@ -116,5 +116,7 @@ ARRIVALS = (
     Arrival("pandas", "a frame", lambda V: _module("pandas").DataFrame(V)),
     Arrival("polars", "a frame", lambda V: _module("polars").DataFrame(V)),
     Arrival("polars", "a lazy frame", lambda V: _module("polars").LazyFrame(V)),
+    Arrival("anndata", "AnnData, in memory", lambda V: _module("anndata").AnnData(V)),
+    Arrival("builtins", "a list of lists", lambda V: V.tolist()),
     Arrival("pyarrow", "a table", lambda V: _module("pyarrow").table({str(j): V[:, j] for j in range(V.shape[1])})),
 )
