@@ -123,7 +123,8 @@ def nmf(
         The start. "random": uniform numbers, scaled so that sum(WH) = sum(V). The others: non-negative double SVD
         (Boutsidis & Gallopoulos 2008) with its zeros left, replaced by sqrt(mean(V) / r), or by random numbers of a
         hundredth of that; they need n_components <= min(m, n). Zeros of a start hardly move under multiplicative
-        updates. ``(None, H)`` and ``(W, None)`` draw the factor that is missing.
+        updates. ``(None, H)`` and ``(W, None)`` draw the factor that is missing; with a `checkpoint` they need a
+        `random_state`.
     weights : array, optional
         Non-negative weights of the entries, real or boolean, of V's shape or broadcasting to it. An entry of weight 0
         is unobserved: what stands there in V is not read. A row or column with nothing observed gets the least

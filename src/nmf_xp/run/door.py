@@ -65,7 +65,7 @@ def door(function: F) -> F:
 def _array_of(name: str, x: Any, names: Names) -> Any:
     """An option as an array, where it is a table or may be a list; a table beside V must have its labels."""
     if isinstance(x, list) and name not in LISTS:
-        return x
+        return tables.array_of(name, tuple(x)) if name == "init" else x
     if name not in BESIDE or not tables.is_named(x):
         return tables.array_of(name, x)
     values, own = tables.arrived(name, x)
