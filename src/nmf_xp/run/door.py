@@ -25,6 +25,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 LISTS = ("weights", "exposure", "fixed_w", "fixed_h", "upper_w", "upper_h")  # what may be lists of lists, as V may
 TRACE = 1e-6  # of the objective at the start, below which it does not matter that it still falls
 BESIDE = ("weights", "exposure")  # what has V's labels, if it has any
+NEGATIVE = "`V` must be non-negative"  # what is said of scaled data, as `X` of AnnData often is
 OBSERVED = ("weights", "exposure", "missing", "absent")  # how V was observed
 
 
@@ -48,7 +49,14 @@ def door(function: F) -> F:
             args, given, names, components = _with_components(args, given, names)
         elif isinstance(init := options.get("init"), tuple) and len(init) == 2:
             components = tables.arrived("init[1]", init[1]).names.rows if tables.is_named(init[1]) else None
-        found = function(read.values, *(tables.array_of("H", x) if tables.is_named(x) else x for x in args), **given)
+        args = tuple(tables.array_of("H", x) if tables.is_named(x) else x for x in args)
+        try:
+            found = function(read.values, *args, **given)
+        except ValueError as error:
+            if names.kind != "anndata" or not str(error).startswith(NEGATIVE):
+                raise
+            msg = f"{error}; or pass `V.raw` or a `layer` that holds counts"
+            raise ValueError(msg) from None
         if any((names.rows, names.columns, names.kind, components)):
             found = found.named(rows=names.rows, columns=names.columns, components=components, table=names.kind)
         if isinstance(found, Result) and not libraries.is_traced(found._divergence):
