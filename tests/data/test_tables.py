@@ -213,7 +213,7 @@ def test_a_sparse_frame_stays_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_anndata_is_its_matrix_its_raw_or_a_layer(tmp_path: Path) -> None:
     adata = cells()
-    with pytest.raises(ValueError, match="`V` must be non-negative.*; or pass `V.raw` or a `layer` that holds counts"):
+    with pytest.raises(ValueError, match=r"`V` must be non-negative.*; or pass `V.raw` or a `layer` that holds counts"):
         nmf(adata, 3)  # `X` is scaled
     found, counts = nmf(adata.raw, 3, beta_loss=1, **FEW), adata.raw.X
     np.testing.assert_array_equal(found.W, nmf(counts, 3, beta_loss=1, **FEW).W)
