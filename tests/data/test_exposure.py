@@ -154,7 +154,7 @@ def test_a_row_exposure_is_absorbed_by_w_where_nothing_else_decides() -> None:
         (np.ones((M, 2)), ValueError, "`exposure` must have shape"),
         (np.ones((M, 1), dtype=bool), TypeError, "`exposure` must be real, got dtype bool"),
         (np.full((M, 1), 1e200), ValueError, "divide it by a number, by which W is then multiplied"),
-        ([[1.0]], TypeError, "`exposure` must be an array"),
+        ({"a": 1.0}, TypeError, "`exposure` must be an array"),
     ],
 )
 def test_an_exposure_that_cannot_be_meant_is_refused(exposure: Any, error: type[Exception], message: str) -> None:
