@@ -117,7 +117,7 @@ def test_weights_of_any_real_dtype(dtype: Any) -> None:
         (np.ones((5, 7)), ValueError, r"`weights` must have shape \(7, 5\) or broadcast to it, got \(5, 7\)"),
         (np.ones((2, 7, 5)), ValueError, r"`weights` must have shape \(7, 5\) or broadcast to it, got \(2, 7, 5\)"),
         (np.ones((7, 5), dtype=complex), TypeError, "`weights` must be real or boolean, got dtype complex128"),
-        ({"a": 1.0}, TypeError, "`weights` must be an array"),
+        ({"a": 1.0}, TypeError, "pass a NumPy array of its values: `weights` must be an array"),
     ],
 )
 def test_bad_weights(weights: Any, error: type[Exception], message: str) -> None:
