@@ -1,4 +1,4 @@
-"""The command line: `nmf-xp fit`, `nmf-xp report`, `nmf-xp demo`, `nmf-xp conformance`.
+"""The command line: `nmf-xp fit`, `transform`, `select`, `report`, `demo` and `conformance`.
 
 Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written but
 a checkpoint.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays.faults import DeviceError
-from nmf_xp.cli import demo, fit, report
+from nmf_xp.cli import demo, fit, report, select, transform
 from nmf_xp.cli.terminal import Parser, complain, plain_warnings
 from nmf_xp.files import FileError
 
@@ -43,8 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="nmf-xp", description="Non-negative matrix factorization on any array type.")
     parser.add_argument("--version", action="version", version=f"nmf-xp {nmf_xp.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in (fit.add_parser, report.add_parser, demo.add_parser, _add_conformance):
-        add_command(commands)
+    for command in (fit, transform, select, report, demo):
+        command.add_parser(commands)
+    _add_conformance(commands)
     return parser
 
 

@@ -16,7 +16,7 @@ from nmf_xp.files.opening import FileError, check_fits, listed, opened, optional
 from nmf_xp.files.pictures import FORMATS, read_picture
 from nmf_xp.files.replacing import write_atomically
 from nmf_xp.files.tables import MISSING, read_table
-from nmf_xp.files.writing import OUTPUTS, check_output, write_factors
+from nmf_xp.files.writing import FOLDER, OUTPUTS, check_folder, check_output, is_folder, write_factors, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     HostArray = np.ndarray[Any, Any]
 
 __all__ = [
+    "FOLDER",
     "HDF5",
     "IMAGES",
     "INPUTS",
@@ -35,7 +36,9 @@ __all__ = [
     "FileError",
     "Matrix",
     "archive",
+    "check_folder",
     "check_output",
+    "is_folder",
     "opened",
     "optional_module",
     "printable",
@@ -44,6 +47,7 @@ __all__ = [
     "read_matrix",
     "write_atomically",
     "write_factors",
+    "write_table",
 ]
 
 IMAGES = set(FORMATS)

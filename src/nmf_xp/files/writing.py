@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.files.archives import archive
@@ -37,6 +39,46 @@ def check_output(path: Path, *, suffixes: Sequence[str] | None = OUTPUTS, force:
     check_place(path)
     if path.suffix.lower() == ".safetensors":
         optional_module("safetensors.numpy", "files")
+
+
+FOLDER = ("factors.npz", "W.csv", "H.csv")
+"""What a folder of factors holds."""
+
+
+def is_folder(path: Path) -> bool:
+    """Whether an output is to be a folder: one that is there, or a name without a suffix."""
+    return path.is_dir() or not path.suffix
+
+
+def check_folder(path: Path, *, force: bool) -> None:
+    """Find out before the work that a folder of factors can be written after it."""
+    if path.is_dir():
+        for name in FOLDER:
+            check_output(path / name, suffixes=None, force=force)
+        return
+    if path.exists():
+        msg = f"{path}: is a file, not a folder; give a suffix, {' or '.join(OUTPUTS)}, or name a folder"
+        raise FileError(msg)
+    check_place(path)
+
+
+def write_table(path: Path, rows: Sequence[str], columns: Sequence[str], values: HostArray, *, replace: bool) -> None:
+    """Write a matrix as .csv with names of its rows and columns: wholly, or not at all."""
+
+    def write(file: Any) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["", *map(_as_text, columns)])
+        table.writerows([_as_text(name), *map(repr, row)] for name, row in zip(rows, values.tolist(), strict=True))
+        text.detach()
+
+    write_atomically(path, write, replace=replace)
+
+
+def _as_text(name: str) -> str:
+    """A name that no spreadsheet takes for a formula, and that ends no line."""
+    name = " ".join(str(name).splitlines())
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t")) else name
 
 
 def write_factors(path: Path, arrays: dict[str, HostArray], settings: dict[str, str], *, replace: bool = True) -> None:

@@ -47,6 +47,16 @@ def frame_of(result: Any, which: str, kind: str | None) -> Any:
     return library.table(cells) if kind == "pyarrow" else library.DataFrame(cells)
 
 
+def table_of(result: Any, which: str) -> tuple[list[str], list[str], Any]:
+    """The names of rows and columns of a factor, numbers where there are none, and its values, on the host."""
+    values = transfer.to_host(transfer.computed(result.W if which == "W" else result.H))
+    components = component_names(result)
+    names = (result.row_names, components) if which == "W" else (components, result.column_names)
+    counted = (range(length) if labels is None else labels for labels, length in zip(names, values.shape, strict=True))
+    rows, columns = (list(map(text, labels)) for labels in counted)
+    return rows, columns, values
+
+
 def _index(pandas: Any, labels: Sequence[Hashable] | None) -> Any:
     """Labels as pandas has them; those of several levels as levels."""
     if labels is None:
