@@ -83,13 +83,13 @@ def run(asked: argparse.Namespace) -> int:
     """Read, factorize, write, and say what happened."""
     out = asked.out or Path(f"{asked.file.stem}.factors.npz")
     folder = out if is_folder(out) else None
+    if folder is not None:
+        check_folder(folder, force=asked.force)
     written = {"--out": out} if folder is None else {f"--out {name}": folder / name for name in FOLDER}
     if folder is not None or out.suffix.lower() in OUTPUTS:
         check_names({**written, "--checkpoint": asked.checkpoint}, _read(asked))
     if folder is None:
         check_output(out, force=asked.force)
-    else:
-        check_folder(folder, force=asked.force)
     if asked.start is not None and asked.init is not None:
         msg = "--start and --init exclude each other; give one of them"
         raise ValueError(msg)
