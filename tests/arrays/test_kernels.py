@@ -22,7 +22,7 @@ from tests.problems import DTYPES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytest.importorskip("numba", reason="the kernels need numba: https://numba.pydata.org")
+assert kernels.compiles(), "these tests need the kernels: install a C compiler or numba"
 multiplicative = importlib.import_module("nmf_xp.arrays.kernels.multiplicative")
 
 

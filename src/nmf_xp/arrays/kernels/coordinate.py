@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import inlined, jit
+from nmf_xp.arrays.kernels.compiling import entry, inlined, jit
+from nmf_xp.arrays.kernels.sampled import places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def tops(top: NDArray[Any] | None, W: NDArray[Any]) -> NDArray[Any]:
     return np.full(W.shape[-1], np.inf, W.dtype) if top is None else np.ascontiguousarray(top.reshape(-1))
 
 
-@jit
+@entry("x2, x2, x2, x2, x1, x, x, n")
 def _least_squares_sweeps(
     W: Any, slope: Any, scale: Any, gram: Any, top: Any, floor: Any, tiny: Any, sweeps: int
 ) -> None:
@@ -99,7 +100,7 @@ def least_squares_rows(
     return W, ahead, (to_new, to_ahead)
 
 
-@jit
+@entry("x2, x2, x2, x2, x, x, x, x, n", "f, f")
 def _least_squares_rows(
     W: Any, ahead: Any, product: Any, gram: Any, share: Any, l1: Any, floor: Any, tiny: Any, sweeps: int
 ) -> tuple[float, float]:
@@ -120,7 +121,9 @@ def _least_squares_rows(
             for k in range(r):
                 w[k, i], g[k, i] = W[first + i, k], l1 - product[first + i, k]
         add_product(g, w, gram, count)
-        step[:], begun[:] = w, g
+        for k in range(r):
+            for i in range(count):
+                step[k, i], begun[k, i] = w[k, i], g[k, i]
         descend(w, g, gram, s, inverse, count, top, floor, sweeps)
         for i in range(count):
             for k in range(r):
@@ -197,8 +200,7 @@ def coordinate_sparse(
     sweeps: int,
 ) -> NDArray[Any]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row."""
-    starts, columns, order = view[:3]
-    order = np.empty(0, dtype=starts.dtype) if order is None else order
+    starts, columns, order = places(*view[:3])
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     number = W.dtype.type
     rest = Ht, Ht.sum(axis=0), number(l1), number(l2), number(floor), sweeps
@@ -248,7 +250,7 @@ def _newton_row(v: Any, y: Any, z: Any, H: Any, w: Any, sums: Any, l1: Any, l2: 
                     z[j] = one / x
 
 
-@jit
+@entry("x2s, x2, x2, x1, x, x, x, n")
 def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
     (m, n), r = V.shape, W.shape[1]
     tile = np.empty((TILE, n), V.dtype)
@@ -267,7 +269,7 @@ def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor
             _newton_row(tile[i], y, z, H, w, sums, l1, l2, floor, sweeps)
 
 
-@jit
+@entry("x1, i1, i1, i1, x2, x2, x1, x, x, x, n")
 def _coordinate_sparse(
     values: Any,
     order: Any,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import jit
+from nmf_xp.arrays.kernels.compiling import entry
 from nmf_xp.arrays.kernels.coordinate import LANES, SERIAL
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _tiny(dtype: np.dtype[Any]) -> Any:
     return np.finfo(dtype).smallest_normal
 
 
-@jit
+@entry("x2, x2, x2, i1, x, x, x", "f")
 def _cyclic_sweep(W: Any, product: Any, gram: Any, order: Any, l1: Any, floor: Any, tiny: Any) -> float:
     """Some rows at a time, one to a lane of the vector registers. No branch depends on an entry: half of them miss."""
     m, r = W.shape
@@ -104,7 +104,7 @@ def _cyclic_sweep(W: Any, product: Any, gram: Any, order: Any, l1: Any, floor: A
     return violation
 
 
-@jit
+@entry("x2, x2, x2, x, x, x")
 def _frobenius_rows(W: Any, product: Any, gram: Any, l1: Any, floor: Any, tiny: Any) -> None:
     m, r = W.shape
     w, d = np.empty((r, LANES), W.dtype), np.empty((r, LANES), W.dtype)
