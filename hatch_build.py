@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ NEEDED = ["numba>=0.61", "numpy>=2", "array-api-compat>=1.12"]
 class CompileKernels(BuildHookInterface):
     """Compile the kernels before a wheel is made."""
 
+    room: tempfile.TemporaryDirectory[str] | None = None
+
     def dependencies(self) -> list[str]:
         """What compiling needs, where it is to be tried."""
         return NEEDED if self.target_name == "wheel" and _can_compile() else []
@@ -37,8 +40,8 @@ class CompileKernels(BuildHookInterface):
         if self.target_name != "wheel" or not _can_compile():
             return
         editable = version == "editable"
-        folder = Path(self.root, "src", KERNELS) if editable else Path(self.directory, "kernels")
-        folder.mkdir(parents=True, exist_ok=True)
+        self.room = tempfile.TemporaryDirectory()
+        folder = Path(self.root, "src", KERNELS) if editable else Path(self.room.name)
         levels = _asked().split()
         command = [sys.executable, "-m", f"{KERNELS.replace('/', '.')}.ahead", "--out", str(folder / LIBRARY)]
         command += ["--levels", *levels] if levels else []
@@ -55,6 +58,11 @@ class CompileKernels(BuildHookInterface):
         build_data["tag"] = f"cp311-abi3-{tag}"
         if not editable:
             build_data["force_include"][str(folder / LIBRARY)] = f"{KERNELS}/{LIBRARY}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what the wheel has now."""
+        if self.room is not None:
+            self.room.cleanup()
 
 
 def _asked() -> str:

@@ -38,7 +38,7 @@ static const Kernel kernels[] = {{"none", "", 0, 0, 1}};
 enum { KERNELS = 1, LEVELS = 1 };
 static const char *const levels[] = {"of another"};
 #define SOURCE "any"
-static int is_here(int level) { return level < 0; }
+static const int least[] = {99};
 """
 
 

@@ -48,7 +48,7 @@ LEVELS = {
     },
     "aarch64": {"armv8-a": Level("generic", ())},
 }
-"""By machine, from the least."""
+"""By machine, from the least. `library.c` asks the processor for them by their number here."""
 
 
 class Variant(NamedTuple):
@@ -213,11 +213,8 @@ def _header(names: list[str]) -> str:
     quoted = ", ".join(f'"{name}"' for name in names)
     lines += [f"enum {{ KERNELS = {len(kernels)}, LEVELS = {len(names)} }};"]
     lines += [f"static const char *const levels[] = {{{quoted}}};", f'#define SOURCE "{compiling.source()}"']
-    lines += ["static int is_here(int level) {"]
-    for i, name in enumerate(names):
-        needs = " && ".join(f'__builtin_cpu_supports("{need}")' for need in levels()[name].needs) or "1"
-        lines += [f"    if (level == {i}) return {needs};"]
-    return "\n".join([*lines, "    return 0;", "}", ""])
+    lines += [f"static const int least[] = {{{', '.join(str(list(levels()).index(name)) for name in names)}}};"]
+    return "\n".join([*lines, ""])
 
 
 def _call(variant: Variant, symbol: str, takes: str) -> list[str]:

@@ -8,6 +8,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 enum { DIMENSIONS = 3, ARGUMENTS = 24 };
 
@@ -57,6 +60,24 @@ typedef struct {
 #include "kernels.h"
 
 static int level = -1;
+
+/* The highest level of this processor, by its number in the list of `ahead.py`. */
+static int processor_level(void) {
+#if defined(__x86_64__)
+    unsigned a, b, c, d, kept = 0, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_2) || !(c & bit_POPCNT)) return -1;
+    int fma = (c & bit_FMA) != 0;
+    if (c & bit_OSXSAVE) __asm__("xgetbv" : "=a"(kept), "=d"(high) : "c"(0)); /* the registers that the system keeps */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !fma || !(b & bit_AVX2) || !(b & bit_BMI2)) return 0;
+    if ((kept & 0x06) != 0x06) return 0;
+    unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    return (b & wide) == wide && (kept & 0xE6) == 0xE6 ? 2 : 1;
+#else
+    return 0;
+#endif
+}
+
+static int is_here(int number) { return least[number] <= processor_level(); }
 
 /* What numba's code asks for. A reference counts in the first word. */
 typedef struct {
