@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,8 @@ def test_what_does_not_fit_is_refused_and_never_read(library: Any) -> None:
     frozen = x.view()
     frozen.flags.writeable = False
     assert library.call(number, frozen, frozen) == 0.0
+    explicit = pickle.loads(pickle.dumps(np.frombuffer(x.tobytes(), "<f8")))  # a dtype that says its byte order
+    assert library.call(number, explicit, explicit) == 0.0
     for arguments, rule in (
         ((x, x.astype("f4")), "another dtype or of other dimensions"),
         ((x.astype("f2"), x.astype("f2")), "a dtype for which it was not compiled"),

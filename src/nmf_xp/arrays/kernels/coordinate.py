@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LANES = 64  # rows that are swept over together
-SERIAL = 2**24  # multiplications that are sooner done than given to threads, while those of BLAS are still awake
+AWAKE = 8  # times as much work is sooner done than given to threads, while those of BLAS are still awake
 TILE = 16  # columns of V that are read together, so that whole cache lines are used
 
 
@@ -37,7 +37,7 @@ def least_squares_sweeps(
     def work(start: int, stop: int) -> None:
         _least_squares_sweeps(W[start:stop], slope[start:stop], scale[start:stop], *rest)
 
-    threads.over_rows(W.shape[0], work)
+    threads.over_rows(W.shape[0], work, products=sweeps * W.size * W.shape[1])
     return W
 
 
@@ -92,8 +92,7 @@ def least_squares_rows(
     def work(start: int, stop: int) -> tuple[float, float]:
         return _least_squares_rows(W[start:stop], ahead[start:stop], product[start:stop], *rest)
 
-    short = W.shape[0] * gram.size * sweeps < SERIAL
-    parts = [work(0, W.shape[0])] if short else threads.over_rows(W.shape[0], work)
+    parts = threads.over_rows(W.shape[0], work, products=W.shape[0] * gram.size * sweeps // AWAKE)
     if momentum is None:
         return W, None, None
     to_new, to_ahead = (np.asarray(math.fsum(terms)) for terms in zip(*parts, strict=True))
@@ -184,7 +183,11 @@ def coordinate_dense(
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     number = W.dtype.type
     rest = H, H.sum(axis=1), number(l1), number(l2), number(floor), sweeps
-    threads.over_rows(W.shape[0], lambda start, stop: _coordinate_dense(V[start:stop], W[start:stop], *rest))
+
+    def work(start: int, stop: int) -> None:
+        _coordinate_dense(V[start:stop], W[start:stop], *rest)
+
+    threads.over_rows(W.shape[0], work, products=2 * sweeps * V.size * W.shape[1])
     return W
 
 
@@ -208,7 +211,7 @@ def coordinate_sparse(
     def work(start: int, stop: int) -> None:
         _coordinate_sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
-    threads.over_rows(W.shape[0], work, starts)
+    threads.over_rows(W.shape[0], work, starts, products=2 * sweeps * values.size * W.shape[1])
     return W
 
 

@@ -129,15 +129,26 @@ static int is_contiguous(const Py_buffer *b) {
     return 1;
 }
 
+/* 'd', 'f', 'i', 'l' (of 4 and 8 bytes) or '?' for a bool; 0 for all else, and for another byte order. */
+static char format_of(const Py_buffer *b) {
+    const char *format = b->format;
+    const uint16_t one = 1;
+    if (*format == '@' || *format == '=' || *format == (*(const uint8_t *)&one ? '<' : '>')) format++;
+    if (!*format || format[1]) return 0;
+    if (strchr("df?", *format)) return *format;
+    if (strchr("ilq", *format)) return b->itemsize == 4 ? 'i' : b->itemsize == 8 ? 'l' : 0;
+    return 0;
+}
+
 static int take_array(Arguments *a, PyObject *object, char kind, int dimensions, int strided) {
     Py_buffer *b = &a->buffers[a->taken];
     if (PyObject_GetBuffer(object, b, PyBUF_STRIDES | PyBUF_FORMAT)) return -1;
     a->taken++;
-    char format = b->format[0] == 'q' ? 'l' : b->format[0];
+    char format = format_of(b);
     char *same = kind == 'x' ? &a->dtype : kind == 'i' ? &a->index : NULL;
     if (same && !*same) *same = format;
     char expected = same ? *same : kind == 'f' ? 'd' : '?';
-    if (b->format[1] || format != expected || b->ndim != dimensions) {
+    if (!format || format != expected || b->ndim != dimensions) {
         a->wrong = "an array is of another dtype or of other dimensions";
         return -1;
     }

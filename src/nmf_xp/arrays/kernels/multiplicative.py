@@ -26,12 +26,12 @@ GATHERED = 256  # rows that are copied together where those of V are not contigu
 def kl_iterations(
     V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, floor: float, n: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """W and H of each member (c, m, r), (c, r, n) after `n` iterations of `mu` for the Kullback-Leibler divergence.
+    """W and H of each member (..., m, r), (..., r, n) after `n` iterations of `mu` for the Kullback-Leibler divergence.
 
     V is one matrix (m, n) or a stack (c, m, n).
     """
     W, H = np.array(W, order="C"), np.array(H, order="C")
-    _iterate_members(as_members(V), W, H, *_limits(V, floor), n)
+    _iterate_members(as_members(V), as_members(W), as_members(H), *_limits(V, floor), n)
     return W, H
 
 
@@ -51,7 +51,7 @@ def kl_half_iteration(
             _half_iteration(as_members(V[rows])[0], W[rows], numerators, totals[0], *rest)
         return numerators, totals
 
-    shares = zip(*threads.over_rows(V.shape[0], work), strict=True)
+    shares = zip(*threads.over_rows(V.shape[0], work, products=4 * W.size * n), strict=True)
     numerators, totals = (sum(parts[1:], parts[0]) for parts in shares)
     return W, numerators.transpose(0, 2, 1).reshape(-1, h.shape[1])[:n, :r], totals
 

@@ -35,7 +35,11 @@ def newton_dense(
     """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence."""
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     rest = H, H.sum(axis=1), _settings(W, H, l1, l2, floor, sweeps, trials), measured
-    parts = threads.over_rows(W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], *rest))
+
+    def work(start: int, stop: int) -> float:
+        return _dense(V[start:stop], W[start:stop], *rest)
+
+    parts = threads.over_rows(W.shape[0], work, products=4 * V.size * W.shape[1])
     return W, np.asarray(math.fsum(parts)) if measured else None
 
 
@@ -60,7 +64,7 @@ def newton_sparse(
     def work(start: int, stop: int) -> None:
         _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
-    threads.over_rows(W.shape[0], work, starts)
+    threads.over_rows(W.shape[0], work, starts, products=4 * values.size * W.shape[1])
     return W, None
 
 

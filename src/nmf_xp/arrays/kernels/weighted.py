@@ -38,7 +38,7 @@ def weighted_dense(
     def work(start: int, stop: int) -> float:
         return _dense(V[start:stop], weights[start:stop], W[start:stop], *rest)
 
-    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work)))
+    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work, products=2 * sweeps * V.size * W.shape[1])))
 
 
 def weighted_sparse(
@@ -65,7 +65,8 @@ def weighted_sparse(
     def work(start: int, stop: int) -> float:
         return _sparse(values, weights, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
-    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work, starts)))
+    products = 2 * sweeps * values.size * W.shape[1]
+    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work, starts, products=products)))
 
 
 @jit
