@@ -43,13 +43,13 @@ def is_for_host(solver: Solver, problem: Problem, start: list[Any]) -> bool:
     JAX fuses the operators of a weighted iteration, which then takes less than NumPy's.
     """
     W, data = start[0], problem.data
-    if _natively.get() or not solver.compiles or isinstance(data, Blockwise | Grid) or not kernels.compiles():
+    if _natively.get() or not solver.compiles or isinstance(data, Blockwise | Grid):
         return False
     if not all(libraries.in_host_memory(x) for x in (data.values, *start)):
         return False
     if W.ndim > 2:
         return data.values.ndim > 1 and data.shape[-2] * data.shape[-1] <= SMALL
-    return type(data) is Dense
+    return type(data) is Dense and kernels.compiles()
 
 
 def run_on_host(
