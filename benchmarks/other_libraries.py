@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)
+    config: Any = jax.config
+    config.update("jax_enable_x64", True)
     V = np.random.default_rng(0).poisson(3.0, asked.shape).astype(float)
     arrays = {"NumPy": V, "JAX": jax.numpy.asarray(V), "torch": torch.asarray(V)}
     sides = [(name, own) for name in arrays for own in (False, True) if name != "NumPy" or not own]
