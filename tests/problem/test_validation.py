@@ -102,6 +102,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "taken.npz.nmf-xp").write_text("1 2 3")
     for name, text in TEXTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "endless.csv").symlink_to("/dev/zero")
     (tmp_path / "folder.npy").mkdir()
     (tmp_path / "results.npz").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -115,10 +116,15 @@ TEXTS = {
     "nul.mtx": "%%MatrixMarket matrix array real general\n2 1\n1\n\0\n",
     "cut.mtx": "%%MatrixMarket matrix array real general\n9 9\n1\n2\n",
     "complex.mtx": "%%MatrixMarket matrix array complex general\n1 1\n1 1\n",
+    "fortran.mtx": "%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 1\n2 2 1D5\n",
+    "cells.mtx": "%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 1 7\n",
+    "integers.mtx": "%%MatrixMarket matrix coordinate integer general\n2 2 1\n1 1 1.5\n",
     "text.png": "1 2 3",
     "empty.csv": "",
     "words.csv": "a,b\n1,2\n3,four\n",
     "marked.csv": "1,2\nN/A,3\n4,5\n",
+    "title.csv": "Measured in May\n1.5,2\n3.25,4\n",
+    "minus.csv": "\u22121,3\n\u22122,4\n",
     "corner.csv": ",2\n3,4\n",
     "quote.csv": '1,2\n"3,4\n5,6\n',
     "ragged.csv": "1,2\n3,4,5\n",

@@ -280,7 +280,7 @@ def source_of(V: Any) -> Source | None:
     if library == "anndata":
         return _of_anndata(V)
     if library in ("h5py", "zarr"):
-        return _of_store(V)
+        return of_store(V)
     if is_mapped(V) and V.ndim == 2:
         return Rows(V)
     return None
@@ -297,7 +297,7 @@ def is_mapped(V: Any) -> bool:
     return isinstance(base, mmap.mmap)
 
 
-def _of_store(V: Any) -> Source:
+def of_store(V: Any) -> Source:
     """A dataset of HDF5, an array of zarr, or a group of either that holds compressed rows."""
     if hasattr(V, "dtype"):
         if len(V.shape) != 2:
@@ -331,10 +331,10 @@ def _of_anndata(V: Any) -> Source:
             raise TypeError(msg)
         V = V.X
     if type(V).__module__.startswith("h5py"):
-        return _of_store(V)
+        return of_store(V)
     if getattr(V, "format", None) != "csr":
         raise ValueError(COLUMNS)
-    return _of_store(V.group)
+    return of_store(V.group)
 
 
 def block_starts(m: int, row_bytes: float, step: int = 1) -> list[int]:
