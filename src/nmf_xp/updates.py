@@ -131,8 +131,7 @@ def _checked(
     W, H, weights = mesh.laid_out(data.values, W, H, weights)
     W, H = (operators.at_least(x, floor, xp=xp) for x in (W, H))
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
-    with precision.overflow_allowed():
-        new = rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
+    new = rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
     return mesh.give_back(new, mesh.layout(V))
 
 

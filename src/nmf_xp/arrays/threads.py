@@ -16,7 +16,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nmf_xp.arrays import blas, libraries
+from nmf_xp.arrays import blas, libraries, precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,7 +138,7 @@ def start_helper(work: Callable[[], None]) -> threading.Event:
     def begin() -> None:
         import numpy as np
 
-        np.seterr(over="ignore", invalid="ignore")
+        np.seterr(**precision.QUIET)
         _current.set(_ALONE)
         try:
             work()

@@ -95,7 +95,7 @@ def run(
     members = W.shape[0] if W.ndim > 2 else None
     held = threads.held_for(W)
     del W
-    with held, precision.overflow_allowed():
+    with held:
         checks = schedule.tol > 0 or observe is not None or solver.has_rule
         if checks or recorder is not None:
             ends = _run_in_parts(solver, problem, start, schedule, observe, recorder, programs, xp, checks=checks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, transfer
+from nmf_xp.arrays import libraries, precision, transfer
 from nmf_xp.arrays.checks import check_callable
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def observer(
             return False
         W, H = (transfer.copied(posed.restore_factor(which, x)) for which, x in (("W", seen.W), ("H", seen.H)))
         divergence = tuple(values) if stacked else values[0]
-        return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
+        with precision.users_errors():
+            return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
 
     try:
         yield observe
