@@ -1,4 +1,4 @@
-"""NumPy's error handling: no warning of it reaches a user, and it is as it was after every call, whatever ended that."""
+"""NumPy's error handling: no warning reaches a user, and it is as it was after every call, whatever ended that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 V = np.random.default_rng(0).random((30, 20)) + 0.1
 W, H = np.ones((30, 3)), np.ones((3, 20))
-STATE = {"divide": "print", "over": "warn", "under": "raise", "invalid": "call"}
+STATE: dict[str, Any] = {"divide": "print", "over": "warn", "under": "raise", "invalid": "call"}
 
 
 def handler(*_: Any) -> None:

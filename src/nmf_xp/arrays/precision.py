@@ -119,7 +119,7 @@ def as_data_only(x: Any) -> Any:
     return x.detach() if x.requires_grad or isinstance(x, sys.modules["torch"].nn.Parameter) else x
 
 
-QUIET = {"all": "ignore"}
+QUIET: dict[str, Any] = {"all": "ignore"}
 """How NumPy handles its errors in here: a result that is no number has a status, or is asked for."""
 
 _users: contextvars.ContextVar[tuple[dict[str, Any], Any] | None] = contextvars.ContextVar("_users", default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, precision, transfer
@@ -58,4 +59,4 @@ def progress_bar(total: int, *, unit: str = "it", what: str = "nmf") -> Any:
     except ImportError as error:
         msg = '`progress=True` needs tqdm: pip install "nmf_xp[progress]"'
         raise ImportError(msg) from error
-    return tqdm(total=total, unit=unit, desc=what)
+    return tqdm(total=total, unit=unit, desc=what, disable=sys.stderr is None)
