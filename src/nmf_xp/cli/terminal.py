@@ -45,11 +45,11 @@ def complain(line: str) -> None:
 
 def _print(line: str, stream: Any) -> None:
     if stream is not None:  # as of a process that was begun without
-        print(shown(line, stream), file=stream, flush=True)  # noqa: T201
+        print(shown(line, stream), file=stream, flush=True)
 
 
 def shown(text: str, stream: Any) -> str:
-    """The text as a terminal can be trusted with it, with an escape for each character that the stream does not know."""
+    """The text that a terminal can be trusted with, with an escape for each character that the stream does not know."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return printable(text).encode(encoding, "backslashreplace").decode(encoding)
 

@@ -25,7 +25,7 @@ class Stored(NamedTuple):
     arrays: dict[str, HostArray]
     texts: dict[str, str]
 
-    def count(self, name: str) -> float | None:
+    def counted(self, name: str) -> float | None:
         """A number of that name, of iterations or seconds; None where there is none, or no such number."""
         found = self.number(name)
         return found if found is not None and 0 <= found < LARGEST else None
@@ -46,7 +46,7 @@ class Stored(NamedTuple):
         return array if array is not None and array.ndim == 2 and array.dtype.kind == "f" and array.size else None
 
     def said(self, name: str) -> dict[str, Any]:
-        """The names and values of that text, which is JSON; empty where there is none, without what is no plain value."""
+        """The names and values of that text, which is JSON; empty where there is none, plain values only."""
         try:
             found = json.loads(self.texts.get(name, "{}"))
         except (ValueError, RecursionError):
