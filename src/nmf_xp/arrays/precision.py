@@ -6,10 +6,11 @@ import contextlib
 import contextvars
 import functools
 import importlib
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nmf_xp.arrays import arrival
+from nmf_xp.arrays import arrival, refused
 from nmf_xp.arrays.libraries import is_cupy, is_torch
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ def in_full_precision(function: F) -> F:
     On an NVIDIA GPU JAX multiplies float32 in TF32 by default, with ten bits, which shows near a minimum. Under
     `torch.autocast` a product has eight or eleven bits, and another dtype than its factors.
     """
+    names = tuple(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        args, options = _arrived(args, options)
-        with own_errors(), on_their_device(*args), _own_precision():
+        args, options = _arrived(names, args, options)
+        with refused.unread(names), own_errors(), on_their_device(*args), _own_precision():
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
@@ -45,20 +47,25 @@ def on_data(function: F) -> F:
 
     With graphs torch would keep the arrays of all iterations for a derivative.
     """
+    names = tuple(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        args, options = _arrived(args, options)
+        args, options = _arrived(names, args, options)
         if "torch" in sys.modules:
             args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
-        with own_errors(), on_their_device(*args), _own_precision():
+        with refused.unread(names), own_errors(), on_their_device(*args), _own_precision():
             return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
 
 
-def _arrived(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments and options whose arrays are as NumPy's kernels read them."""
+def _arrived(
+    names: tuple[str, ...], args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and options whose arrays are as NumPy's kernels read them; what holds no numbers is refused."""
+    for name, x in (*zip(names, args, strict=False), *options.items()):
+        refused.check(name, x)
     return tuple(map(arrival.each_plain, args)), {name: arrival.each_plain(x) for name, x in options.items()}
 
 

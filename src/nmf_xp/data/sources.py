@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from nmf_xp.arrays import arrival, libraries, memory
+from nmf_xp.arrays import arrival, libraries, memory, refused
 from nmf_xp.data.chunks import is_zarr, part
 from nmf_xp.data.codecs import check_codecs
 from nmf_xp.data.sparse_places import check_starts
@@ -243,7 +243,7 @@ class _Iterable:
 
     def blocks(self) -> Iterator[Any]:
         blocks = self._source() if callable(self._source) else self._source
-        return (arrival.plain(block, mapped=True) for block in blocks)
+        return (arrival.plain(refused.checked("V", block), mapped=True) for block in blocks)
 
     def done(self, block: Any) -> None:
         """What the user made is the user's."""
