@@ -36,8 +36,12 @@ def in_full_precision(function: F) -> F:
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
         args, options = _arrived(names, args, options)
-        with refused.unread(names), own_errors(), on_their_device(*args), _own_precision():
-            return function(*args, **options)
+        try:
+            with own_errors(), on_their_device(*args), _own_precision():
+                return function(*args, **options)
+        except Exception as error:
+            refused.explain(names, error)
+            raise
 
     return wrapped  # type: ignore[return-value]
 
@@ -54,8 +58,12 @@ def on_data(function: F) -> F:
         args, options = _arrived(names, args, options)
         if "torch" in sys.modules:
             args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
-        with refused.unread(names), own_errors(), on_their_device(*args), _own_precision():
-            return function(*args, **options)
+        try:
+            with own_errors(), on_their_device(*args), _own_precision():
+                return function(*args, **options)
+        except Exception as error:
+            refused.explain(names, error)
+            raise
 
     return wrapped  # type: ignore[return-value]
 

@@ -5,15 +5,11 @@ All else would end somewhere within, in the words of another library.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nmf_xp.arrays import libraries
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SHAPE = operator.attrgetter("shape")
 MOST = 8  # items of a pair of factors, or of a list of terms
@@ -39,21 +35,17 @@ def checked(name: str, x: Any) -> Any:
     return x
 
 
-@contextlib.contextmanager
-def unread(names: tuple[str, ...]) -> Iterator[None]:
-    """One sentence where torch is asked for a number of a tensor that has none; `names` are those of the arguments."""
-    try:
-        yield
-    except Exception as error:
-        said = f"{type(error).__name__} {error}"
-        if "torch" not in sys.modules or isinstance(error, TypeError) or not any(words in said for words in UNREAD):
-            raise
-        name = "X" if "X" in names else "V"
-        msg = (
-            f"`{name}` must hold numbers that can be read, got a tensor without any, on torch's meta device or a "
-            "FakeTensor; pass one with numbers"
-        )
-        raise TypeError(msg) from None
+def explain(names: tuple[str, ...], error: Exception) -> None:
+    """One sentence where torch was asked for a number of a tensor that has none; `names` are those of the arguments."""
+    said = f"{type(error).__name__} {error}"
+    if "torch" not in sys.modules or isinstance(error, TypeError) or not any(words in said for words in UNREAD):
+        return
+    name = "X" if "X" in names else "V"
+    msg = (
+        f"`{name}` must hold numbers that can be read, got a tensor without any, on torch's meta device or a "
+        "FakeTensor; pass one with numbers"
+    )
+    raise TypeError(msg) from None
 
 
 def _kind(x: Any) -> str | None:
