@@ -198,6 +198,8 @@ def _checkpoint(options: argparse.Namespace) -> dict[str, Any]:
 
 def _wants_progress(options: argparse.Namespace) -> bool:
     """Whether to show a progress bar: as asked for, or on a terminal."""
+    if sys.stderr is None:
+        return False
     if options.progress is not None:
         return bool(options.progress)
     return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
