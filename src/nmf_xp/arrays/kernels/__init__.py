@@ -69,13 +69,18 @@ def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
     if module in FOR_JAX:
         usable = all(libraries.is_jax(x) for x in arrays) and wanted() and _serves_jax(*arrays)
     else:
-        usable = wanted() and all(libraries.is_numpy(x) for x in arrays)
+        usable = wanted() and all(libraries.is_numpy(x) for x in arrays) and _of_one_dtype(arrays)
         if usable and compiling.library() is None:
             small = sum(x.size for x in arrays) < LEAST
             usable = small == (module in FOR_SMALL) and (small or _has_numba())
         else:
             usable = usable and module not in FOR_SMALL
     return _kernel(module, name) if usable else None
+
+
+def _of_one_dtype(arrays: tuple[Any, ...]) -> bool:
+    """Whether all that are not indices are of the same one of float32 and float64."""
+    return {x.dtype.char for x in arrays if x.dtype.kind not in "iu"} in ({"d"}, {"f"})
 
 
 @functools.cache

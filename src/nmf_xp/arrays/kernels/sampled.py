@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def sampled_product(i: NDArray[Any], j: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+    i, j = (index.astype(np.result_type(i, j), copy=False) for index in (i, j))
     result = np.empty(i.shape, dtype=left.dtype)
     step = max(2**14, -(-i.shape[0] // 8))
 
