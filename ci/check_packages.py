@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
-import venv
 import zipfile
 from pathlib import Path
 
 SDIST_TOP = {
     "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "benchmarks", "ci", "docs", "examples",
-    "pyproject.toml", "src", "tests", ".gitignore",
+    "hatch_build.py", "pyproject.toml", "src", "tests", ".gitignore",
 }  # fmt: skip
 TRY_IT = """
+import sys
 import numpy as np
 from nmf_xp import nmf
+from nmf_xp.arrays.kernels import compiling
 result = nmf(np.arange(1.0, 13.0).reshape(4, 3), 2, beta_loss="kullback-leibler", random_state=0)
 assert result.W.shape == (4, 2) and result.divergence < 1
+assert (compiling.library() is not None) == (sys.argv[1] == "compiled"), compiling.library()
 """
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+GLIBC = {"manylinux_2_17": (2, 17)}  # what the name of a wheel promises
 
 
 def main(folder: str) -> None:
@@ -34,13 +40,39 @@ def main(folder: str) -> None:
     _require(not strangers, f"{wheel.name} holds more than the package: {strangers}")
     _require("nmf_xp/py.typed" in names, f"{wheel.name} lacks py.typed")
     _require(any(name.endswith("licenses/LICENSE") for name in names), f"{wheel.name} lacks the licence")
-    with tempfile.TemporaryDirectory() as home:
-        venv.create(home, with_pip=True)
-        python = Path(home) / "bin" / "python"
-        subprocess.run([python, "-m", "pip", "install", "-q", wheel.resolve()], check=True)
-        subprocess.run([python, "-c", TRY_IT], check=True, cwd=home)
-        subprocess.run([Path(home) / "bin" / "nmf-xp", "--version"], check=True, cwd=home)
-    print(f"{sdist.name} and {wheel.name} are fit to publish")
+    kind = "pure" if wheel.name.endswith("py3-none-any.whl") else "compiled"
+    for promised, most in GLIBC.items():
+        if promised in wheel.name:
+            asked = _glibc(wheel)
+            _require(max(asked) <= most, f"{wheel.name} asks for glibc {max(asked)}, more than its name says")
+    pythons = [python for python in map(_interpreter, PYTHONS) if python]
+    for interpreter in pythons or [sys.executable]:
+        with tempfile.TemporaryDirectory() as home:
+            subprocess.run([interpreter, "-m", "venv", home], check=True)
+            python = Path(home) / "bin" / "python"
+            subprocess.run([python, "-m", "pip", "install", "-q", wheel.resolve()], check=True)
+            subprocess.run([python, "-c", TRY_IT, kind], check=True, cwd=home)
+            subprocess.run([Path(home) / "bin" / "nmf-xp", "--version"], check=True, cwd=home)
+    print(f"{sdist.name} and {wheel.name} ({kind}) are fit to publish, tried on {len(pythons)} Pythons")
+
+
+def _interpreter(version: str) -> str | None:
+    """The path of a Python that is installed and runs; a shim of pyenv must be told the version."""
+    for environment in (os.environ, os.environ | {"PYENV_VERSION": version}):
+        try:
+            ask = [f"python{version}", "-c", "import ensurepip, sys; print(sys.executable)"]
+            return subprocess.run(ask, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            continue
+    return None
+
+
+def _glibc(wheel: Path) -> set[tuple[int, ...]]:
+    """The versions of glibc that its libraries ask for."""
+    with zipfile.ZipFile(wheel) as archive:
+        texts = [archive.read(name) for name in archive.namelist() if name.endswith(".so")]
+    found = {match.decode() for text in texts for match in re.findall(rb"GLIBC_([0-9.]+)", text)}
+    return {tuple(map(int, version.split("."))) for version in found}
 
 
 def _require(condition: bool, message: str) -> None:

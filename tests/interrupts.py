@@ -46,6 +46,7 @@ def kinds(iterations: int = 10**7) -> dict[str, Callable[[], Any]]:
         "restarts": lambda: nmf(V, 4, n_restarts=24, solver="cd", tol=0, **endless),
         "sparse": lambda: nmf(thin, 5, beta_loss=1, tol=0, **endless),
         "blocks": lambda: nmf(blocks, 5, beta_loss=1, tol=0, **endless),
+        "singular vectors": lambda: nmf(large, 50, init="nndsvda", max_iter=2),
         "transform": lambda: transform(V, H, beta_loss=1, max_iter=iterations, tol=0),
         "ranks": lambda: select_rank(V, range(2, 9), n_restarts=20, random_state=0),
     }
@@ -87,8 +88,8 @@ def left_behind(before: list[int], errors: Any, count: int) -> str | None:
     """What is not as it was."""
     if blas_threads() != before:
         return f"BLAS has {blas_threads()} threads and had {before}"
-    if np.geterr() != errors:
-        return f"NumPy's error handling is {np.geterr()}"
+    if (np.geterr(), np.geterrcall()) != errors:
+        return f"NumPy's error handling is {np.geterr()}, {np.geterrcall()}"
     until = time.monotonic() + 2
     while _thread._count() > count and time.monotonic() < until:
         time.sleep(0.002)
@@ -103,7 +104,7 @@ def run(count: int, only: str = "") -> tuple[int, int]:
     rng, all_late, all_left = np.random.default_rng(1), 0, 0
     for call in kinds(2).values():  # what is compiled first
         call()
-    before, errors, threads = blas_threads(), np.geterr(), _thread._count()
+    before, errors, threads = blas_threads(), (np.geterr(), np.geterrcall()), _thread._count()
     for name, call in kinds().items():
         if only not in name:
             continue

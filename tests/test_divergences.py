@@ -216,6 +216,16 @@ def test_what_is_no_number_is_not_left_out(target: Target, dtype: str) -> None:
     np.testing.assert_array_equal(D, [nan, nan, nan, nan, 0.0])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("beta", [-1000.0, -20.0, -2.0, -1.0, 0.5, 1.7, 2.5, 3.0, 20.0, 1000.0])
+def test_it_is_never_no_number(target: Target, beta: float, dtype: str) -> None:
+    most = float(np.finfo(dtype).maxexp) / 4
+    v, y = 2.0 ** np.random.default_rng(0).uniform(-most, most, (2, 200))
+    y[:20] = v[:20]
+    found = entry(target, v, y, beta, dtype)
+    assert (found >= 0).all()
+
+
 def test_a_quotient_beyond_the_range_is_as_large_as_it_can_be() -> None:
     """Where V / WH overflows, the logarithm is at least about that of the largest number: no zero is meant."""
     V, W, H = (np.asarray([[x]]) for x in (1e200, 1e-200, 1.0))

@@ -52,7 +52,7 @@ class Iterations:
 
 
 def _in_precision(program: Callable[..., Any], *args: Any) -> Any:
-    with precision.overflow_allowed():
+    with precision.own_errors():
         return precision.in_full_precision(program)(*args)
 
 

@@ -245,6 +245,7 @@ def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
         d = _growth(power, y**beta, t, rate=beta, xp=xp) - _growth(
             power, v * y ** (beta - 1.0), t, rate=beta - 1.0, xp=xp
         )
+        d = xp.where(d == d, d, float("inf"))  # a difference of powers beyond the numbers
     if beta <= 0:
         return xp.where(positive, d, float("inf"))
     model_is_zero = operators.power(V, beta, xp=xp) / (beta * (beta - 1.0)) if beta > 1 else float("inf")

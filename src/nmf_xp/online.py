@@ -267,7 +267,8 @@ def online_nmf(
             if not watched:
                 continue
             costs.append(transfer.scalar(done.cost))
-            ended = callback is not None and bool(callback(step + 1, costs[-1], _shown(state)))
+            with precision.users_errors():
+                ended = callback is not None and bool(callback(step + 1, costs[-1], _shown(state)))
             if step > 0:  # the cost of the first batch is that of the start
                 smoothed = smoothed.seen(costs[-1], problems[i].data.shape[0] / (m + 1))
                 ended = ended or (tol > 0 and transfer.scalar(done.change) <= tol)

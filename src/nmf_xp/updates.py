@@ -131,8 +131,7 @@ def _checked(
     W, H, weights = mesh.laid_out(data.values, W, H, weights)
     W, H = (operators.at_least(x, floor, xp=xp) for x in (W, H))
     data = with_weights(data, weights, absent=absent, beta=beta, xp=xp)
-    with precision.overflow_allowed():
-        new = rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
+    new = rule(data, W, H, FREE, beta=beta, floor=floor, xp=xp)
     return mesh.give_back(new, mesh.layout(V))
 
 
@@ -157,7 +156,14 @@ def mm_step(
         ratio = numerator / operators.at_least(constraints.add_push(denominator, W, xp=xp), tiny, xp=xp)
         gamma = mm_exponent(beta)
         new = W * (ratio if gamma == 1 else power_of_ratio(ratio, gamma, xp=xp))
+    if is_steep(beta):
+        new = xp.where(xp.isfinite(new), new, W)
     return constraints.enforce(operators.at_least(new, floor, xp=xp), W, xp=xp)
+
+
+def is_steep(beta: float) -> bool:
+    """Whether powers of a model can be beyond the numbers whatever its floor is: an entry that would be then stays."""
+    return not 0 <= beta <= 2
 
 
 def power_of_ratio(ratio: Array, gamma: float, *, xp: Namespace) -> Array:

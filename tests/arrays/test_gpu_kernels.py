@@ -17,6 +17,7 @@ from nmf_xp.data import Dense, as_data
 from nmf_xp.data.constraints import FREE
 from nmf_xp.data.quotient import unfused
 from nmf_xp.data.sparse_products import sampled_product_jax
+from nmf_xp.run.hosted import natively
 from nmf_xp.testing import kernels as twins
 from nmf_xp.updates import factor_floor, multiplicative_h, multiplicative_w
 from tests import scripts
@@ -317,9 +318,10 @@ def test_a_kernel_that_does_not_compile_is_left_out_with_a_warning(monkeypatch: 
     monkeypatch.setattr(gpu, "device", lambda: jax.devices("cpu")[0])
     gpu.compiles.cache_clear()
     V, W, H = (jnp.asarray(x) for x in numbers(9, 4, 2, "float64"))
-    with pytest.warns(RuntimeWarning, match=r"the kernel _\w+ does not compile here and is left out"):
+    left_out = pytest.warns(RuntimeWarning, match=r"the kernel _\w+ does not compile here and is left out")
+    with left_out, natively():
         found = nmf(V, 2, solver="mu", init=(W, H), beta_loss=1, max_iter=3, tol=0)
-    monkeypatch.setenv("NMF_XP_KERNELS", "0")
+    monkeypatch.setenv("NMF_XP_KERNELS", "0")  # which leaves JAX to itself
     expected = nmf(V, 2, solver="mu", init=(W, H), beta_loss=1, max_iter=3, tol=0)
     np.testing.assert_allclose(found.W, expected.W, rtol=1e-12)
 

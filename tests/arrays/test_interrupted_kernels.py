@@ -89,7 +89,7 @@ print(answered)
 def _run(code: str, *arguments: str, cache: str | None = None) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env={**os.environ, **({} if cache is None else {"NUMBA_CACHE_DIR": cache})},
+        env={**os.environ, "NMF_XP_KERNELS": "numba", **({} if cache is None else {"NUMBA_CACHE_DIR": cache})},
         capture_output=True,
         text=True,
         timeout=900,

@@ -62,6 +62,15 @@ def test_an_error_reaches_the_caller_and_the_crew_goes_on(crew: threads.Crew, ba
     assert crew.run(str, [1, 2, 3]) == ["1", "2", "3"]
 
 
+def test_little_work_gets_one_thread() -> None:
+    with threadpoolctl.threadpool_limits(2, user_api="blas"), threads.held_blas():
+        for products, expected in ((0, 1), (2 * threads.SHARE - 1, 1), (2 * threads.SHARE, 2), (9 * threads.SHARE, 2)):
+            parts = threads.over_rows(10, lambda start, stop: stop - start, products=products)
+            assert parts == [10 // expected] * expected
+            with threads.free_blas(products):
+                assert blas_threads() == {expected}
+
+
 def test_what_runs_in_threads_does_not_divide_itself_again() -> None:
     with threadpoolctl.threadpool_limits(2, user_api="blas"), threads.held_blas():
         assert threads.count() == 2
@@ -72,11 +81,11 @@ def test_blas_is_held_freed_and_given_back() -> None:
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         with threads.held_blas():
             assert blas_threads() == {1}
-            with threads.free_blas():
+            with threads.free_blas(2 * threads.SHARE):
                 assert blas_threads() == {2}
             assert blas_threads() == {1}
         assert blas_threads() == {2}
-        with threads.free_blas():  # on its own it changes nothing
+        with threads.free_blas(2 * threads.SHARE):  # on its own it changes nothing
             assert blas_threads() == {2}
 
 
@@ -115,7 +124,7 @@ def test_while_blas_is_free_no_other_caller_computes() -> None:
     def call(name: str) -> None:
         with threads.held_blas():
             for _ in range(50):
-                with threads.free_blas():
+                with threads.free_blas(2 * threads.SHARE):
                     computing.append(name)
                     assert blas_threads() == {2}
                     assert computing == [name]

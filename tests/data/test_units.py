@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import hypothesis
@@ -126,7 +127,7 @@ def test_units_of_the_weights(solver: str, beta: float, dtype: str, fraction: fl
         penalty: dict[str, Any] = {"alpha_W": 0.01 * c, "l1_ratio": 0.5} if penalised else {}
         found.append(nmf(V, 3, weights=weights * np.asarray(c, dtype), **penalty, **options(solver, beta)))
     a, b = found
-    same(a, b.__class__(**{**vars(b), "_divergence": b.divergence / unit}), dtype, 1.0)
+    same(a, dataclasses.replace(b, _divergence=b.divergence / unit), dtype, 1.0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -15,7 +15,7 @@ import pytest
 
 from nmf_xp.arrays import memory
 from nmf_xp.data import chunks
-from nmf_xp.files import FileError, read_matrix
+from nmf_xp.files import FileError, opening, read_matrix
 from nmf_xp.run.checkpoint import CheckpointError, storage
 from tests import readers
 from tests.files import valid
@@ -93,6 +93,45 @@ def test_a_matrix_market_file_that_ends_scipy_is_refused(tmp_path: Path, content
     path.write_bytes(MATRIX + content)
     with pytest.raises(FileError, match=what):
         read_matrix(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "lines", "message"),
+    [
+        ("coordinate real", "1 1 2\n2 2 1D5\n", "line 4: '1D5' is no number; write it as 1e5"),
+        ("coordinate real", "1 1 2\r\n2 2 0x10\r\n", "line 4: '0x10' is no number"),
+        ("coordinate real", "1 1 1.2.3\n2 2 1\n", "line 3: '1.2.3' is no number"),
+        ("coordinate real", "1 1 1e\n2 2 1", "line 3: '1e' is no number"),
+        ("coordinate real", "1 1 5,3\n2 2 1\n", "line 3: '5,3' is no number"),
+        ("coordinate real", "1 1 1_0\n2 2 1\n", "line 3: '1_0' is no number"),
+        ("coordinate real", "1 1-5\n2 2 1\n", "line 3 has 2 cells, where an entry has 3"),
+        ("coordinate real", "1 1 1\n2 2 1 7", "line 4 has 4 cells, where an entry has 3"),
+        ("coordinate real", "1.0 1 1\n2 2 1\n", "line 3: '1.0' is no integer"),
+        ("coordinate integer", "1 1 2\n\n2 2 1.5\n", "line 5: '1.5' is no integer"),
+        ("coordinate integer", "1 1 1e3\n2 2 1\n", "line 3: '1e3' is no integer"),
+        ("coordinate pattern", "1 1 5\n2 2\n", "line 3 has 3 cells, where an entry has 2"),
+        ("array real", "1\n2\n3D0\n4\n", "line 5: '3D0' is no number; write it as 3e0"),
+        ("array real", "1\n2 7\n3\n4\n", "line 4 has 2 cells, where an entry has 1"),
+        ("array integer", "1\n2\n3.5\n4\n", "line 5: '3.5' is no integer"),
+    ],
+)
+def test_a_cell_of_a_matrix_market_file_is_read_whole_or_refused(
+    tmp_path: Path, head: str, lines: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = "2 2" if head.startswith("array") else "2 2 2"
+    (tmp_path / "V.mtx").write_bytes(f"%%MatrixMarket matrix {head} general\n{sizes}\n{lines}".encode())
+    for piece in (opening.PIECE, 7):  # a line goes on in the next piece
+        monkeypatch.setattr(opening, "PIECE", piece)
+        with pytest.raises(FileError) as caught:
+            read_matrix(tmp_path / "V.mtx")
+        assert str(caught.value) == f"{tmp_path / 'V.mtx'}: {message}"
+
+
+def test_every_way_to_write_a_number_is_read(tmp_path: Path) -> None:
+    cells = "1", "1.", ".5", "1E5", "2e-3", " 3.25\t", "nan", "INF"
+    content = "%%MatrixMarket matrix array real general\n% of 1D5\n8 1\n" + "\n".join(cells)
+    (tmp_path / "V.mtx").write_text(content)
+    np.testing.assert_array_equal(read_matrix(tmp_path / "V.mtx").values[:, 0], [float(cell) for cell in cells])
 
 
 def test_blanks_behind_the_last_number_of_a_matrix_market_file_are_no_harm(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from nmf_xp.files import FileError, read_matrix
 if TYPE_CHECKING:
     from pathlib import Path
 
-BAD = ("N/A", "10 %", "1,000", "#N/A", "-", "1O", "n/a", "$5", "1_000")
+BAD = (
+    *("N/A", "10 %", "1,000", "#N/A", "-", "1O", "n/a", "$5", "1_000", "\u22125", "1d0", "<0.1", "n.d.", "<NA>", "NaT"),
+    *("#REF!", "(5)", "1.5*", "\u2264 2", "~3", "1 x 10^5", "+-2", "2\u00b10.1", "0x10", "#DIV/0!", "\u2212"),
+)
 
 
 def table(folder: Path, text: str) -> Path:
@@ -56,6 +59,11 @@ def test_a_line_or_column_of_bad_cells_holds_no_names(tmp_path: Path, bad: str) 
         ("5,1,2\np,1,2\nq,3,4\n", "line 2, column 1: 'p' is not a number; say --index"),
         ("x,y\nN/A,2\n3,4\n", "line 2, column 1: 'N/A' is not a number; say --index"),
         ("p,q,3\nr,1,2\ns,3,4\n", "line 1, column 2: 'q' is not a number; say --header"),
+        # A line that is one cell short leaves no place to numbers: only text is a row's name.
+        ("Measured in May\n1.5,2\n3.25,4\n", "line 1 has 1 names for the 2 columns below it; say --index"),
+        ("\na,b\n1.5,2,3\n3.25,4,5\n", "line 2 has 2 names for the 3 columns below it; say --index"),
+        ("a,b\n1,2,3\n2,4,5\n", "line 1 has 2 names for the 3 columns below it; say --index"),
+        ("1,2\n3,4,5\n6,7,8\n", "line 2 has 3 cells"),
     ],
 )
 def test_names_among_numbers_are_an_error(tmp_path: Path, text: str, message: str) -> None:

@@ -104,6 +104,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "taken.npz.nmf-xp").write_text("1 2 3")
     for name, text in TEXTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "endless.csv").symlink_to("/dev/zero")
     (tmp_path / "folder.npy").mkdir()
     (tmp_path / "results.npz").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -117,10 +118,15 @@ TEXTS = {
     "nul.mtx": "%%MatrixMarket matrix array real general\n2 1\n1\n\0\n",
     "cut.mtx": "%%MatrixMarket matrix array real general\n9 9\n1\n2\n",
     "complex.mtx": "%%MatrixMarket matrix array complex general\n1 1\n1 1\n",
+    "fortran.mtx": "%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 1\n2 2 1D5\n",
+    "cells.mtx": "%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 1 7\n",
+    "integers.mtx": "%%MatrixMarket matrix coordinate integer general\n2 2 1\n1 1 1.5\n",
     "text.png": "1 2 3",
     "empty.csv": "",
     "words.csv": "a,b\n1,2\n3,four\n",
     "marked.csv": "1,2\nN/A,3\n4,5\n",
+    "title.csv": "Measured in May\n1.5,2\n3.25,4\n",
+    "minus.csv": "\u22121,3\n\u22122,4\n",
     "corner.csv": ",2\n3,4\n",
     "quote.csv": '1,2\n"3,4\n5,6\n',
     "ragged.csv": "1,2\n3,4,5\n",
@@ -338,6 +344,34 @@ def large_integers(target: Target, _: str) -> None:
     np.testing.assert_allclose(model, integers, rtol=1e-2)
 
 
+def steep_loss(target: Target, dtype: str) -> None:
+    V = noisy(12, 8, 2).V + 0.1
+    for beta in (-300.0, 100.0, 700.0):
+        for scale in (1.0, 3.0):
+            result = nmf_xp.nmf(
+                target.asarray((V * scale).astype(dtype)), 2, beta_loss=beta, random_state=0, max_iter=20
+            )
+            finite_and_no_nan(target, result)
+
+
+def steep_loss_of_a_wide_range(target: Target, dtype: str) -> None:
+    span = 100 if dtype == "float64" else 15
+    V = 10.0 ** np.random.default_rng(0).uniform(-span, span, (12, 8))
+    for beta in (-20.0, -5.0, 20.0):
+        weights = None if beta == -5 else target.asarray((V > 1).astype(dtype))
+        options: dict[str, Any] = {"beta_loss": beta, "random_state": 0, "max_iter": 20, "weights": weights}
+        result = nmf_xp.nmf(target.asarray(V.astype(dtype)), 2, **options)
+        finite_and_no_nan(target, result)
+
+
+def finite_and_no_nan(target: Target, result: nmf_xp.Result) -> None:
+    for factor in map(target.to_numpy, (result.W, result.H)):
+        assert np.isfinite(factor).all()
+        assert (factor >= 0).all()
+    numbers = (*result.history, result.divergence, result.objective, result.kkt_residual)
+    assert all(x >= 0 for x in numbers)
+
+
 CASES: dict[str, Callable[[Target, str], None]] = {
     "all-zero": all_zero,
     "zero-row": zero_row,
@@ -355,6 +389,8 @@ CASES: dict[str, Callable[[Target, str], None]] = {
     "heavy-weights": heavy_weights,
     "heavy-penalties": heavy_penalties,
     "large-integers": large_integers,
+    "steep-loss": steep_loss,
+    "steep-loss-of-a-wide-range": steep_loss_of_a_wide_range,
 }
 
 
@@ -366,6 +402,8 @@ OF_MAGNITUDE = {
     "full-range",
     "heavy-weights",
     "heavy-penalties",
+    "steep-loss",
+    "steep-loss-of-a-wide-range",
 }  # where the range of the dtype matters
 WALK = [(id_, "float64") for id_, _, _ in EXTREME] + [(id_, "float32") for id_, _, _ in EXTREME if id_ in OF_MAGNITUDE]
 

@@ -301,6 +301,15 @@ def test_a_file_that_is_no_result_is_one_line_and_nothing_is_written(
     changed("negative.npz", W=-good["W"])
     changed("integers.npz", W=good["W"].astype(int))
     changed("names.npz", column_names=good["column_names"][1:])
+    changed("text.npz", row_names="x")
+    changed("deep.npz", column_names="[" * 5000)
+    changed(
+        "far.npz",
+        options="[" * 5000,
+        environment='{"a": [1], "b": ' + "9" * 5000 + "}",
+        check_every=-1e308,
+        n_iter=1e308,
+    )
     changed("odd.npz", options="{", environment="[]", beta="two", status="WELL", history=good["W"], n_iter=good["W"])
     whole = (reported.folder / "V.factors.npz").read_bytes()
     Path("cut.npz").write_bytes(whole[: len(whole) // 2])
@@ -320,6 +329,8 @@ def test_a_file_that_is_no_result_is_one_line_and_nothing_is_written(
         "negative.npz": "is damaged: W has entries that are negative or not finite",
         "integers.npz": "is damaged: W has the dtype int64",
         "names.npz": "is damaged: it has 7 column names for 8",
+        "text.npz": "is damaged: its row names are no list of names",
+        "deep.npz": "is damaged: its column names are no list of names",
     }.items():
         assert main(["report", name, "--out", "out.html"]) == 2
         captured = capsys.readouterr()
@@ -327,9 +338,9 @@ def test_a_file_that_is_no_result_is_one_line_and_nothing_is_written(
         assert captured.err.count("\n") == 1
         assert captured.out == ""
         assert not Path("out.html").exists()
-    assert (
-        main(["report", "odd.npz", "--out", "out.html"]) == 0
-    )  # what is beside the factors is left out where it is odd
+    # What is beside the factors is left out where it is odd.
+    assert main(["report", "far.npz", "--out", "far.html"]) == 0
+    assert main(["report", "odd.npz", "--out", "out.html"]) == 0
     assert Parsed(Path("out.html").read_text(encoding="utf-8")).table()["loss"] == "two"
 
 

@@ -137,13 +137,22 @@ def test_what_is_in_place_of_our_own_stays_too(path: Path, make: Callable[[Path]
         assert run(path, 60).n_iter == 60
 
 
-@pytest.mark.parametrize("make", [make for make in USERS if make is not another_run])
+def a_folder_with_a_lock(path: Path) -> None:
+    path.mkdir()
+    (path / "lock").write_text("")
+
+
+@pytest.mark.parametrize("make", [a_folder_with_a_lock, *(make for make in USERS if make is not another_run)])
 def test_the_folder_is_only_taken_where_it_carries_the_mark(path: Path, make: Callable[[Path], None]) -> None:
     folder = folder_of(path)
     make(folder)
     before = content(folder)
-    if make is an_empty_folder:  # as a process leaves it that is killed at once
+    if make is an_empty_folder:  # as a process leaves it that is killed at once: it is written into and stays
+        before = folder.stat().st_ino
+        assert run(path, 5).n_iter == 5
+        assert (folder.stat().st_ino, list(folder.iterdir())) == (before, [])
         assert run(path).n_iter == 40
+        assert folder.stat().st_ino == before
         return
     with pytest.raises(CheckpointError, match=rf"needs the name {folder.name} beside it; rename what has it"):
         run(path)
@@ -466,6 +475,37 @@ def test_a_run_that_fails_lets_go_of_its_path(path: Path) -> None:
         run(path, random_state=1)
     assert run(path, 50).n_iter == 50
     assert refused.value is not None
+
+
+def _begin_and_interrupt(path: Path) -> None:
+    with Place(path):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("function", ["mkdir", "rmdir", "unlink"])
+@pytest.mark.parametrize("done", [False, True])
+def test_an_interrupt_while_the_folder_is_made_or_removed_leaves_nothing(
+    path: Path, function: str, done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just before and just after; with the one that ended the run it is the second."""
+    original, left = getattr(Path, function), [1]
+
+    def interrupted(self: Path, *args: Any, **options: Any) -> Any:
+        ours = bool("nmf-xp" in str(self.relative_to(path.parent)) and left)
+        if ours and left.pop() and not done:
+            raise KeyboardInterrupt
+        found = original(self, *args, **options)
+        if ours and done:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Path, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _begin_and_interrupt(path)
+    assert not left
+    assert list(path.parent.iterdir()) == []
+    monkeypatch.undo()
+    assert run(path).n_iter == 40
 
 
 def test_where_there_are_no_locks_a_run_goes_on_without(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -248,6 +249,18 @@ def test_a_slow_run_says_so_with_numbers() -> None:
     done = nmf(V, 4, random_state=0, max_iter=5000, tol=1e-7)
     assert done.status is Status.CONVERGED
     assert "%" in done.message or "of itself" in done.message
+
+
+@pytest.mark.parametrize("status", [Status.CONVERGED, Status.SLOW, Status.MAX_ITER])
+def test_an_objective_that_rose_is_not_said_to_fall(status: Status) -> None:
+    result = nmf(np.ones((3, 2)), 1, random_state=0)
+    rose = dataclasses.replace(result, _status=status.value, _history=(1.0, 1e-31, 1.38e-31))
+    assert "the objective rose 28 % between the last two checks" in rose.message
+    assert ("which is rounding" in rose.message) == (status is not Status.MAX_ITER)
+    fell = dataclasses.replace(rose, _history=(1.0, 1.38e-31, 1e-31))
+    assert "the objective fell 38 %" in fell.message
+    online = dataclasses.replace(rose, solver="online")
+    assert "rounding" not in online.message
 
 
 TABLES = {"load_breast_cancer": 2.0, "load_wine": 2.0, "load_iris": 1.0}

@@ -125,6 +125,17 @@ def is_traced(x: Any) -> bool:
     return jax is not None and isinstance(x, jax.core.Tracer)
 
 
+def in_host_memory(x: Any) -> bool:
+    """Whether `x` is an array of JAX or torch whose values NumPy can read where they are."""
+    if is_torch(x):
+        torch = sys.modules["torch"]
+        plain = type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type == "cpu" and x.layout is torch.strided
+        return plain and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if not is_jax(x) or is_traced(x) or on_mesh(x):
+        return False
+    return [device.platform for device in x.devices()] == ["cpu"]
+
+
 def is_readable(x: Any) -> bool:
     """Whether the values of `x` can be read now: not for a JAX tracer, a dask array or a torch meta tensor."""
     return not (is_traced(x) or is_dask(x) or str(getattr(x, "device", "")) == "meta")

@@ -223,11 +223,10 @@ def times_log1p_less(x: Array, numerator: Array, denominator: Array) -> tuple[Ar
     """
     if is_numpy(denominator):
         numpy: Any = sys.modules["numpy"]
-        with numpy.errstate(all="ignore"):
-            result = numerator / denominator
-            numpy.log1p(result, out=result)
-            numpy.multiply(result, x, out=result)
-            return numpy.subtract(result, numerator, out=result), None
+        result = numerator / denominator
+        numpy.log1p(result, out=result)
+        numpy.multiply(result, x, out=result)
+        return numpy.subtract(result, numerator, out=result), None
     special = importlib.import_module("torch.special" if is_torch(denominator) else "cupyx.scipy.special")
     return special.xlog1py(x, numerator / denominator), numerator
 

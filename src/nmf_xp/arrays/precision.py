@@ -1,14 +1,16 @@
-"""What is in force while arrays are computed with: the dtype of products, the device, graphs, overflow."""
+"""What is in force while arrays are computed with: the dtype of products, the device, graphs, NumPy's errors."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import importlib
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nmf_xp.arrays import arrival
+from nmf_xp.arrays import arrival, refused
 from nmf_xp.arrays.libraries import is_cupy, is_torch
 
 if TYPE_CHECKING:
@@ -24,17 +26,22 @@ AUTOCAST = ("cpu", "cuda", "xpu", "mps")  # the kinds of devices for which torch
 def in_full_precision(function: F) -> F:
     """The function with matrix products in the arrays' own precision, where JAX's user has not chosen another.
 
-    It runs on their device, see `on_their_device`.
+    It runs on their device, see `on_their_device`, and as quietly as `own_errors` says.
 
     On an NVIDIA GPU JAX multiplies float32 in TF32 by default, with ten bits, which shows near a minimum. Under
     `torch.autocast` a product has eight or eleven bits, and another dtype than its factors.
     """
+    names = tuple(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        args, options = _arrived(args, options)
-        with on_their_device(*args), _own_precision():
-            return function(*args, **options)
+        args, options = _arrived(names, args, options)
+        try:
+            with own_errors(), on_their_device(*args), _own_precision():
+                return function(*args, **options)
+        except Exception as error:
+            refused.explain(names, error)
+            raise
 
     return wrapped  # type: ignore[return-value]
 
@@ -44,20 +51,29 @@ def on_data(function: F) -> F:
 
     With graphs torch would keep the arrays of all iterations for a derivative.
     """
+    names = tuple(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
-        args, options = _arrived(args, options)
+        args, options = _arrived(names, args, options)
         if "torch" in sys.modules:
             args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
-        with on_their_device(*args), _own_precision():
-            return function(*args, **options)
+        try:
+            with own_errors(), on_their_device(*args), _own_precision():
+                return function(*args, **options)
+        except Exception as error:
+            refused.explain(names, error)
+            raise
 
     return wrapped  # type: ignore[return-value]
 
 
-def _arrived(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments and options whose arrays are as NumPy's kernels read them."""
+def _arrived(
+    names: tuple[str, ...], args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and options whose arrays are as NumPy's kernels read them; what holds no numbers is refused."""
+    for name, x in (*zip(names, args, strict=False), *options.items()):
+        refused.check(name, x)
     return tuple(map(arrival.each_plain, args)), {name: arrival.each_plain(x) for name, x in options.items()}
 
 
@@ -118,18 +134,48 @@ def as_data_only(x: Any) -> Any:
     return x.detach() if x.requires_grad or isinstance(x, sys.modules["torch"].nn.Parameter) else x
 
 
-@contextlib.contextmanager
-def overflow_allowed() -> Iterator[None]:
-    """No warning of NumPy's where a curvature overflows, which bounds a step: an objective that does has a status.
+QUIET: dict[str, Any] = {"all": "ignore"}
+"""How NumPy handles its errors in here: a result that is no number has a status, or is asked for."""
 
-    Nor of an invalid value: BLAS raises that flag for numbers beside the matrix that its vectors happen to hold.
+_users: contextvars.ContextVar[tuple[dict[str, Any], Any] | None] = contextvars.ContextVar("_users", default=None)
+
+
+@contextlib.contextmanager
+def own_errors() -> Iterator[None]:
+    """No warning of NumPy's, and afterwards its error handling as it was, whatever ends this.
+
+    An interrupt may arrive within an `errstate`, NumPy's own ones too, between its change and what undoes it. So who is
+    called by the user puts back all of it, the function for errors too. Overflow in a curvature bounds a step. BLAS
+    calls numbers invalid that lie beside the matrix.
     """
     numpy: Any = sys.modules.get("numpy")
-    before = {} if numpy is None else numpy.geterr()
-    try:  # an interrupt may arrive within `numpy.errstate`, between its change and what undoes it
-        if numpy is not None:
-            numpy.seterr(over="ignore", invalid="ignore")
+    if numpy is None:
+        yield
+        return
+    before, function, outer = numpy.geterr(), numpy.geterrcall(), _users.get()
+    try:
+        _users.set(outer or (before, function))
+        numpy.seterr(**QUIET)
         yield
     finally:
-        if numpy is not None:
-            numpy.seterr(**before)
+        numpy.seterr(**before)
+        numpy.seterrcall(function)
+        _users.set(outer)
+
+
+@contextlib.contextmanager
+def users_errors() -> Iterator[None]:
+    """NumPy's error handling as the user has it, for what the user wrote."""
+    numpy: Any = sys.modules.get("numpy")
+    theirs = _users.get()
+    if numpy is None or theirs is None:
+        yield
+        return
+    before, function = numpy.geterr(), numpy.geterrcall()
+    try:
+        numpy.seterr(**theirs[0])
+        numpy.seterrcall(theirs[1])
+        yield
+    finally:
+        numpy.seterr(**before)
+        numpy.seterrcall(function)

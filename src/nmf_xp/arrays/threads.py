@@ -16,7 +16,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nmf_xp.arrays import blas, libraries
+from nmf_xp.arrays import blas, libraries, precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,7 +138,7 @@ def start_helper(work: Callable[[], None]) -> threading.Event:
     def begin() -> None:
         import numpy as np
 
-        np.seterr(over="ignore", invalid="ignore")
+        np.seterr(**precision.QUIET)
         _current.set(_ALONE)
         try:
             work()
@@ -214,10 +214,10 @@ def held_blas() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def free_blas() -> Iterator[None]:
-    """Within `held_blas`, a while in which BLAS has its threads."""
+def free_blas(products: int) -> Iterator[None]:
+    """Within `held_blas`, a while in which BLAS has its threads, where there is work for them; see `over_rows`."""
     team = _helped()
-    if team is None:
+    if team is None or products < 2 * SHARE:
         yield
         return
     try:
@@ -273,12 +273,17 @@ def run(function: Callable[[T], R], items: list[T]) -> list[R]:
         _current.reset(token)
 
 
-def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None) -> list[R]:
+SHARE = 2**20
+"""Products of two numbers, at least, for a thread: fewer are made sooner than it wakes, above all on a busy machine."""
+
+
+def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None, *, products: int) -> list[R]:
     """`work(start, stop)` on ranges of m rows, of about as many entries each; those of row i begin at `starts[i]`.
 
+    There are as many threads as there is work for: `products` says how many products of two numbers all of it takes.
     What comes back is in the order of the rows, whichever thread made it.
     """
-    threads = count()
+    threads = max(1, min(count(), products // SHARE))
     parts = min(m, threads if starts is None or threads == 1 else 4 * threads)  # sparse rows differ
     bounds = [m * i // parts for i in range(parts + 1)]
     if starts is not None:

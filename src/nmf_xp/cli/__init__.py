@@ -1,20 +1,19 @@
 """The command line: `nmf-xp fit`, `transform`, `select`, `report`, `demo` and `conformance`.
 
 Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written but
-a checkpoint.
+a checkpoint; a standard output that cannot be written in 1, whatever was done before.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays.faults import DeviceError
 from nmf_xp.cli import demo, fit, report, select, transform
-from nmf_xp.cli.terminal import Parser, complain, plain_warnings
+from nmf_xp.cli.terminal import OutputError, Parser, complain, open_streams, output_error, plain_warnings, put_away
 from nmf_xp.files import FileError
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    open_streams()
     options = _parser().parse_args(arguments)
     try:
         with plain_warnings():
@@ -32,8 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"\n{str(interrupt) or 'interrupted; nothing was written'}")
         return 130
     except BrokenPipeError:  # who read the output, such as `head`, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        put_away(sys.stdout)
         return 141
+    except OutputError as error:
+        put_away(sys.stdout)
+        complain(f"nmf-xp: error: {error}")
+        return 1
     except (FileError, DeviceError, ImportError, TypeError, ValueError, MemoryError) as error:
         complain(f"nmf-xp: error: {' '.join(str(error).split()) or 'out of memory'}")
         return 2
@@ -59,4 +63,10 @@ def _add_conformance(commands: Any) -> None:
 
 
 def _conformance(options: argparse.Namespace) -> int:
-    return int(importlib.import_module("nmf_xp.testing.command").run(options))
+    command = importlib.import_module("nmf_xp.testing.command")
+    try:
+        return int(command.run(options))
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # it prints for itself
+        raise output_error(error) from error

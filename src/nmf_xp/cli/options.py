@@ -125,9 +125,11 @@ def memory_errors() -> Iterator[None]:
 
 def wants_progress(options: argparse.Namespace) -> bool:
     """Whether to show a progress bar: as asked for, or on a terminal."""
+    if sys.stderr is None:
+        return False
     if options.progress is not None:
         return bool(options.progress)
-    return sys.stderr is not None and sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
 
 def _name_or_number(text: str) -> float | str:

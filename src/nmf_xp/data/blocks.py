@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, threads
@@ -84,7 +85,7 @@ def sweep(
     if isinstance(data, Blockwise):
         return data.sweep(function, W, constraints, xp=xp)
     if products_only and W.ndim == 2 and data.products_by_blas:
-        with threads.free_blas():
+        with blas_threads(data, W):
             return function(data, W, constraints)
     starts = data.block_starts(W.shape[-1])
     if len(starts) < 3 or W.ndim > 2:
@@ -107,9 +108,11 @@ def sweep(
     return Part(None if rows[0] is None else xp.concat(rows), tuple(sum(terms[1:], terms[0]) for terms in totals))
 
 
-def blas_threads(data: Data) -> contextlib.AbstractContextManager[None]:
+def blas_threads(data: Data, W: Array) -> contextlib.AbstractContextManager[None]:
     """A while in which BLAS has its threads, for what is computed from products with V that it made."""
-    return threads.free_blas() if data.products_by_blas else contextlib.nullcontext()
+    if not data.products_by_blas:
+        return contextlib.nullcontext()
+    return threads.free_blas(math.prod(data.shape[-2:]) * W.shape[-1])
 
 
 def matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:

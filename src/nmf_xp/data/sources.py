@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from nmf_xp.arrays import arrival, libraries, memory
+from nmf_xp.arrays import arrival, libraries, memory, refused
 from nmf_xp.data.chunks import is_zarr, part
 from nmf_xp.data.codecs import check_codecs
 from nmf_xp.data.sparse_places import check_starts
@@ -243,7 +243,7 @@ class _Iterable:
 
     def blocks(self) -> Iterator[Any]:
         blocks = self._source() if callable(self._source) else self._source
-        return (arrival.plain(block, mapped=True) for block in blocks)
+        return (arrival.plain(refused.checked("V", block), mapped=True) for block in blocks)
 
     def done(self, block: Any) -> None:
         """What the user made is the user's."""
@@ -281,7 +281,7 @@ def source_of(V: Any) -> Source | None:
     if library == "anndata":
         return _of_anndata(V)
     if library in ("h5py", "zarr"):
-        return _of_store(V)
+        return of_store(V)
     if is_mapped(V) and V.ndim == 2:
         return Rows(V)
     return None
@@ -298,7 +298,7 @@ def is_mapped(V: Any) -> bool:
     return isinstance(base, mmap.mmap)
 
 
-def _of_store(V: Any) -> Source:
+def of_store(V: Any) -> Source:
     """A dataset of HDF5, an array of zarr, or a group of either that holds compressed rows."""
     if hasattr(V, "dtype"):
         if len(V.shape) != 2:
@@ -332,10 +332,10 @@ def _of_anndata(V: Any) -> Source:
             raise TypeError(msg)
         V = V.X
     if type(V).__module__.startswith("h5py"):
-        return _of_store(V)
+        return of_store(V)
     if getattr(V, "format", None) != "csr":
         raise ValueError(COLUMNS)
-    return _of_store(V.group)
+    return of_store(V.group)
 
 
 def block_starts(m: int, row_bytes: float, step: int = 1) -> list[int]:

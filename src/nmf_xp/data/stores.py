@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import memory
 from nmf_xp.data.chunks import ALWAYS, part
-from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows, npy_header
+from nmf_xp.data.outside import Within, check_folder
+from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows, npy_header, of_store
 from nmf_xp.data.unfolding import check_stored
 
 if TYPE_CHECKING:
@@ -51,15 +52,26 @@ def read_npy(path: Path) -> Stored:
 
 def read_hdf5(h5py: ModuleType, path: Path, key: str | None) -> Stored:
     """A dataset, or compressed rows or columns, of an HDF5 file."""
-    file = h5py.File(path, "r")  # stays open as long as something of it is in use
-    if path.suffix == ".h5ad":
-        rows, columns = (_names(file, axis) if axis in file else None for axis in ("obs", "var"))
-        return _read(_chosen(file, key or "X"))._replace(row_names=rows, column_names=columns)
-    return _read(_chosen(file, key))
+    file = Within(h5py, h5py.File(path, "r"))  # stays open as long as something of it is in use
+    if path.suffix.lower() != ".h5ad":
+        return _read(_chosen(file, key))
+    key = key or "X"
+    stored = _read(_chosen(file, key))
+    names = [_names(file, axis, length) for axis, length in zip(_axes(key), stored.values.shape, strict=True)]
+    return stored._replace(row_names=names[0], column_names=names[1])
+
+
+def _axes(key: str) -> tuple[str | None, str | None]:
+    """Where AnnData has the names of the rows and columns of an array."""
+    place = key.strip("/").partition("/")[0]
+    if place in ("X", "layers"):
+        return "obs", "var"
+    return ("obs" if place == "obsm" else "var" if place == "varm" else None), None
 
 
 def read_zarr(zarr: ModuleType, path: Path, key: str | None) -> Stored:
     """An array, or compressed rows or columns, of a zarr store."""
+    check_folder(path)
     store = zarr.open(path, mode="r")
     return _read(store if hasattr(store, "dtype") and key is None else _chosen(store, key))
 
@@ -112,7 +124,7 @@ def _read(stored: Any) -> Stored:
     _check_room(shape, stored["data"].dtype)
     note = _too_large(3 * int(stored["data"].shape[0]) * memory.bytes_of(stored["data"].dtype))  # with two indices
     if note:
-        return Stored(RowBlocks(stored), note=note)
+        return Stored(RowBlocks(of_store(stored)), note=note)
     if has_compressed_rows(stored, m):
         return Stored(StoredRows(stored, shape)[0:m])
     return Stored(StoredRows(stored, (n, m))[0:n].T)
@@ -144,14 +156,21 @@ def _check_room(shape: tuple[int, ...], dtype: Any) -> None:
         raise ValueError(msg)
 
 
-def _names(file: Any, axis: str) -> list[str] | None:
-    """The names of an AnnData file's observations or variables."""
-    index = file[axis].attrs.get("_index")
-    if index is None:
+def _names(file: Any, axis: str | None, length: int) -> list[str] | None:
+    """The names of an AnnData file's observations or variables, of which a matrix has so many."""
+    index = file[axis].attrs.get("_index") if axis is not None and axis in file else None
+    if axis is None or index is None:
         return None
+    if not isinstance(index, str) or index not in file[axis]:
+        msg = f"it is damaged: {axis} has no names {index!r}"
+        raise ValueError(msg)
     names = file[axis][index]
     if len(names.shape) != 1 or NAME * int(names.shape[0]) > max(memory.available(), ALWAYS):
         msg = f"it declares names of the shape {tuple(names.shape)}, which do not fit in memory along one axis"
+        raise ValueError(msg)
+    if int(names.shape[0]) != length:
+        what = "rows" if axis == "obs" else "columns"
+        msg = f"it is damaged: {axis}/{index} holds {names.shape[0]} names, and the matrix has {length} {what}"
         raise ValueError(msg)
     return names.asstr()[:].tolist()
 

@@ -202,7 +202,7 @@ class Streamed(Blockwise):
         sparse = libraries.sparse_library(raw) is not None
         shape = (int(raw.shape[0]), int(raw.shape[1]))
         # What is no number is found by the check of the values.
-        with np.errstate(all="ignore"), precision.on_their_device(raw):
+        with precision.on_their_device(raw):
             if libraries.is_numpy(raw):
                 entries = np.ravel(raw, order="K")[::STRIDE].sum()
             else:

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import kernels
+from nmf_xp.arrays.kernels import compiling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,9 @@ def unlike(theirs: dict[str, str], ours: dict[str, str]) -> tuple[str, str] | No
 
 @functools.cache
 def _compiler() -> str:
+    ready = compiling.library()
+    if ready is not None:
+        return f"compiled kernels for {ready.used()}"
     return f"kernels of numba {importlib.metadata.version('numba')}"
 
 

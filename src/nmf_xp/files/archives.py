@@ -91,6 +91,7 @@ def archive(suffix: str, arrays: dict[str, HostArray], texts: dict[str, str]) ->
     if suffix == ".safetensors":
         numbers = {name: array for name, array in arrays.items() if array.dtype.kind != "U"}
         lists = {name: json.dumps(array.tolist()) for name, array in arrays.items() if array.dtype.kind == "U"}
+        texts = {name: text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}  # its own
         data = optional_module("safetensors.numpy", "files").save(numbers, metadata={**texts, **lists})
         return lambda file: file.write(data)
     everything: dict[str, Any] = {**arrays, **texts}

@@ -1,12 +1,14 @@
 """Matrices in Matrix Market files.
 
 SciPy's reader is fast, and reads beyond its memory at what it does not expect: a NUL character, blanks behind the last
-number, a matrix without rows, or an error in one of its threads. So it gets none of these, and one thread.
+number, a matrix without rows, or an error in one of its threads. So it gets none of these, and one thread. It also
+takes of a cell as much as looks like a number, 1 of `1D5`, and leaves out cells. So every line is checked before.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.files.opening import FileError, check_fits, optional_module, pieces
@@ -16,30 +18,46 @@ if TYPE_CHECKING:
 
 LAYOUTS, FIELDS, SYMMETRIES = ("array", "coordinate"), ("real", "integer", "pattern"), ("general", "symmetric")
 LINE = 1024  # bytes that the first line has at most
+LONGEST = 2**20  # bytes that any other line has at most
 NEWLINE = b"\n"
+
+INTEGER = rb"[-+]?\d+"
+REAL = rb"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf|infinity))"
+CELLS = {"real": REAL, "integer": INTEGER}
+ONE_DIGIT = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else byte for byte in range(256))
 
 
 class Header(NamedTuple):
     """What the first lines declare."""
 
     layout: str
+    field: str
     symmetric: bool
     shape: tuple[int, int]
     entries: int  # that stand in the file
+    lines: int  # of the file up to here
+
+    @property
+    def cells(self) -> list[bytes]:
+        """What each cell of a line with an entry looks like."""
+        places = [INTEGER, INTEGER] if self.layout == "coordinate" else []
+        return places + ([CELLS[self.field]] if self.field in CELLS else [])
 
 
 def read_market(path: Path) -> Any:
     """A dense or sparse matrix, whose size is held against the memory before it is made."""
     scipy_io, threadpoolctl = optional_module("scipy.io", "files"), optional_module("threadpoolctl", "files")
-    ended = _is_ended(path)
     with path.open("rb") as file:
-        layout, symmetric, (m, n), entries = _header(path, file)
-        left = path.stat().st_size - file.tell()
-    stored = (1 + symmetric) * entries
-    check_fits(path, f"its {m} x {n} matrix", 8.0 * m * n if layout == "array" else 24.0 * stored + 8.0 * (m + n))
-    if entries > left:
+        header = _header(path, file)
+        begin = file.tell()
+    (m, n), entries = header.shape, header.entries
+    stored = (1 + header.symmetric) * entries
+    dense = header.layout == "array"
+    check_fits(path, f"its {m} x {n} matrix", 8.0 * m * n if dense else 24.0 * stored + 8.0 * (m + n))
+    if entries > path.stat().st_size - begin:
         msg = f"{path}: is cut short: it declares {entries} entries, which is more than it holds"
         raise FileError(msg)
+    ended = _check_lines(path, header, begin)
     with threadpoolctl.threadpool_limits(1, user_api="scipy"):
         return scipy_io.mmread(path if ended else io.BytesIO(path.read_bytes() + NEWLINE))
 
@@ -47,6 +65,7 @@ def read_market(path: Path) -> Any:
 def _header(path: Path, file: Any) -> Header:
     """What is declared; the file stands behind it."""
     banner = file.readline(LINE).decode("latin-1").lower().split()
+    lines = 1
     if len(banner) != 5 or banner[:2] != ["%%matrixmarket", "matrix"]:
         msg = f"{path}: cannot be read: it does not begin as Matrix Market files do, %%MatrixMarket matrix ..."
         raise FileError(msg)
@@ -58,6 +77,8 @@ def _header(path: Path, file: Any) -> Header:
     line = b"%"
     while line.startswith(b"%") or line.isspace():
         line = file.readline()
+        lines += 1
+        _check_text(path, line, lines)
     sizes = line.decode("latin-1").split()
     count = 2 if layout == "array" else 3
     if len(sizes) != count or not all(size.isascii() and size.isdigit() and len(size) < 20 for size in sizes):
@@ -68,17 +89,55 @@ def _header(path: Path, file: Any) -> Header:
         msg = f"{path}: cannot be read: it declares a {symmetry} matrix of shape {m} x {n}"
         raise FileError(msg)
     whole = m * (m + 1) // 2 if symmetry == "symmetric" else m * n
-    return Header(layout, symmetry == "symmetric", (m, n), *(entries or [whole]))
+    (count,) = entries or [whole]
+    return Header(layout, field, symmetry == "symmetric", (m, n), count, lines)
 
 
-def _is_ended(path: Path) -> bool:
-    """Whether the last line has an end; a file with a NUL character is refused."""
-    line, piece = 1, b""
-    for piece in pieces(path):
-        at = piece.find(b"\0")
-        if at >= 0:
-            number = line + piece.count(NEWLINE, 0, at)
-            msg = f"{path}: line {number} holds a NUL character; save the matrix as text"
-            raise FileError(msg)
-        line += piece.count(NEWLINE)
-    return piece.endswith(NEWLINE)
+def _check_text(path: Path, line: bytes, number: int) -> None:
+    if b"\0" in line:
+        msg = f"{path}: line {number} holds a NUL character; save the matrix as text"
+        raise FileError(msg)
+
+
+def _check_lines(path: Path, header: Header, begin: int) -> bool:
+    """Refuse a file with a line that is no entry; returns whether the last line has an end.
+
+    Lines are looked at by their form, in which all digits are one: of these a file has few.
+    """
+    blank = rb"[ \t\r]"
+    form = re.compile(rb"%b*(?:%b%b*)?" % (blank, (blank + b"+").join(header.cells), blank))
+    number, rest = header.lines + 1, b""
+    for piece in pieces(path, begin):
+        lines, newline, rest = (rest + piece).rpartition(NEWLINE)
+        if not newline:
+            if len(rest) > LONGEST:
+                msg = f"{path}: line {number} is longer than an entry can be"
+                raise FileError(msg)
+            continue
+        _check_forms(path, lines, number, form, header)
+        number += 1 + lines.count(NEWLINE)
+    _check_forms(path, rest, number, form, header)
+    return not rest
+
+
+def _check_forms(path: Path, lines: bytes, number: int, form: re.Pattern[bytes], header: Header) -> None:
+    if all(map(form.fullmatch, set(lines.translate(ONE_DIGIT).split(NEWLINE)))):
+        return
+    for n, line in enumerate(lines.split(NEWLINE), number):
+        _check_text(path, line, n)
+        if not form.fullmatch(line):
+            raise FileError(_wrong_line(path, line, n, header.cells))
+
+
+def _wrong_line(path: Path, line: bytes, number: int, cells: list[bytes]) -> str:
+    """What is wrong with a line."""
+    found = line.split()
+    if len(found) != len(cells):
+        return f"{path}: line {number} has {len(found)} cells, where an entry has {len(cells)}"
+    for cell, rule in zip(found, cells, strict=True):
+        if not re.fullmatch(rule, cell):
+            text = cell.decode("latin-1")[:40]
+            fortran = re.fullmatch(REAL, re.sub(rb"[dD]", b"e", cell, count=1))
+            remedy = f"; write it as {text.lower().replace('d', 'e')}" if fortran and rule == REAL else ""
+            return f"{path}: line {number}: {text!r} is no {'integer' if rule == INTEGER else 'number'}{remedy}"
+    return f"{path}: line {number}: its cells must be separated by blanks"

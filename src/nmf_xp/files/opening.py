@@ -54,6 +54,9 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
         if path.is_dir() and suffix != ".zarr":
             msg = f"{path}: is a directory, not a file"
             raise FileError(msg)
+        if path.exists() and not path.is_dir() and not path.is_file():
+            msg = f"{path}: is a device, a pipe or a socket, not a file; save what it gives as a file"
+            raise FileError(msg)
         if path.is_file() and path.stat().st_size == 0:
             msg = f"{path}: the file is empty"
             raise FileError(msg)
@@ -73,9 +76,10 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
         raise FileError(msg) from error
 
 
-def pieces(path: Path) -> Iterator[bytes]:
-    """What a file holds, a piece at a time."""
+def pieces(path: Path, begin: int = 0) -> Iterator[bytes]:
+    """What a file holds from there on, a piece at a time."""
     with path.open("rb") as file:
+        file.seek(begin)
         while piece := file.read(PIECE):
             yield piece
 

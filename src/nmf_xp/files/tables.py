@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     HostArray = np.ndarray[Any, Any]
 
 MISSING = {"", "NA"}  # cells that are read as NaN: what spreadsheets and R write
-MARKS = {"n/a", "#n/a", "n.a.", "null", "none", "nil", "-", "--", "\N{EN DASH}", "\N{EM DASH}", "?", ".", "..", "*"}
-SPOILT = re.compile(r"[-+$\u20ac\u00a3]?\s*\d([\d\s.,']|_\d{3}\b)*([eE][-+]?\d+)?\s*[%\u2030$\u20ac\u00a3]?")
+MARKS = {
+    *("n/a", "n.a.", "<na>", "nat", "null", "none", "nil", "-", "--", "?", ".", "..", "*"),
+    *("\N{EN DASH}", "\N{EM DASH}", "\N{MINUS SIGN}", "n.d.", "nd", "n/d", "b.d.", "bdl", "<lod", "<loq"),
+    *("#n/a", "#na", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "#spill!", "#calc!"),
+}
+"""What programs and people write where there is no number, in lower case."""
+BEFORE = r"[-+(~=<>$\u20ac\u00a3\u00a5\u00b1\u2010-\u2015\u2212\u2248\u2264\u2265]*"
+AFTER = r"[%)*?$\u20ac\u00a3\u00a5\u2020\u2030]*"
+EXPONENT = r"(\s*([eEdD]|[x*\u00d7]\s*10\^?)\s*[-+\u2212]?\d+)?"
+SPOILT = re.compile(rf"{BEFORE}\s*[.,]?\d([\d\s.,'\u2019\u00b1]|_\d{{3}}\b)*{EXPONENT}\s*{AFTER}|0[xX][0-9a-fA-F]+")
+"""Numbers that float does not read: of other countries and programs, with bounds, units of money and footnotes."""
 FAR = 10  # times the largest entry: above it the numbers of a first line are not like the entries
 CELL, LINE = 64, 200  # bytes that Python takes for a cell with a number, and for a line
 
@@ -53,8 +62,8 @@ def read_table(path: Path, separator: str, *, header: bool | None, index: bool |
     if not lines:
         msg = f"{path}: the file is empty"
         raise FileError(msg)
-    first = lines[0][1]
-    guessed = Guessed(lines[0][0] if header is None else None, index is None)
+    number, first = lines[0]
+    guessed = Guessed(number if header is None else None, index is None)
     corner = _is_corner(path, lines, header=header, index=index)
     if header is None:
         header = corner or _is_header(first, [row for _, row in lines[1:]])
@@ -64,8 +73,7 @@ def read_table(path: Path, separator: str, *, header: bool | None, index: bool |
         raise FileError(msg)
     width = len(lines[0][1])
     if index is None:
-        one_short = names is not None and len(names) == width - 1  # names of the columns that hold numbers
-        index = corner or one_short or _are_names([row[0] for _, row in lines])
+        index = corner or _are_names([row[0] for _, row in lines])
     if width == index or (width == 1 and all(re.search(r"\d[,;\t]\s*[-+.\d]", row[0]) for _, row in lines)):
         separators = "commas" if separator == "," else "tabs"
         msg = f"{path}: holds one column, of names; cells must be separated by {separators}"
@@ -73,7 +81,8 @@ def read_table(path: Path, separator: str, *, header: bool | None, index: bool |
     if names is not None and len(names) == width:
         names = names[index:]
     elif names is not None and len(names) != width - index:
-        msg = f"{path}: the first line has {len(names)} names for {width - index} columns"
+        remedy = "; say --index if the first column holds row names" if len(names) == width - 1 else ""
+        msg = f"{path}: line {number} has {len(names)} names for the {width - index} columns below it{remedy}"
         raise FileError(msg)
     found = [name for name, there in (("column names", header), ("row names", index)) if there]
     note = f"a table with {' and '.join(found)}" if found else "a table without names"

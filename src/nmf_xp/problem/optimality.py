@@ -160,7 +160,8 @@ def kkt_residual(problem: Problem, W: Array, H: Array, seen: Report, *, floor: f
     relative to its own positive part, which makes the residual independent of the scales of V, W and H.
     """
     violations = entry_violations(problem, W, H, seen, floor=floor, xp=xp)
-    return functools.reduce(xp.maximum, [xp.max(x, axis=(-2, -1)) for x in violations])
+    found = functools.reduce(xp.maximum, [xp.max(x, axis=(-2, -1)) for x in violations])
+    return xp.where(found == found, found, float("inf"))  # of slopes beyond the numbers
 
 
 def entry_violations(

@@ -135,8 +135,7 @@ class Posed(NamedTuple):
             return x
         root = power(exponent / 2)
         if getattr(x, "ndim", 0):
-            with precision.overflow_allowed():
-                return transfer.to_host(x) * root * root
+            return transfer.to_host(x) * root * root
         return float(x) * root * root
 
     def factor(self, name: str, x: Any, which: str, n_components: int) -> Array:
@@ -213,9 +212,8 @@ class Posed(NamedTuple):
         """The penalties as the user gave them, on factors in the user's units: (...,)."""
         xp, dtype = self.xp, libraries.accumulator_dtype(self.xp, libraries.device(W))
         w, h = self.heavy
-        with precision.overflow_allowed():  # infinite, where they are beyond the numbers
-            on_w = w.penalty(xp.astype(W, dtype), dtype=dtype, xp=xp)
-            return on_w + h.penalty(xp.astype(H, dtype), axis=-2, dtype=dtype, xp=xp)
+        on_w = w.penalty(xp.astype(W, dtype), dtype=dtype, xp=xp)  # infinite, where they are beyond the numbers
+        return on_w + h.penalty(xp.astype(H, dtype), axis=-2, dtype=dtype, xp=xp)
 
     def laid_out(self, which: str, x: Array, shape: tuple[int, int]) -> Array:
         """What goes with W or H, where V's layout wants it; as it is where V lies on a single device."""
@@ -264,8 +262,7 @@ class SideOf(NamedTuple):
         check_broadcast(name, x.shape, shape)
         if libraries.is_readable(x):
             check_values(name, x, xp=xp)
-        with precision.overflow_allowed():
-            x = times_power(x, -posed.units.factor(self.which))
+        x = times_power(x, -posed.units.factor(self.which))
         return xp.broadcast_to(posed.laid_out(self.which, x, shape), shape)
 
     def check(self, constraints: Constraints) -> None:

@@ -125,8 +125,8 @@ class Result:
         """Why the iteration ended, in a sentence with numbers; a tuple of them for a stack."""
         status, history = self.status, self.history
         if isinstance(status, tuple):
-            return tuple(message_of(one, past) for one, past in zip(status, history, strict=True))
-        return status if libraries.is_traced(status) else message_of(status, history)
+            return tuple(message_of(one, past, self.solver) for one, past in zip(status, history, strict=True))
+        return status if libraries.is_traced(status) else message_of(status, history, self.solver)
 
     @property
     def history(self) -> Any:

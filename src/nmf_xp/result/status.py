@@ -33,17 +33,24 @@ class Status(enum.Enum):
     SLOW = 6, "the objective fell by no more than tol times itself, but it is far from a minimum; lower tol"
 
 
-def message_of(status: Status, history: tuple[float, ...]) -> str:
+MAY_RISE = ("online",)  # solvers whose objective may rise without rounding
+
+
+def message_of(status: Status, history: tuple[float, ...], solver: str) -> str:
     """The sentence of a status, with the last fall of the objective."""
     if len(history) < 2 or not history[-1] or not all(map(math.isfinite, history[-2:])):
         return status.message
     fell = (history[-2] - history[-1]) / abs(history[-1])
-    moved = f"{fell:.2g} of itself" if fell < 1e-6 else f"{100 * fell:.2g} %"
+    size = abs(fell)
+    moved = f"{'rose' if fell < 0 else 'fell'} {f'{size:.2g} of itself' if size < 1e-6 else f'{100 * size:.2g} %'}"
+    rounding = fell < 0 and solver not in MAY_RISE
+    more = "which is rounding, and nothing more is to come" if rounding else "and little more is to come"
+    slow = "which is rounding, and is far from a minimum" if rounding else "which is slow but far from a minimum"
     said = {
-        Status.CONVERGED: f"the objective fell {moved} between the last two checks, and little more is to come",
-        Status.SLOW: f"the objective fell {moved} between the last two checks, which is slow but far from a minimum: "
-        "lower tol, or take another solver or start",
-        Status.MAX_ITER: f"max_iter iterations ran, and the objective fell {moved} between the last two checks; "
+        Status.CONVERGED: f"the objective {moved} between the last two checks, {more}",
+        Status.SLOW: f"the objective {moved} between the last two checks, {slow}: lower tol, or take another solver "
+        "or start",
+        Status.MAX_ITER: f"max_iter iterations ran, and the objective {moved} between the last two checks; "
         "raise max_iter if that is too much",
         Status.INCREASED: f"the objective rose by {-fell:.2g} of itself between the last two checks, which rounding "
         "does not explain: the dtype's precision is spent; use a wider one",

@@ -15,16 +15,16 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import result
-from nmf_xp.arrays import libraries, precision, threads, transfer
+from nmf_xp.arrays import libraries, precision, threads
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
 from nmf_xp.problem import Factors
 from nmf_xp.result import Status
 from nmf_xp.run.ending import Asked, returned
+from nmf_xp.run.hosted import is_for_host, run_on_host
 from nmf_xp.run.lookahead import Lookahead
 from nmf_xp.run.position import End, Outcome, Position, Progress, Recorder, Schedule
 from nmf_xp.run.programs import (
-    SMALL,
     Programs,
     by_group,
     by_member,
@@ -69,8 +69,15 @@ def run(
     traced = any(libraries.is_traced(x) for x in (problem.data.values, *start))
     if libraries.is_jax(W):
         _register_result()
-        if not traced and _is_small_stack_on_cpu(problem, W):
-            return _run_on_host(solver, problem, start, schedule, observe, recorder, asked, second, xp=xp)
+    if not traced and is_for_host(solver, problem, start):
+        options: Any = {
+            "schedule": schedule,
+            "observe": observe,
+            "recorder": recorder,
+            "asked": asked,
+            "second": second,
+        }
+        return run_on_host(run, solver, problem, start, **options, xp=xp)
     problem = solver.prepare(problem, xp=xp)
     if not solver.compiles:
         programs = python_programs
@@ -88,7 +95,7 @@ def run(
     members = W.shape[0] if W.ndim > 2 else None
     held = threads.held_for(W)
     del W
-    with held, precision.overflow_allowed():
+    with held:
         checks = schedule.tol > 0 or observe is not None or solver.has_rule
         if checks or recorder is not None:
             ends = _run_in_parts(solver, problem, start, schedule, observe, recorder, programs, xp, checks=checks)
@@ -110,54 +117,6 @@ def run(
             statuses = [Status.SLOW if x is Status.CONVERGED and fall else x for x, fall in pairs]
         rest = [(end.history, end.n_iter, status.value) for end, status in zip(ends, statuses, strict=True)]
         return Outcome(*found, *(rest[0] if members is None else zip(*rest, strict=True)))
-
-
-def _is_small_stack_on_cpu(problem: Problem, W: Any) -> bool:
-    """Whether JAX's arrays are a stack of dense matrices in the host's memory, each of which fits the cache."""
-    m, n = problem.data.shape[-2:]
-    if W.ndim < 3 or problem.data.values.ndim < 2 or m * n > SMALL:
-        return False
-    return [device.platform for device in W.devices()] == ["cpu"]
-
-
-def _run_on_host(
-    solver: Solver,
-    problem: Problem,
-    start: list[Array],
-    schedule: Schedule,
-    observe: Callable[[Progress], bool] | None,
-    recorder: Recorder | None,
-    asked: Asked | None,
-    second: Solver | None,
-    *,
-    xp: Namespace,
-) -> Outcome:
-    """A stack of JAX arrays by NumPy, which takes small matrices one by one, in kernels and threads."""
-    import jax
-
-    device = libraries.device(start[0])
-    wide = libraries.accumulator_dtype(xp, device)
-
-    def host(x: Any) -> Any:
-        return transfer.to_host(x) if libraries.is_jax(x) else x
-
-    def back(x: Any, dtype: Any) -> Any:
-        return transfer.from_host(x, xp=xp, dtype=dtype, device=device)
-
-    def seen(progress: Progress) -> bool:
-        assert observe is not None
-        W, H = (back(x, x.dtype) for x in (progress.W, progress.H))
-        return observe(progress._replace(W=W, H=H))
-
-    problem, asked = jax.tree_util.tree_map(host, (problem, asked))
-    start[:] = map(host, start)  # lint: a list
-    numpy = libraries.array_namespace(*start)
-    observed = seen if observe else None
-    options: Any = {"schedule": schedule, "observe": observed, "recorder": recorder, "asked": asked, "second": second}
-    end = run(solver, problem, start, **options, xp=numpy)
-    factors = {name: back(getattr(end, name), problem.data.values.dtype) for name in ("W", "H")}
-    numbers = {name: back(getattr(end, name), wide) for name in ("divergence", "objective", "kkt_residual")}
-    return end._replace(**factors, **numbers)
 
 
 def _first_state(solver: Solver, problem: Problem, start: list[Array], programs: Programs, xp: Namespace) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, transfer
+from nmf_xp.arrays import libraries, precision, transfer
 from nmf_xp.arrays.checks import check_callable
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def observer(
             return False
         W, H = (transfer.copied(posed.restore_factor(which, x)) for which, x in (("W", seen.W), ("H", seen.H)))
         divergence = tuple(values) if stacked else values[0]
-        return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
+        with precision.users_errors():
+            return bool(callback(seen._replace(divergence=divergence, W=W, H=H)))
 
     try:
         yield observe
@@ -57,4 +59,4 @@ def progress_bar(total: int, *, unit: str = "it", what: str = "nmf") -> Any:
     except ImportError as error:
         msg = '`progress=True` needs tqdm: pip install "nmf_xp[progress]"'
         raise ImportError(msg) from error
-    return tqdm(total=total, unit=unit, desc=what)
+    return tqdm(total=total, unit=unit, desc=what, disable=sys.stderr is None)

@@ -8,7 +8,7 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, operators, precision, transfer
+from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.data import Dense, Weighted
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.exposed import at_stored
@@ -149,8 +149,7 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
         raise ValueError(msg)
     settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
     first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
-    with precision.overflow_allowed():
-        scale = found_scale(_doubted(1.0, data, posed), posed.problem, first, loss, **settings, xp=posed.xp)
+    scale = found_scale(_doubted(1.0, data, posed), posed.problem, first, loss, **settings, xp=posed.xp)
     scale = number_times_power(scale, exponent)
     if not 0 < scale < math.inf:
         msg = f"`V` must be of other units for `Robust`: the scale of its loss would be {scale}; multiply V by a number"
@@ -165,8 +164,7 @@ def _doubted(scale: float, data: Any, posed: Posed) -> Doubted:
     array = xp.full((), min(scale, float(info.max)), dtype=values.dtype, device=libraries.device(values))
     if posed.exposure is not None:
         exposure = at_stored(getattr(data, "base", data), posed.exposure, xp=xp)
-        with precision.overflow_allowed():
-            array = array * exposure ** (-posed.beta)
+        array = array * exposure ** (-posed.beta)
         array = operators.at_most(array, float(info.max), xp=xp)
         array = operators.at_least(array, float(info.smallest_normal), xp=xp)
     return Doubted(data, array)

@@ -84,7 +84,7 @@ def plain(
             return None
     name, options = solver
     settings: Any = {"fixed_h": fixed_h, **options}
-    with threads.held_for(W), precision.overflow_allowed():
+    with threads.held_for(W):
         return _run(SOLVERS[name](beta=beta, floor=floor, **settings), posed, W, H, max_iter=max_iter, tol=tol)
 
 

@@ -94,7 +94,7 @@ class CoordinateDescent(Extrapolated):
             settings: Any = {"l1": constraints.penalties[0], "floor": self.floor, "sweeps": sweeps}
             new, ahead, changes = kernel(W, product, gram, momentum, **settings)
             return Half(new, None, ahead, changes)
-        with blas_threads(data):
+        with blas_threads(data, W):
             slope = W @ gram - product
             slope = slope if constraints.l1 is None else slope + constraints.l1  # the rest of the penalty is in `gram`
             new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)

@@ -128,7 +128,7 @@ class CyclicDescent(Solver):
         if not self.fixed_h:
             right = self._half_by(problem.data.T, problem.h, kernel, xp)
         quadratic, at, done = None, 0, 0
-        with blas_threads(problem.data):
+        with blas_threads(problem.data, W):
             while done < n and not ended:
                 threads.give_up_if_asked()
                 W, violation, quadratic = left(W, Ht, table[at % len(table)], quadratic if self.fixed_h else None)

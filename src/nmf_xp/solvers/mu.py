@@ -87,13 +87,15 @@ class MultiplicativeUpdate(Solver):
         return Factors(W, operators.transposed(Ht)), before
 
     def steps(self, state: Factors, problem: Problem, n: int, *, xp: Namespace) -> Factors:
-        """`n` iterations: those of a stack of small NumPy matrices in a kernel."""
+        """`n` iterations: those of small NumPy matrices, one or a stack, in a kernel."""
         data, w, h = problem
-        if self.beta == 1 and state.W.ndim > 2 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
-            kernel = kernels.find("kl_iterations", data.values, *state)
+        if self.beta == 1 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
+            products = data.values.shape[-1] * math.prod(state.W.shape[-2:])
+            small = state.W.ndim > 2 or 4 * products < 2 * threads.SHARE
+            kernel = kernels.find("kl_iterations", data.values, *state) if small else None
             if kernel is not None:
-                products = data.values.shape[-1] * math.prod(state.W.shape[-2:]) + 2**13  # with what a call costs
-                most = max(1, AT_ONCE // (state.W.shape[0] * products))
+                members = math.prod(state.W.shape[:-2])
+                most = max(1, AT_ONCE // (members * (products + 2**13)))  # with what a call costs
                 while n > 0:
                     threads.give_up_if_asked()
                     state = Factors(*kernel(data.values, *state, floor=self.floor, n=min(n, most)))
@@ -133,7 +135,7 @@ class MultiplicativeUpdate(Solver):
             return kernel(W, found[0], terms.add_curvature(found[1], xp=xp), terms.penalties[0], self.floor)
 
         found = None
-        with blas_threads(problem.data):
+        with blas_threads(problem.data, W):
             for _ in range(n):
                 threads.give_up_if_asked()
                 if found is None or not self.fixed_h:

@@ -30,7 +30,7 @@ from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.problem.optimality import penalties
 from nmf_xp.solvers.solver import Solver
-from nmf_xp.updates import mm_exponent, mm_step, ridge_minimum, slopes
+from nmf_xp.updates import is_steep, mm_exponent, mm_step, ridge_minimum, slopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,10 @@ class OnlineUpdate(NamedTuple):
             new = ridge_minimum(numerator, denominator, slope, beta=self.beta, xp=xp)
         else:
             new = _quotient(numerator, denominator + ridge * H, gamma, xp=xp)
-        new = xp.where(denominator > 0, operators.at_least(new, self.floor, xp=xp), H)
+        known = denominator > 0
+        if is_steep(self.beta):
+            known = xp.logical_and(known, xp.isfinite(new))
+        new = xp.where(known, operators.at_least(new, self.floor, xp=xp), H)
         return OnlineState(h.enforce(new, H, xp=xp), numerator, denominator, ridge)
 
     def entered(self, state: OnlineState, units: Units, *, xp: Namespace) -> OnlineState:

@@ -7,6 +7,7 @@ may multiply in TF32.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -16,6 +17,7 @@ from unittest import mock
 import numpy as np
 
 from nmf_xp.arrays import kernels, libraries, operators
+from nmf_xp.arrays.kernels import compiling
 from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.constraints import FREE, Constraints
 from nmf_xp.data.dense import DenseTransposed
@@ -54,8 +56,10 @@ def _with_and_without(name: str, target: Target, dtype: str) -> Iterator[Pair]:
         used.update(() if kernel is None else (wanted,))
         return kernel
 
-    least = 2**60 if kernels.KERNELS[name] in kernels.FOR_SMALL else 0
-    with mock.patch.object(kernels, "find", observed), mock.patch.object(kernels, "LEAST", least):
+    small = kernels.KERNELS[name] in kernels.FOR_SMALL
+    least = mock.patch.object(kernels, "LEAST", 2**60 if small else 0)
+    ready = mock.patch.object(compiling, "library", return_value=None) if small else contextlib.nullcontext()
+    with mock.patch.object(kernels, "find", observed), least, ready:
         found = FOR_NUMPY[name](target, dtype)
     assert name in used, f"{name} is not used where it should be"
     with mock.patch.object(kernels, "find", return_value=None):
@@ -72,7 +76,8 @@ def names_for(target: Target) -> list[str]:
         missing = [] if importlib.util.find_spec("jax.experimental.pallas.triton") else ["jax.experimental.pallas"]
         names = list(FOR_JAX)
     elif libraries.is_numpy(target.asarray(np.ones(1), "float32")):
-        missing = [library for library in ("numba", "scipy") if importlib.util.find_spec(library) is None]
+        missing = [] if kernels.compiles() else ["numba"]
+        missing += [] if importlib.util.find_spec("scipy") else ["scipy"]
         names = list(FOR_NUMPY)
     else:
         msg = "no kernel is for its arrays"

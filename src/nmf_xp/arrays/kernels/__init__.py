@@ -1,8 +1,12 @@
-"""Optional twins of array-API functions: compiled by numba for NumPy arrays, by Pallas for JAX arrays on an NVIDIA GPU.
+"""Optional twins of array-API functions: compiled for NumPy arrays, and by Pallas for JAX arrays on an NVIDIA GPU.
+
+For NumPy they come compiled with the wheel (`ahead`), and take no time to load. Where that could not be, numba compiles
+them when they are first called, if it is there.
 
 Remove this package and every answer stays the same, to rounding. A kernel is chosen here and nowhere else; the
 conformance kit compares each with its twin. `NMF_XP_KERNELS=0` in the environment does without all of them; it is
-asked for whenever a function looks for a kernel, which is once for each program that JAX compiles.
+asked for whenever a function looks for a kernel, which is once for each program that JAX compiles. With `numba` those
+that came with the wheel are left out; this is asked once.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries
+from nmf_xp.arrays.kernels import compiling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,10 +54,10 @@ KERNELS = {
 """Which file holds which kernel."""
 
 LEAST = 2**12
-"""How many numbers there must be in NumPy arrays: for less, loading numba takes longer than all else."""
+"""How many numbers there must be in NumPy arrays for numba: for less, loading it takes longer than all else."""
 
 FOR_SMALL = {"small"}
-"""The files whose kernels are for less than that. They are NumPy's own operators, and nothing compiles them."""
+"""The files whose kernels are for less than that, where none are compiled. They are NumPy's own operators."""
 
 FOR_JAX = {"fused_dense", "fused_sparse"}
 """The files whose kernels are for JAX. They take their twin first, for what they leave to it; see `gpu`."""
@@ -64,10 +69,18 @@ def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
     if module in FOR_JAX:
         usable = all(libraries.is_jax(x) for x in arrays) and wanted() and _serves_jax(*arrays)
     else:
-        small = module in FOR_SMALL
-        usable = all(libraries.is_numpy(x) for x in arrays) and (sum(x.size for x in arrays) < LEAST) == small
-        usable = usable and (wanted() if small else compiles())
+        usable = wanted() and all(libraries.is_numpy(x) for x in arrays) and _of_one_dtype(arrays)
+        if usable and compiling.library() is None:
+            small = sum(x.size for x in arrays) < LEAST
+            usable = small == (module in FOR_SMALL) and (small or _has_numba())
+        else:
+            usable = usable and module not in FOR_SMALL
     return _kernel(module, name) if usable else None
+
+
+def _of_one_dtype(arrays: tuple[Any, ...]) -> bool:
+    """Whether all that are not indices are of the same one of float32 and float64."""
+    return {x.dtype.char for x in arrays if x.dtype.kind not in "iu"} in ({"d"}, {"f"})
 
 
 @functools.cache
@@ -100,7 +113,7 @@ def wanted() -> bool:
 
 def compiles() -> bool:
     """Whether NumPy arrays have kernels in this process."""
-    return wanted() and _has_numba()
+    return wanted() and (compiling.library() is not None or _has_numba())
 
 
 @functools.cache

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import inlined, jit
+from nmf_xp.arrays.kernels.compiling import entry, inlined, jit
+from nmf_xp.arrays.kernels.sampled import places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LANES = 64  # rows that are swept over together
-SERIAL = 2**24  # multiplications that are sooner done than given to threads, while those of BLAS are still awake
+AWAKE = 8  # times as much work is sooner done than given to threads, while those of BLAS are still awake
 TILE = 16  # columns of V that are read together, so that whole cache lines are used
 
 
@@ -36,7 +37,7 @@ def least_squares_sweeps(
     def work(start: int, stop: int) -> None:
         _least_squares_sweeps(W[start:stop], slope[start:stop], scale[start:stop], *rest)
 
-    threads.over_rows(W.shape[0], work)
+    threads.over_rows(W.shape[0], work, products=sweeps * W.size * W.shape[1])
     return W
 
 
@@ -45,7 +46,7 @@ def tops(top: NDArray[Any] | None, W: NDArray[Any]) -> NDArray[Any]:
     return np.full(W.shape[-1], np.inf, W.dtype) if top is None else np.ascontiguousarray(top.reshape(-1))
 
 
-@jit
+@entry("x2, x2, x2, x2, x1, x, x, n")
 def _least_squares_sweeps(
     W: Any, slope: Any, scale: Any, gram: Any, top: Any, floor: Any, tiny: Any, sweeps: int
 ) -> None:
@@ -91,15 +92,14 @@ def least_squares_rows(
     def work(start: int, stop: int) -> tuple[float, float]:
         return _least_squares_rows(W[start:stop], ahead[start:stop], product[start:stop], *rest)
 
-    short = W.shape[0] * gram.size * sweeps < SERIAL
-    parts = [work(0, W.shape[0])] if short else threads.over_rows(W.shape[0], work)
+    parts = threads.over_rows(W.shape[0], work, products=W.shape[0] * gram.size * sweeps // AWAKE)
     if momentum is None:
         return W, None, None
     to_new, to_ahead = (np.asarray(math.fsum(terms)) for terms in zip(*parts, strict=True))
     return W, ahead, (to_new, to_ahead)
 
 
-@jit
+@entry("x2, x2, x2, x2, x, x, x, x, n", "f, f")
 def _least_squares_rows(
     W: Any, ahead: Any, product: Any, gram: Any, share: Any, l1: Any, floor: Any, tiny: Any, sweeps: int
 ) -> tuple[float, float]:
@@ -120,7 +120,9 @@ def _least_squares_rows(
             for k in range(r):
                 w[k, i], g[k, i] = W[first + i, k], l1 - product[first + i, k]
         add_product(g, w, gram, count)
-        step[:], begun[:] = w, g
+        for k in range(r):
+            for i in range(count):
+                step[k, i], begun[k, i] = w[k, i], g[k, i]
         descend(w, g, gram, s, inverse, count, top, floor, sweeps)
         for i in range(count):
             for k in range(r):
@@ -181,7 +183,11 @@ def coordinate_dense(
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     number = W.dtype.type
     rest = H, H.sum(axis=1), number(l1), number(l2), number(floor), sweeps
-    threads.over_rows(W.shape[0], lambda start, stop: _coordinate_dense(V[start:stop], W[start:stop], *rest))
+
+    def work(start: int, stop: int) -> None:
+        _coordinate_dense(V[start:stop], W[start:stop], *rest)
+
+    threads.over_rows(W.shape[0], work, products=2 * sweeps * V.size * W.shape[1])
     return W
 
 
@@ -197,8 +203,7 @@ def coordinate_sparse(
     sweeps: int,
 ) -> NDArray[Any]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row."""
-    starts, columns, order = view[:3]
-    order = np.empty(0, dtype=starts.dtype) if order is None else order
+    starts, columns, order = places(*view[:3])
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     number = W.dtype.type
     rest = Ht, Ht.sum(axis=0), number(l1), number(l2), number(floor), sweeps
@@ -206,7 +211,7 @@ def coordinate_sparse(
     def work(start: int, stop: int) -> None:
         _coordinate_sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
-    threads.over_rows(W.shape[0], work, starts)
+    threads.over_rows(W.shape[0], work, starts, products=2 * sweeps * values.size * W.shape[1])
     return W
 
 
@@ -248,7 +253,7 @@ def _newton_row(v: Any, y: Any, z: Any, H: Any, w: Any, sums: Any, l1: Any, l2: 
                     z[j] = one / x
 
 
-@jit
+@entry("x2s, x2, x2, x1, x, x, x, n")
 def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
     (m, n), r = V.shape, W.shape[1]
     tile = np.empty((TILE, n), V.dtype)
@@ -267,7 +272,7 @@ def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor
             _newton_row(tile[i], y, z, H, w, sums, l1, l2, floor, sweeps)
 
 
-@jit
+@entry("x1, i1, i1, i1, x2, x2, x1, x, x, x, n")
 def _coordinate_sparse(
     values: Any,
     order: Any,

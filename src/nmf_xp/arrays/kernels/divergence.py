@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp.arrays.kernels.compiling import jit
-from nmf_xp.arrays.kernels.multiplicative import as_members, predict, tiles
+from nmf_xp.arrays.kernels.compiling import entry
+from nmf_xp.arrays.kernels.multiplicative import as_members, copy, predict, tiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,25 +34,25 @@ def kl_entries(V: NDArray[Any], Y: NDArray[Any]) -> float:
     return row_divergence(V.reshape(-1), Y.reshape(-1))
 
 
-@jit
+@entry("f3, f3, f3, f1")
 def _divergences(V: Any, W: Any, H: Any, result: Any) -> None:
     """By tiles of four rows, as in `multiplicative`."""
-    (m, n), r = V.shape[1:], W.shape[2]
+    m, r = V.shape[1], W.shape[2]
     h, w, _, y = tiles(V, r)
     for c in range(result.shape[0]):
         matrix, left = V[c % V.shape[0]], W[c % W.shape[0]]
-        h[:r, :n] = H[c % H.shape[0]]
+        copy(H[c % H.shape[0]], h)
         total = 0.0
         for i in range(0, m, 4):
             height = min(4, m - i)
-            w[:height, :r] = left[i : i + height]
+            copy(left[i : i + height], w)
             predict(w, h, y)
             for a in range(height):
                 total += row_divergence(matrix[i + a], y[a])
         result[c] = total
 
 
-@jit
+@entry("x1, x1", "f")
 def row_divergence(v_row: Any, y_row: Any) -> float:
     """The sum of y - v + v log(v/y).
 

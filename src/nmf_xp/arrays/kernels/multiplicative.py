@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import jit
+from nmf_xp.arrays.kernels.compiling import entry, jit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,12 +26,12 @@ GATHERED = 256  # rows that are copied together where those of V are not contigu
 def kl_iterations(
     V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, floor: float, n: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """W and H of each member (c, m, r), (c, r, n) after `n` iterations of `mu` for the Kullback-Leibler divergence.
+    """W and H of each member (..., m, r), (..., r, n) after `n` iterations of `mu` for the Kullback-Leibler divergence.
 
     V is one matrix (m, n) or a stack (c, m, n).
     """
     W, H = np.array(W, order="C"), np.array(H, order="C")
-    _iterate_members(as_members(V), W, H, *_limits(V, floor), n)
+    _iterate_members(as_members(V), as_members(W), as_members(H), *_limits(V, floor), n)
     return W, H
 
 
@@ -51,7 +51,7 @@ def kl_half_iteration(
             _half_iteration(as_members(V[rows])[0], W[rows], numerators, totals[0], *rest)
         return numerators, totals
 
-    shares = zip(*threads.over_rows(V.shape[0], work), strict=True)
+    shares = zip(*threads.over_rows(V.shape[0], work, products=4 * W.size * n), strict=True)
     numerators, totals = (sum(parts[1:], parts[0]) for parts in shares)
     return W, numerators.transpose(0, 2, 1).reshape(-1, h.shape[1])[:n, :r], totals
 
@@ -99,14 +99,15 @@ def in_chunks(H: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(h.reshape(components, chunks, columns).transpose(1, 0, 2))
 
 
-@jit
+@entry("x3, x3, x3, x, x, x, n")
 def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, iterations: Any) -> None:
     n, r = H.shape[2], H.shape[1]
-    h = tiles(V, r)[0]
-    h = h.reshape(1, h.shape[0], h.shape[1])
+    padded = tiles(V, r)[0]
+    h = np.empty((1, *padded.shape), V.dtype)
+    copy(padded, h[0])
     numerators, h_sums, w_sums = np.empty_like(h), np.empty(r, V.dtype), np.empty(r, V.dtype)
     for c in range(W.shape[0]):
-        h[0, :r, :n] = H[c]
+        copy(H[c], h[0])
         for _ in range(iterations):
             numerators[:] = 0
             w_sums[:] = 0
@@ -116,10 +117,10 @@ def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, 
             for k in range(r):
                 for j in range(n):
                     h[0, k, j] = max(h[0, k, j] * numerators[0, k, j] / w_sums[k], floor)
-        H[c] = h[0, :r, :n]
+        copy(h[0, :r, :n], H[c])
 
 
-@jit
+@entry("x2, x2, x3, x1, n, x3, x1, x, x, x")
 def _half_iteration(
     V: Any, W: Any, numerators: Any, w_sums: Any, n: int, h: Any, h_sums: Any, floor: Any, least: Any, most: Any
 ) -> None:
@@ -161,6 +162,14 @@ def tiles(V: Any, r: Any) -> Any:
 
 
 @jit
+def copy(source: Any, target: Any) -> None:
+    """Into the first rows and columns. An assignment of slices would bring an error message of numba's along."""
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[i, j] = source[i, j]
+
+
+@jit
 def _load(W: Any, i: Any, w: Any) -> None:
     """Four rows of W; ones for those that W has no more."""
     for a in range(4):
@@ -174,8 +183,7 @@ def _quotients(V: Any, n: Any, i: Any, first: Any, w: Any, h: Any, spare: Any, q
     m = V.shape[0]
     count = min(n - first, q.shape[1])
     if i + 4 > m:
-        for a in range(m - i):
-            spare[a, :count] = V[i + a, first : first + count]
+        copy(V[i:, first : first + count], spare)
         v0, v1, v2, v3 = spare[0, :count], spare[1, :count], spare[2, :count], spare[3, :count]
     else:
         last = first + count

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import inlined, jit
+from nmf_xp.arrays.kernels.compiling import entry, inlined, jit
 from nmf_xp.arrays.kernels.coordinate import descend
 from nmf_xp.arrays.kernels.divergence import row_divergence
-from nmf_xp.arrays.kernels.multiplicative import contract, predict, tiles
+from nmf_xp.arrays.kernels.multiplicative import contract, copy, predict, tiles
+from nmf_xp.arrays.kernels.sampled import places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,11 @@ def newton_dense(
     """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence."""
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     rest = H, H.sum(axis=1), _settings(W, H, l1, l2, floor, sweeps, trials), measured
-    parts = threads.over_rows(W.shape[0], lambda start, stop: _dense(V[start:stop], W[start:stop], *rest))
+
+    def work(start: int, stop: int) -> float:
+        return _dense(V[start:stop], W[start:stop], *rest)
+
+    parts = threads.over_rows(W.shape[0], work, products=4 * V.size * W.shape[1])
     return W, np.asarray(math.fsum(parts)) if measured else None
 
 
@@ -52,15 +57,14 @@ def newton_sparse(
     measured: bool,  # noqa: ARG001 - what is not stored counts too
 ) -> tuple[NDArray[Any], None]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row; the divergence is left out."""
-    starts, columns, order = view[:3]
-    order = np.empty(0, dtype=starts.dtype) if order is None else order
+    starts, columns, order = places(*view[:3])
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     rest = Ht, Ht.sum(axis=0), _settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
 
     def work(start: int, stop: int) -> None:
         _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
-    threads.over_rows(W.shape[0], work, starts)
+    threads.over_rows(W.shape[0], work, starts, products=4 * values.size * W.shape[1])
     return W, None
 
 
@@ -70,14 +74,16 @@ def _settings(
     """What the kernels share: C, the penalties, the floor, a least number, and how many sweeps and trials."""
     number = W.dtype.type
     tiny = number(np.finfo(W.dtype).smallest_normal)
-    return _shared_correlation(W, H, tiny), number(l1), number(l2), number(floor), tiny, sweeps, trials
+    correlation = np.empty((H.shape[0], H.shape[0]), W.dtype)
+    _shared_correlation(W, H, correlation, tiny)
+    return correlation, number(l1), number(l2), number(floor), tiny, sweeps, trials
 
 
-@jit
-def _shared_correlation(W: Any, H: Any, tiny: Any) -> Any:
-    """C (r, r), the correlations of the rows of H weighted by the sums of the columns of WH."""
+@entry("x2, x2, x2, x")
+def _shared_correlation(W: Any, H: Any, gram: Any, tiny: Any) -> None:
+    """In `gram` C (r, r), the correlations of the rows of H weighted by the sums of the columns of WH."""
     (m, r), n = W.shape, H.shape[1]
-    weights, inverse, gram = np.zeros(r, W.dtype), np.zeros(n, W.dtype), np.empty((r, r), W.dtype)
+    weights, inverse = np.zeros(r, W.dtype), np.zeros(n, W.dtype)
     one = tiny / tiny
     for i in range(m):
         for k in range(r):
@@ -98,10 +104,9 @@ def _shared_correlation(W: Any, H: Any, tiny: Any) -> Any:
     for k in range(r):
         for other in range(r):
             gram[k, other] *= weights[k] * weights[other]
-    return gram
 
 
-@jit
+@entry("x2s, x2, x2, x1, (x2, x, x, x, x, n, n), b", "f")
 def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
     """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
     _, l1, l2, floor, tiny, _, trials = settings
@@ -109,7 +114,7 @@ def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> 
     size = min(BATCH, max(8, 2**15 // n // 4 * 4))  # at least as many rows as a cache line has of a column
     divergence = 0.0
     h, w, q, c = tiles(np.empty((1, 4, n), V.dtype), r)
-    h[:r, :n] = H
+    copy(H, h)
     h[:, n:] = 1
     squares = h * h
     v, y = np.zeros((size, h.shape[1]), V.dtype), np.empty((size, h.shape[1]), V.dtype)
@@ -119,15 +124,14 @@ def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> 
     for first in range(0, m, size):
         height = min(size, m - first)
         if V.strides[1] == V.itemsize:
-            v[:height, :n] = V[first : first + height]
+            copy(V[first : first + height], v)
         else:
             _gather(V[first : first + height], v)
         rows = W[first : first + height]
         numerator[:] = 0
         curvature[:] = 0
         for i in range(0, height, 4):
-            for a in range(min(4, height - i)):
-                w[a, :r] = rows[i + a]
+            copy(rows[i : i + 4], w)
             predict(w, h, y[i : i + 4])
             for a in range(4):
                 for j in range(h.shape[1]):
@@ -139,8 +143,7 @@ def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> 
             contract(c, squares, curvature[i : i + 4])
         minimise(rows, numerator, curvature, sums, settings, work, change, slopes)
         for i in range(0, height, 4):
-            for a in range(min(4, height - i)):
-                w[a, :r] = change[i + a]
+            copy(change[i : min(i + 4, height)], w)
             predict(w, h, q)
             for a in range(min(4, height - i)):
                 row, d = rows[i + a], change[i + a]
@@ -172,7 +175,7 @@ def _gather(V: Any, v: Any) -> None:
             v[i, j] = V[i, j]
 
 
-@jit
+@entry("x1, i1, i1, i1, x2, x2, x1, (x2, x, x, x, x, n, n)")
 def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any, sums: Any, settings: Any) -> None:
     """A batch of rows at a time."""
     _, l1, l2, floor, tiny, _, trials = settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp.arrays.kernels.compiling import jit
+from nmf_xp.arrays.kernels.compiling import entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def power_parts(V: NDArray[Any], Y: NDArray[Any], *, beta: float, most: float) -
     return quotient, power
 
 
-@jit
+@entry("x1, x1, x1, x1, n, x")
 def _power_parts(V: Any, Y: Any, quotient: Any, power: Any, twice: int, most: Any) -> None:
     one = Y.dtype.type(1)
     if twice == 3:
@@ -56,7 +56,7 @@ def power_divergence(V: NDArray[Any], Y: NDArray[Any], *, beta: float) -> float:
     return float(_power_divergence(V, Y, int(2 * beta), np.finfo(V.dtype).smallest_normal))
 
 
-@jit
+@entry("x2, x2, n, x", "f")
 def _power_divergence(V: Any, Y: Any, twice: int, tiny: Any) -> float:
     total = 0.0
     zero = tiny - tiny

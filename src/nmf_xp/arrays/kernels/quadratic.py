@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import jit
-from nmf_xp.arrays.kernels.coordinate import LANES, SERIAL
+from nmf_xp.arrays.kernels.compiling import entry
+from nmf_xp.arrays.kernels.coordinate import AWAKE, LANES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,15 +29,13 @@ def cyclic_sweep(
     W, product, gram = np.array(W, order="C"), np.ascontiguousarray(product), np.ascontiguousarray(gram)
     number = W.dtype.type
     rest = gram, order, number(l1), number(floor), _tiny(W.dtype)
-    if is_short(*W.shape):
-        return W, _cyclic_sweep(W, product, *rest)
     step = max(LANES, AT_ONCE // gram.size)
 
     def work(start: int, stop: int) -> float:
         parts = [slice(i, min(i + step, stop)) for i in range(start, stop, step)]
         return math.fsum(_cyclic_sweep(W[rows], product[rows], *rest) for rows in parts)
 
-    return W, math.fsum(threads.over_rows(W.shape[0], work))
+    return W, math.fsum(threads.over_rows(W.shape[0], work, products=W.shape[0] * gram.size // AWAKE))
 
 
 def frobenius_rows(W: NDArray[Any], product: NDArray[Any], gram: NDArray[Any], l1: float, floor: float) -> NDArray[Any]:
@@ -45,22 +43,14 @@ def frobenius_rows(W: NDArray[Any], product: NDArray[Any], gram: NDArray[Any], l
     W, product, gram = np.array(W, order="C"), np.ascontiguousarray(product), np.ascontiguousarray(gram)
     number = W.dtype.type
     rest = gram, number(l1), number(floor), _tiny(W.dtype)
-    if is_short(*W.shape):
-        _frobenius_rows(W, product, *rest)
-        return W
     step = max(LANES, AT_ONCE // gram.size)
 
     def work(start: int, stop: int) -> None:
         for i in range(start, stop, step):
             _frobenius_rows(W[i : min(i + step, stop)], product[i : min(i + step, stop)], *rest)
 
-    threads.over_rows(W.shape[0], work)
+    threads.over_rows(W.shape[0], work, products=W.shape[0] * gram.size // AWAKE)
     return W
-
-
-def is_short(m: int, r: int) -> bool:
-    """Whether a sweep is sooner done than given to threads."""
-    return m * r * r < SERIAL
 
 
 @functools.cache
@@ -68,7 +58,7 @@ def _tiny(dtype: np.dtype[Any]) -> Any:
     return np.finfo(dtype).smallest_normal
 
 
-@jit
+@entry("x2, x2, x2, i1, x, x, x", "f")
 def _cyclic_sweep(W: Any, product: Any, gram: Any, order: Any, l1: Any, floor: Any, tiny: Any) -> float:
     """Some rows at a time, one to a lane of the vector registers. No branch depends on an entry: half of them miss."""
     m, r = W.shape
@@ -104,7 +94,7 @@ def _cyclic_sweep(W: Any, product: Any, gram: Any, order: Any, l1: Any, floor: A
     return violation
 
 
-@jit
+@entry("x2, x2, x2, x, x, x")
 def _frobenius_rows(W: Any, product: Any, gram: Any, l1: Any, floor: Any, tiny: Any) -> None:
     m, r = W.shape
     w, d = np.empty((r, LANES), W.dtype), np.empty((r, LANES), W.dtype)

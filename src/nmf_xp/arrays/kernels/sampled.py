@@ -1,4 +1,4 @@
-"""The model at the stored entries of a sparse matrix."""
+"""The stored entries of a sparse matrix: their places, and the model there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import jit
+from nmf_xp.arrays.kernels.compiling import entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def sampled_product(i: NDArray[Any], j: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+    i, j = (index.astype(np.result_type(i, j), copy=False) for index in (i, j))
     result = np.empty(i.shape, dtype=left.dtype)
     step = max(2**14, -(-i.shape[0] // 8))
 
@@ -27,7 +28,16 @@ def sampled_product(i: NDArray[Any], j: NDArray[Any], left: NDArray[Any], right:
     return result
 
 
-@jit
+def places(
+    starts: NDArray[Any], columns: NDArray[Any], order: NDArray[Any] | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Where rows of entries begin, their columns, and their order, empty where it is theirs; of one dtype."""
+    order = np.empty(0, dtype=starts.dtype) if order is None else order
+    dtype = np.result_type(starts, columns, order)
+    return starts.astype(dtype, copy=False), columns.astype(dtype, copy=False), order.astype(dtype, copy=False)
+
+
+@entry("i1, i1, x2, x2, x1")
 def _sampled_product(i: Any, j: Any, left: Any, right: Any, result: Any) -> None:
     r = left.shape[1]
     for p in range(i.shape[0]):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import jit
+from nmf_xp.arrays.kernels.compiling import entry, jit
 from nmf_xp.arrays.kernels.coordinate import TILE, tops
+from nmf_xp.arrays.kernels.sampled import places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def weighted_dense(
     def work(start: int, stop: int) -> float:
         return _dense(V[start:stop], weights[start:stop], W[start:stop], *rest)
 
-    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work)))
+    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work, products=2 * sweeps * V.size * W.shape[1])))
 
 
 def weighted_sparse(
@@ -56,8 +57,7 @@ def weighted_sparse(
     passes: int,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row; no others are observed."""
-    starts, columns, order = view[:3]
-    order = np.empty(0, dtype=starts.dtype) if order is None else order
+    starts, columns, order = places(*view[:3])
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     number = W.dtype.type
     rest = Ht, H.max(axis=1) > 0, tops(top, W), number(l1), number(l2), number(floor), sweeps, settled, passes
@@ -65,7 +65,8 @@ def weighted_sparse(
     def work(start: int, stop: int) -> float:
         return _sparse(values, weights, order, starts[start : stop + 1], columns, W[start:stop], *rest)
 
-    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work, starts)))
+    products = 2 * sweeps * values.size * W.shape[1]
+    return W, np.asarray(math.fsum(threads.over_rows(W.shape[0], work, starts, products=products)))
 
 
 @jit
@@ -235,7 +236,7 @@ def _solve(gram: Any, scale: Any, slope: Any, damped: float, lower: Any, way: An
         way[a] *= scale[a]
 
 
-@jit
+@entry("x2s, x2s, x2, x2, b1, x1, x, x, x, n, f, n", "f")
 def _dense(
     V: Any,
     weights: Any,
@@ -264,7 +265,7 @@ def _dense(
     return total
 
 
-@jit
+@entry("x1, x1, i1, i1, i1, x2, x2, b1, x1, x, x, x, n, f, n", "f")
 def _sparse(
     values: Any,
     weights: Any,

@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 import nmf_xp
+from nmf_xp.arrays import precision
 from nmf_xp.result.report import sections
 
 if TYPE_CHECKING:
@@ -87,14 +88,15 @@ def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] 
     if n_top < 1:
         msg = f"at least 1 feature must be named for a component, got {n_top}"
         raise ValueError(msg)
-    body = (
-        sections.summary(stored, title),
-        sections.settings(stored),
-        sections.convergence(stored),
-        sections.components(stored, n_top=n_top, shape=shape),
-        sections.fit(stored),
-        sections.environment(stored),
-    )
+    with precision.own_errors():  # a file may hold any numbers
+        body = (
+            sections.summary(stored, title),
+            sections.settings(stored),
+            sections.convergence(stored),
+            sections.components(stored, n_top=n_top, shape=shape),
+            sections.fit(stored),
+            sections.environment(stored),
+        )
     text = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">\n'

@@ -39,7 +39,7 @@ def summary(stored: Stored, title: str) -> str:
         tiles["divergence"] = f"{divergence:.6g}"
     if explained is not None:
         tiles["explained"] = f"{explained:.1%}"
-    n_iter = stored.number("n_iter")
+    n_iter = stored.counted("n_iter")
     if n_iter is not None:
         tiles["iterations"] = f"{n_iter:.0f}"
     ended = stored.texts.get("status", "")
@@ -78,7 +78,7 @@ def convergence(stored: Stored) -> str:
     history = [y for y in stored.series("history") if np.isfinite(y)]
     parts = ["<h2>Convergence</h2>"]
     if len(history) > 1:
-        every, n_iter = stored.number("check_every"), stored.number("n_iter")
+        every, n_iter = stored.counted("check_every"), stored.counted("n_iter")
         x, label = [float(i) for i in range(len(history))], "check (0 is the start)"
         if every is not None and n_iter is not None:
             x, label = [min(i * every, n_iter) for i in x], "iteration"
@@ -201,7 +201,7 @@ def _scale(low: str, uri: str, high: str) -> str:
 
 def environment(stored: Stored) -> str:
     """Where and with what it ran."""
-    seconds = stored.number("seconds")
+    seconds = stored.counted("seconds")
     said = {
         "nmf_xp": stored.texts.get("version", ""),
         "ran on": stored.texts.get("ran_on", ""),

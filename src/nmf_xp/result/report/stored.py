@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from nmf_xp.files import HostArray
 
+LARGEST = 2.0**53  # of iterations and seconds, as far as they are counted
+
 
 class Stored(NamedTuple):
     """The factors of a file, and what else it holds; files of earlier versions hold less."""
@@ -23,6 +25,11 @@ class Stored(NamedTuple):
     arrays: dict[str, HostArray]
     texts: dict[str, str]
     component_names: list[str] | None = None
+
+    def counted(self, name: str) -> float | None:
+        """A number of that name, of iterations or seconds; None where there is none, or no such number."""
+        found = self.number(name)
+        return found if found is not None and 0 <= found < LARGEST else None
 
     def number(self, name: str) -> float | None:
         """A number of that name; None where there is none."""
@@ -40,12 +47,12 @@ class Stored(NamedTuple):
         return array if array is not None and array.ndim == 2 and array.dtype.kind == "f" and array.size else None
 
     def said(self, name: str) -> dict[str, Any]:
-        """The names and values of that text, which is JSON; empty where there is none."""
+        """The names and values of that text, which is JSON; empty where there is none, plain values only."""
         try:
             found = json.loads(self.texts.get(name, "{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return {k: v for k, v in found.items() if not isinstance(v, dict | list)} if isinstance(found, dict) else {}
 
 
 def read_stored(path: Path) -> Stored:
@@ -63,42 +70,62 @@ def read_stored(path: Path) -> Stored:
 
 def stored_from(arrays: dict[str, HostArray], texts: dict[str, str], *, path: Path | str = "the result") -> Stored:
     """The same from arrays and texts, which are checked; `path` is where they are from."""
-    arrays, texts = dict(arrays), dict(texts)
+    try:
+        return _checked(path, dict(arrays), dict(texts))
+    except _DamageError as error:
+        msg = f"{path}: is damaged: {error}"
+        raise FileError(msg) from error
+
+
+class _DamageError(Exception):
+    """What is wrong with what a file holds."""
+
+
+def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, str]) -> Stored:
+    """What was read, once it is known that all of it can be shown."""
     lacking = [name for name in ("W", "H") if name not in arrays] + [name for name in ("version",) if name not in texts]
     if lacking:
         msg = f"{path}: is no output of `nmf-xp fit`: it holds no {' and no '.join(lacking)}"
         raise FileError(msg)
     W, H = arrays.pop("W"), arrays.pop("H")
-    reason = _damage(W, H)
+    _check_factors(W, H)
     names = {}
     counts = {"row_names": W.shape[:1], "column_names": H.shape[1:], "component_names": H.shape[:1]}
     for name, count in counts.items():
-        names[name] = _names(name, arrays, texts)
-        found = names[name]
-        if reason is None and found is not None and (len(found),) != count:
-            reason = f"it has {len(found)} {name.replace('_', ' ')} for {count[0]}"
-    if reason is not None:
-        msg = f"{path}: is damaged: {reason}"
-        raise FileError(msg)
+        names[name] = found = _names(name, arrays, texts)
+        if found is not None and (len(found),) != count:
+            msg = f"it has {len(found)} {name.replace('_', ' ')} for {count[0]}"
+            raise _DamageError(msg)
     return Stored(W, H, names["row_names"], names["column_names"], arrays, texts, names["component_names"])
 
 
-def _damage(W: HostArray, H: HostArray) -> str | None:
-    """What is wrong with the factors."""
+def _check_factors(W: HostArray, H: HostArray) -> None:
+    """Refuse factors that cannot be."""
     import numpy as np
 
     if W.ndim != 2 or H.ndim != 2 or W.shape[1] != H.shape[0] or 0 in (*W.shape, *H.shape):
-        return f"W and H have the shapes {W.shape} and {H.shape}"
+        msg = f"W and H have the shapes {W.shape} and {H.shape}"
+        raise _DamageError(msg)
     for name, factor in (("W", W), ("H", H)):
         if factor.dtype.kind != "f":
-            return f"{name} has the dtype {factor.dtype}"
+            msg = f"{name} has the dtype {factor.dtype}"
+            raise _DamageError(msg)
         if not np.isfinite(factor).all() or factor.min() < 0:
-            return f"{name} has entries that are negative or not finite"
-    return None
+            msg = f"{name} has entries that are negative or not finite"
+            raise _DamageError(msg)
 
 
 def _names(name: str, arrays: dict[str, HostArray], texts: dict[str, str]) -> list[str] | None:
     """Names of rows or columns: an array of text, or in .safetensors a text that is JSON."""
     if name in arrays:
         return [str(x) for x in arrays.pop(name).ravel()]
-    return [str(x) for x in json.loads(texts.pop(name))] if name in texts else None
+    if name not in texts:
+        return None
+    try:
+        found = json.loads(texts.pop(name))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(x, str) for x in found):
+        msg = f"its {name.replace('_', ' ')} are no list of names"
+        raise _DamageError(msg)
+    return found

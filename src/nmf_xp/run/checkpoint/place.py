@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
 LONGEST = 180  # bytes of the user's name that the folder's name begins with
 TEXT = b"This folder is written by nmf_xp, for the checkpoint beside it.\n"
+FOUND = b"nmf_xp writes into this folder, which it found empty, for the checkpoint beside it.\n"
 TRIES = 100  # to get hold of a folder that others make and remove at the same moment
+PAUSE = 0.02  # seconds, in which another run removes a folder from which it took the mark
 
 
 class Seen(NamedTuple):
@@ -76,6 +79,7 @@ class Place:
         self._target = Path()
         self._folder = Path()
         self._lock: int | None = None
+        self._found = False  # whether the folder was there without a mark, and stays
         self._mark = ""
         self._seen: dict[Path, Seen] = {}
 
@@ -105,12 +109,21 @@ class Place:
     def _leave(self, descriptor: int) -> None:
         """Unlock the folder, and remove it where it holds nothing else."""
         try:
-            with contextlib.suppress(OSError):
-                if [inner.name for inner in self._folder.iterdir()] == ["lock"]:
-                    (self._folder / "lock").unlink()
-                    self._folder.rmdir()
+            try:
+                self._remove_folder()
+            except KeyboardInterrupt:
+                self._remove_folder()
+                raise
         finally:
             lock.released(descriptor)
+
+    def _remove_folder(self) -> None:
+        with contextlib.suppress(OSError):
+            names = [inner.name for inner in self._folder.iterdir()]
+            if names in ([], ["lock"]):
+                (self._folder / "lock").unlink(missing_ok=True)
+                if not self._found:
+                    self._folder.rmdir()
 
     def claim(self, header: dict[str, Any]) -> Stored | None:
         """The checkpoint of the run with this header, None where there is none; one of another run is refused."""
@@ -176,16 +189,19 @@ class Place:
     def _locked(self) -> int | None:
         """Get hold of the folder, and make it where there is none."""
         file = self._folder / "lock"
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         for _ in range(TRIES):
-            with contextlib.suppress(FileExistsError):
-                self._folder.mkdir()
-            if not _is_ours(self._folder):
+            if not os.path.lexists(self._folder):
+                _make(self._folder)
+            mark = _mark_in(self._folder)
+            if mark == b"":
+                _make_lock(file, FOUND)
+            elif mark is None:
                 name = self._folder.name
                 msg = f"{self.path}: needs the name {name} beside it; rename what has it, or name another file"
                 raise CheckpointError(msg)
             try:
-                descriptor = os.open(file, flags, 0o666)
+                descriptor = os.open(file, flags)
             except FileNotFoundError:  # another run has just ended and removed the folder
                 continue
             if not lock.locked(descriptor):
@@ -194,12 +210,7 @@ class Place:
                 raise CheckpointError(msg)
             found = os.fstat(descriptor)
             if file.exists() and os.path.samestat(found, file.lstat()):
-                try:
-                    if found.st_size == 0:
-                        os.write(descriptor, TEXT)
-                except OSError:
-                    self._leave(descriptor)
-                    raise
+                self._found = os.read(descriptor, len(FOUND)) == FOUND
                 return descriptor
             lock.released(descriptor)
         msg = f"{self.path}: is in use by other runs; wait until they have ended, or name another file"
@@ -295,14 +306,48 @@ def _seen(path: Path) -> Seen:
     return Seen(found.st_dev, found.st_ino, changed)
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether a folder carries the mark of nmf_xp, or holds nothing yet."""
-    if folder.is_symlink() or not folder.is_dir():
-        return not os.path.lexists(folder)  # one that has just been removed
-    file = folder / "lock"
+def _make(folder: Path) -> None:
+    """A folder with the mark, where another run was not faster."""
     try:
-        if file.is_symlink() or not file.is_file():
-            return not any(folder.iterdir())
-        return file.read_bytes() in (b"", TEXT)
-    except FileNotFoundError:  # another run has just ended and removed it
-        return True
+        folder.mkdir()
+    except FileExistsError:
+        return
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+    try:
+        _make_lock(folder / "lock", TEXT)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (folder / "lock").unlink(missing_ok=True)
+            folder.rmdir()
+        raise
+
+
+def _make_lock(file: Path, text: bytes) -> None:
+    """The mark of a folder that has none; another run may be faster."""
+    with contextlib.suppress(FileExistsError, FileNotFoundError), file.open("xb") as stream:
+        stream.write(text)
+
+
+def _mark_in(folder: Path) -> bytes | None:
+    """The mark of a folder, nothing where it is empty; None where it is another's.
+
+    An empty one may be the user's, or what a killed process left. It is written into and stays.
+    """
+    file = folder / "lock"
+    for tries in range(TRIES):
+        if folder.is_symlink() or not folder.is_dir():
+            return None if os.path.lexists(folder) else TEXT  # one that has just been removed
+        try:
+            if any(folder.iterdir()):
+                known = not file.is_symlink() and file.is_file() and file.stat().st_size in map(len, (TEXT, FOUND))
+                found = file.read_bytes() if known else None
+                return found if found in (TEXT, FOUND) else None
+        except FileNotFoundError:  # another run has just ended and removed it
+            continue
+        if tries:
+            return b""
+        time.sleep(PAUSE)  # it may be about to be removed
+    return None

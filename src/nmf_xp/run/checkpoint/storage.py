@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.data.chunks import part
+from nmf_xp.data.outside import check_folder
 from nmf_xp.data.stores import names_in
 from nmf_xp.data.unfolding import check_stored
 from nmf_xp.files import FileError, archive, opened, optional_module, read_archive
@@ -153,6 +154,7 @@ def _write_zarr(path: Path, arrays: dict[str, HostArray], texts: dict[str, str])
 
 
 def _read_zarr(path: Path) -> tuple[dict[str, HostArray], dict[str, str]]:
+    check_folder(path)
     group = optional_module("zarr", "files").open_group(path, mode="r")
     stored = {name: array for name in names_in(group) if hasattr(array := group[name], "dtype")}
     for array in stored.values():
