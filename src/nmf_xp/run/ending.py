@@ -42,6 +42,9 @@ AT_FLOOR = 2.0**8
 NO_WORSE = 1e-9
 """What zeros may add to the objective, relative; in float32 it is 32 times eps."""
 
+SHOWS = 1e-6
+"""What a violation of the residual is at least, to be seen."""
+
 
 class Asked(NamedTuple):
     """What was asked for, where the iteration solved another problem."""
@@ -84,7 +87,7 @@ def ended(
     """
     if not polish:
         seen = look(factors)
-        residual = kkt_residual(problem, *factors, seen, floor=floor, xp=xp)
+        residual = kkt_residual(problem, *factors, seen, floor=0.0, xp=xp)
         return (*factors, seen.divergence, seen.objective, residual, seen.gap)
     held = _held(factors, beta=beta, floor=floor, xp=xp)
     factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
@@ -143,6 +146,8 @@ def ended(
         done = xp.logical_or(done, better)
         if all_of(done):
             break
+    if not reading or _is_near(floor, best, xp=xp):  # where the iteration ends, but nothing that was asked for does
+        violation = kkt_residual(problem, *best, seen, floor=0.0, xp=xp)
     return (*best, seen.divergence, seen.objective, violation, seen.gap)
 
 
@@ -286,6 +291,12 @@ def _far_below(which: int, zeroed: Factors, restored: Factors, first: Report, *,
     too_large = (first.w_slopes, first.h_slopes)[which] >= 0.5
     new = xp.where(xp.logical_and(zeroed[which] == 0, too_large), 0.0, restored[which])
     return Factors(new, restored.H) if which == 0 else Factors(restored.W, new)
+
+
+def _is_near(floor: float, factors: Factors, *, xp: Namespace) -> bool:
+    """Whether a component that is not zero is so small that the floor shows in it."""
+    sizes = (xp.where(x > 0, x, 1.0) for x in largest_entries(*factors, xp=xp))
+    return bool(xp.any(xp.minimum(*sizes) * SHOWS < floor))
 
 
 def _differ(a: Factors, b: Factors, *, xp: Namespace) -> bool:
