@@ -21,6 +21,8 @@ from nmf_xp.updates import factor_floor
 from tests.compiled import eagerly
 from tests.corpus.matrices import values
 from tests.corpus.runs import Run, call_of
+from tests.fuzzing import Case
+from tests.invariants import zeros_exact
 from tests.reference import Question, Terms
 
 if TYPE_CHECKING:
@@ -412,3 +414,19 @@ def test_a_model_of_zero_pushes_nothing(beta: float) -> None:
     question = Question(V.astype(float), beta, np.ones(V.shape))
     (push, pull), _ = question.slopes(W.astype(float), H.astype(float))
     np.testing.assert_allclose(np.asarray(seen.w_slopes), 1 - pull / push, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        # An entry of 2e-52 with a steep slope holds back another one: beside all other zeros it is none.
+        Case(m=26, n=18, rank=9, dtype="bool", style="counts", solver="mm", beta=0.5, max_iter=200, tol=0, seed=1155),
+        # An entry that was to grow beside zeros of the other factor, until some of them came back.
+        Case(m=16, n=12, rank=16, style="mostly zero", solver="mm", beta=3.0, init="zeros", max_iter=400, seed=16),
+    ],
+)
+def test_no_speck_stays_at_the_floor(case: Case) -> None:
+    call = case.call()
+    [(question, answer)] = call.answers(call.run())
+    zeros_exact(question, answer)
+    assert (answer.W == 0).sum() > 100
