@@ -117,6 +117,7 @@ def zeros_exact(question: Question, answer: Answer) -> None:
     if not found or not there <= here + allowed:
         return
     # Nor are they zeros where without them others would be far from their optimum.
+    sentences.append(f"{found} of these entries could be 0")
     assert question.residual(*emptied()) > 2 * question.residual(answer.W, answer.H) + 1e-3, "; ".join(sentences)
 
 
