@@ -18,6 +18,7 @@ from tests.invariants import (
     finite,
     never_rises,
     reported,
+    same_in_extreme_units,
     same_in_other_memory_order,
     same_in_other_units,
     same_when_sparse,
@@ -189,6 +190,33 @@ def test_a_difference_is_seen(compare: Any) -> None:
     compare(Call(V, 3, options))
     with pytest.raises(AssertionError, match="differs"):
         compare(Askew(V, 3, options))
+
+
+class Huge(Call):
+    """A call whose model is as large beside V as one may be on its way from a start with zeros."""
+
+    def run(self) -> Any:
+        result = super().run()
+        return dataclasses.replace(result, W=result.W * 1e50, H=result.H * 1e50)
+
+
+def test_answers_are_compared_though_their_model_overflows() -> None:
+    rng = np.random.default_rng(0)
+    V = rng.uniform(1.0, 2.0, (12, 9))
+    start = rng.random((12, 3)), rng.random((3, 9))
+    same_in_extreme_units(Huge(V, 3, {"beta_loss": 1.0, "solver": "mu", "max_iter": 5, "init": start}))
+
+
+@pytest.mark.parametrize("size", [5, 12])
+def test_online_is_compared_where_a_batch_is_all_rows(size: int) -> None:
+    """Else the rows that it sees together are others, and so is the answer."""
+    rng = np.random.default_rng(0)
+    V = rng.poisson(2.0, (12, 9)).astype(float)
+    options = {"solver": ("online", {"batch_size": size}), "max_iter": 5, "init": (V[:, :3] + 1.0, V[:3] + 1.0)}
+    same_with_rows_permuted(Call(V, 3, options))
+    if size == 12:
+        with pytest.raises(AssertionError, match="differs"):
+            same_with_rows_permuted(Askew(V, 3, options))
 
 
 def test_a_run_has_a_name() -> None:

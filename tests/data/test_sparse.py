@@ -10,7 +10,11 @@ import pytest
 
 from nmf_xp import beta_divergence, nmf, transform, update_h, update_w
 from nmf_xp.arrays.transfer import to_host
-from nmf_xp.data import Dense, as_data, dense_if_quicker
+from nmf_xp.data import Dense, as_data, dense_if_quicker, with_weights
+from nmf_xp.data.constraints import FREE
+from nmf_xp.problem import Problem
+from nmf_xp.problem.optimality import report
+from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,6 +252,46 @@ def test_the_divergence_near_a_fit_in_single_precision(off: float) -> None:
         W = np.maximum(W * (1 + off * rng.standard_normal(W.shape)), 0).astype("float32")
         expected = np.sum((V.astype("float64") - W.astype("float64") @ H) ** 2) / 2
         assert float(beta_divergence(sparse.csr_array(V), W, H)) == pytest.approx(expected, rel=3e-6)
+
+
+def test_the_divergence_of_a_good_fit_in_single_precision() -> None:
+    """A few entries carry nearly all: one unit in their last place is what 0.0004 of the rest is lost in."""
+    sparse = pytest.importorskip("scipy.sparse")
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        W, H = (np.exp(2 * rng.standard_normal(shape)).astype("float32") for shape in ((96, 2), (2, 21)))
+        Y = W.astype("float64") @ H
+        V = (Y * (1 + 0.03 * rng.standard_normal(Y.shape))).astype("float32")
+        V[V < np.quantile(V, 0.3)] = 0
+        found = float(beta_divergence(sparse.csr_array(V), W, H))
+        assert found == pytest.approx(np.sum((V - Y) ** 2) / 2, rel=3e-5)
+
+
+@pytest.mark.parametrize("beta", [-2.0, -1.0, 0.0, 0.5, 1.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_model_of_zero_where_all_is_stored(dtype: str, beta: float) -> None:
+    """Its slopes are those of dense data, without a warning: powers of the least number may overflow."""
+    rng = np.random.default_rng(0)
+    V, W, H = (rng.uniform(0.5, 2.0, shape).astype(dtype) for shape in ((9, 7), (9, 2), (2, 7)))
+    W[4] = 0
+    rows = rng.uniform(0.5, 2.0, (9, 1)).astype(dtype)
+    floor = factor_floor(V.dtype, beta=beta, xp=np)
+    for weights in (None, rows):
+        seen = [
+            report(
+                Problem(with_weights(as_data(x), weights, absent="zero", beta=beta, xp=np), FREE, FREE),
+                *(W, H),
+                beta=beta,
+                floor=floor,
+                fixed_h=False,
+                xp=np,
+            )
+            for x in (V, scipy_sparse.csr_array(V))
+        ]
+        for name in ("w_slopes", "h_slopes"):
+            dense, sparse = (getattr(x, name) for x in seen)
+            allowed = 100 * float(np.finfo(dtype).eps)
+            np.testing.assert_allclose(sparse, dense, rtol=allowed, atol=allowed)
 
 
 def test_the_users_array_is_never_changed() -> None:

@@ -13,11 +13,18 @@ from hypothesis import strategies as st
 
 import nmf_xp
 from nmf_xp import Status, nmf, transform
+from nmf_xp.data import as_data
+from nmf_xp.data.constraints import FREE
+from nmf_xp.problem import Problem
+from nmf_xp.problem.optimality import report
 from nmf_xp.solvers import LOSSES, SOLVERS
+from nmf_xp.updates import factor_floor
 from tests.compiled import eagerly
 from tests.corpus.matrices import values
 from tests.corpus.runs import Run, call_of
-from tests.reference import Question
+from tests.fuzzing import Case
+from tests.invariants import zeros_exact
+from tests.reference import Question, Terms
 
 if TYPE_CHECKING:
     from nmf_xp.testing import Target
@@ -394,3 +401,45 @@ def test_zeros_beside_entries_of_V_far_below_the_floor(solver: str, seed: int) -
     assert np.sum(first.W == 0) > 0
     for x, y in ((first.W, second.W), (first.H, second.H)):
         np.testing.assert_array_equal(x * np.float32(2.0**7), y)
+
+
+def test_a_penalised_factor_at_the_floor_is_no_minimum() -> None:
+    """A penalty on H alone: whatever H is, with less of it and more of W the objective is lower."""
+    rng = np.random.default_rng(0)
+    V = (1e-28 * rng.random((12, 9))).astype("float32")
+    result = nmf(V, 2, beta_loss=1, solver="mm", alpha_H=1e4, l1_ratio=1.0, random_state=0, max_iter=400)
+    W, H = (np.asarray(x, dtype=float) for x in (result.W, result.H))
+    question = Question(V.astype(float), 1.0, np.ones(V.shape), h=Terms(l1=12 * 1e4))
+    assert result.kkt_residual == pytest.approx(question.residual(W, H), abs=1e-3)
+    assert result.kkt_residual > 0.1
+    assert result.status is not Status.CONVERGED
+
+
+@pytest.mark.parametrize("beta", [1.25, 1.5, 1.75])
+def test_a_model_of_zero_pushes_nothing(beta: float) -> None:
+    """Where V and the model are zero, the push of a model at the floor would outweigh that of small entries."""
+    V, W, H = (np.zeros(shape, dtype="float32") for shape in ((1, 2), (1, 2), (2, 2)))
+    V[0, 0] = W[0, 0] = H[0, 0] = 1
+    H[1] = 1e-12, 30  # the second column is zero in V and in the model
+    floor = factor_floor(V.dtype, beta=beta, xp=np)
+    problem = Problem(as_data(V), FREE, FREE)
+    seen = report(problem, W, H, beta=beta, floor=floor, fixed_h=False, xp=np)
+    question = Question(V.astype(float), beta, np.ones(V.shape))
+    (push, pull), _ = question.slopes(W.astype(float), H.astype(float))
+    np.testing.assert_allclose(np.asarray(seen.w_slopes), 1 - pull / push, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        # An entry of 2e-52 with a steep slope holds back another one: beside all other zeros it is none.
+        Case(m=26, n=18, rank=9, dtype="bool", style="counts", solver="mm", beta=0.5, max_iter=200, tol=0, seed=1155),
+        # An entry that was to grow beside zeros of the other factor, until some of them came back.
+        Case(m=16, n=12, rank=16, style="mostly zero", solver="mm", beta=3.0, init="zeros", max_iter=400, seed=16),
+    ],
+)
+def test_no_speck_stays_at_the_floor(case: Case) -> None:
+    call = case.call()
+    [(question, answer)] = call.answers(call.run())
+    zeros_exact(question, answer)
+    assert (answer.W == 0).sum() > 100

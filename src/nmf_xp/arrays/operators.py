@@ -165,9 +165,9 @@ def is_slow_to_ask(x: Array) -> bool:
     return is_traced(x) or not (is_numpy(x) or is_jax(x) or (is_torch(x) and str(x.device) == "cpu"))
 
 
-def cancelled(difference: Array, size: Array, dtype: Any, *, xp: Namespace) -> Array:
-    """Whether a difference of numbers of this size, computed in `dtype`, may have lost half of its digits."""
-    return xp.logical_not(difference > float(xp.finfo(dtype).eps) ** 0.5 * size)
+def cancelled(difference: Array, size: Array, dtype: Any, *, lost: float, xp: Namespace) -> Array:
+    """Whether a difference of numbers of this size, computed in `dtype`, may have `lost` this share of its digits."""
+    return xp.logical_not(difference > float(xp.finfo(dtype).eps) ** lost * size)
 
 
 ROOTS = 6

@@ -101,13 +101,16 @@ class Sparse(Fields, Derived):
         return product(self.along, self.across, Z, operators.transposed(H), xp=xp)
 
     def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
+        if power is not None and not self.has_absent:
+            return self.contract(power, H, xp=xp)
         return self.weighted_slope(W, H, H, beta=beta, xp=xp)
 
     def weighted_slope(self, W: Array, H: Array, G: Array, *, beta: float, xp: Namespace) -> Array:
         """(WH)^(beta-1) G^T over the whole domain."""
         if beta in (1, 2):
             return full_domain_slope(W, H, G, beta=beta, xp=xp)
-        least = float(xp.finfo(W.dtype).smallest_normal)  # its power is finite: a model may be zero
+        info = xp.finfo(W.dtype)  # the power of the least is finite: a model may be zero
+        least = max(float(info.smallest_normal), float(info.max) ** (-0.8 / max(1.0, 1.0 - beta)))
         bounded = (operators.at_least(Y, least, xp=xp) for Y in _model_blocks(W, H))
         powers = (operators.power(Y, beta - 1.0, xp=xp) for Y in bounded)
         return xp.concat([power @ operators.transposed(G) for power in powers], axis=0)
@@ -124,7 +127,8 @@ class Sparse(Fields, Derived):
         """(sum of y^beta over the domain - the sum over the stored entries) / beta.
 
         Where the model is nearly zero but at the stored entries the two sums are almost equal, and their difference is
-        rounding. It is taken again in the wider dtype, where there is one, else by a sum over what is absent alone.
+        rounding. It is taken again in the wider dtype, where there is one, else by a sum over what is absent alone. So
+        in float32 a divergence keeps three quarters of its digits, in float64 a half.
         """
         if not self.has_absent:
             return None
@@ -140,7 +144,8 @@ class Sparse(Fields, Derived):
                 return absent
             return absent_powers(self.i, self.j, W, H, beta=beta, dtype=dtype, xp=xp) / beta
 
-        rough = operators.cancelled(absent + stored, everywhere, W.dtype, xp=xp)
+        lost = 0.5 if W.dtype == dtype else 0.25  # a model in the wider dtype is cheap, what is absent alone is not
+        rough = operators.cancelled(absent + stored, everywhere, W.dtype, lost=lost, xp=xp)
         return operators.at_least(operators.either(rough, again, lambda: absent, xp=xp), 0.0, xp=xp)
 
     def _absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> tuple[Array, Array]:

@@ -109,6 +109,8 @@ class LineWeighted(LineWeightedFields, Wrapping):
         return self.base.contract(self.stored * Z, H, xp=xp)
 
     def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
+        if power is not None and not self.has_absent:
+            return self.contract(power, H, xp=xp)
         return self.rows_weights * self.base.weighted_slope(W, H, H * self.columns_weights, beta=beta, xp=xp)
 
     def sum(self, Z: Array, *, dtype: Any, numbers: bool = False, xp: Namespace) -> Array:

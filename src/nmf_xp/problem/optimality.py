@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence, data_divergence
-from nmf_xp.updates import factor_floor, slopes
+from nmf_xp.updates import factor_floor, power_parts, slopes
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -109,24 +109,27 @@ def divergence_and_slopes(
 ) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
     """The divergence, the `slopes` of W, and those of H unless it is fixed, from one model.
 
-    Where a model is zero, its slopes are those of the least model that factors at the floor make.
+    Where a model is zero, what V pulls is that of the least model that factors at the floor make.
     """
     Y = data.predict(W, H, xp=xp)
     divergence = block_divergence(data, W, H, Y, beta=beta, xp=xp)
-    if beta < 1:
-        scale = floor / factor_floor(W.dtype, beta=beta, xp=xp)  # of a factor; with a given H that of W is V's
-        Y = xp.maximum(Y, _least_model(data.values, scale if fixed_h else scale**2, floor**2, beta=beta, xp=xp))
-    elif beta != 2:
-        Y = operators.at_least(Y, floor * floor, xp=xp)
     Wt, Ht = operators.transposed(W), operators.transposed(H)
-    if beta != 1:
+    if beta == 2:
         down = () if fixed_h else slopes(data.T, Ht, Wt, Y, beta=beta, xp=xp)
         return divergence, slopes(data, W, H, Y, beta=beta, xp=xp), down
-    quotient = operators.divide_into(data.values, Y)
-    along = data.contract(quotient, H, xp=xp), data.model_slope(W, H, None, beta=1.0, xp=xp)
+    if beta < 1:
+        scale = floor / factor_floor(W.dtype, beta=beta, xp=xp)  # of a factor; with a given H that of W is V's
+        least = _least_model(data.values, scale if fixed_h else scale**2, floor**2, beta=beta, xp=xp)
+        quotient, power = power_parts(data.values, xp.maximum(Y, least), beta=beta, xp=xp)
+    elif beta == 1:
+        quotient, power = operators.divide_into(data.values, operators.at_least(Y, floor * floor, xp=xp)), None
+    else:  # what a model pushes is finite at zero too
+        quotient, _ = power_parts(data.values, operators.at_least(Y, floor * floor, xp=xp), beta=beta, xp=xp)
+        power = operators.power(Y, beta - 1.0, xp=xp)
+    along = data.contract(quotient, H, xp=xp), data.model_slope(W, H, power, beta=beta, xp=xp)
     if fixed_h:
         return divergence, along, ()
-    down = data.T.contract(quotient, Wt, xp=xp), data.T.model_slope(Ht, Wt, None, beta=1.0, xp=xp)
+    down = data.T.contract(quotient, Wt, xp=xp), data.T.model_slope(Ht, Wt, power, beta=beta, xp=xp)
     return divergence, along, down
 
 
@@ -155,9 +158,9 @@ def kkt_residual(problem: Problem, W: Array, H: Array, seen: Report, *, floor: f
     """The largest violation over the entries that are not fixed: (...,).
 
     An entry is optimal when its slope is zero, or when it is at a bound and its slope points outwards:
-    min(w, dD/dw) = 0 at the lower one, which is 0, or the floor where a zero would make the divergence infinite. Here w
-    is taken relative to the largest entry of its component and the slope
-    relative to its own positive part, which makes the residual independent of the scales of V, W and H.
+    min(w, dD/dw) = 0 at the lower one, which is 0, or the `floor` where an algorithm lets no entry below it. Here w is
+    taken relative to the largest entry of its component and the slope relative to its own positive part, which makes
+    the residual independent of the scales of V, W and H.
     """
     violations = entry_violations(problem, W, H, seen, floor=floor, xp=xp)
     found = functools.reduce(xp.maximum, [xp.max(x, axis=(-2, -1)) for x in violations])

@@ -35,12 +35,17 @@ NEGLIGIBLE = 1e-12
 """An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
 SPECKS = -1.0
 """A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
+FLOORS = -2.0
+"""The same, and only what is at the floor becomes 0: a speck above it may hold back others by a steep slope."""
 STEEP = 64.0
 """The steepest slope of a speck that is 0; of one that leaves an entry of V without a model it is infinite."""
 AT_FLOOR = 2.0**8
 """How many floors an entry that is at the floor may be."""
 NO_WORSE = 1e-9
 """What zeros may add to the objective, relative; in float32 it is 32 times eps."""
+
+SHOWS = 1e-6
+"""What a violation of the residual is at least, to be seen."""
 
 
 class Asked(NamedTuple):
@@ -62,6 +67,7 @@ class Held(NamedTuple):
     share: Array  # of the model in the row of W, or the column of H; 0 for one at the floor that holds little
     speck: Array  # whether that is no more than rounding, whatever the slope
     small: Array  # whether that is next to nothing beside V, and zero is allowed
+    at_floor: Array
 
 
 def ended(
@@ -84,7 +90,7 @@ def ended(
     """
     if not polish:
         seen = look(factors)
-        residual = kkt_residual(problem, *factors, seen, floor=floor, xp=xp)
+        residual = kkt_residual(problem, *factors, seen, floor=0.0, xp=xp)
         return (*factors, seen.divergence, seen.objective, residual, seen.gap)
     held = _held(factors, beta=beta, floor=floor, xp=xp)
     factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
@@ -113,10 +119,10 @@ def ended(
     noise = 64.0 * eps + 0.0 * residual
     near = operators.at_most(operators.at_least(1.5 * residual, 64.0 * eps, xp=xp), STEEP, xp=xp)
     negligible = max(NEGLIGIBLE, 10.0 * eps)
-    tries = [(negligible, near), (negligible, noise), (SPECKS, noise)]
+    tries = [(negligible, near), (negligible, noise), (SPECKS, noise), (FLOORS, noise)]
     best, seen, violation = factors, first, residual
     done = residual < 0  # none is
-    for share, bound in tries if reading else tries[::2]:
+    for share, bound in tries if reading else (tries[0], tries[2]):
         zeroed, then = emptying.once(factors, first, share, bound)
         if emptying.same(zeroed, factors):
             break
@@ -143,6 +149,16 @@ def ended(
         done = xp.logical_or(done, better)
         if all_of(done):
             break
+    if reading and emptying.is_left(best, seen):  # what was wanted beside zeros that came back, and is no more
+        zeroed, then = emptying.once(best, seen, FLOORS, noise)
+        if not emptying.same(zeroed, best):
+            seen_there, found, better = judged(zeroed, then)
+            best = Factors(*(operators.choose(better, yes, no, xp=xp) for yes, no in zip(zeroed, best, strict=True)))
+            pairs = zip(seen_there, seen, strict=True)
+            seen = type(first)(*(operators.choose(better, yes, no, xp=xp) for yes, no in pairs))
+            violation = operators.choose(better, found, violation, xp=xp)
+    if not reading or _is_near(floor, best, xp=xp):  # where the iteration ends, but nothing that was asked for does
+        violation = kkt_residual(problem, *best, seen, floor=0.0, xp=xp)
     return (*best, seen.divergence, seen.objective, violation, seen.gap)
 
 
@@ -162,6 +178,15 @@ class Emptying(NamedTuple):
     def same(self, new: Factors, old: Factors) -> bool:
         """Whether they are known to be the same."""
         return self.reading and not _differ(new, old, xp=self.xp)
+
+    def is_left(self, factors: Factors, seen: Report) -> bool:
+        """Whether some speck is still at the floor, though its slope does not fall."""
+        slopes = (seen.w_slopes,) if self.fixed_h else (seen.w_slopes, seen.h_slopes)
+        for x, slope, held in zip(factors, slopes, self.held, strict=False):
+            low = self.xp.logical_and(self.xp.logical_and(held.at_floor, held.speck), x > 0)
+            if self.xp.any(self.xp.logical_and(low, slope >= 0)):
+                return True
+        return False
 
     def once(self, zeroed: Factors, known: Report, share: float, bound: Array) -> tuple[Factors, Report | None]:
         """More zeros, and fewer where one would grow; and the report on these factors, where it is known.
@@ -241,6 +266,8 @@ def _zeroed(x: Array, slope: Array, held: Held, constraints: Constraints, share:
     unwanted = xp.logical_or(slope >= 1.0, xp.logical_and(slope >= 0.0, held.share <= share))
     unwanted = xp.logical_or(unwanted, xp.logical_and(slope >= 0.5, held.small))  # it shrinks, slowly
     unwanted = xp.logical_or(unwanted, held.speck)
+    if share == FLOORS:
+        unwanted = xp.logical_and(unwanted, held.at_floor)
     return constraints.enforce(xp.where(unwanted, 0.0, x), x, xp=xp)
 
 
@@ -258,7 +285,7 @@ def _held(factors: Factors, *, beta: float, floor: float, xp: Namespace) -> tupl
         at_floor = x <= AT_FLOOR * floor
         speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
         small = x <= (eps**0.75 * unit if beta > 1 else 0.0)
-        found.append(Held(xp.where(at_floor, 0.0, share), speck, small))
+        found.append(Held(xp.where(at_floor, 0.0, share), speck, small, at_floor))
     return found[0], found[1]
 
 
@@ -286,6 +313,12 @@ def _far_below(which: int, zeroed: Factors, restored: Factors, first: Report, *,
     too_large = (first.w_slopes, first.h_slopes)[which] >= 0.5
     new = xp.where(xp.logical_and(zeroed[which] == 0, too_large), 0.0, restored[which])
     return Factors(new, restored.H) if which == 0 else Factors(restored.W, new)
+
+
+def _is_near(floor: float, factors: Factors, *, xp: Namespace) -> bool:
+    """Whether a component that is not zero is so small that the floor shows in it."""
+    sizes = (xp.where(x > 0, x, 1.0) for x in largest_entries(*factors, xp=xp))
+    return bool(xp.any(xp.minimum(*sizes) * SHOWS < floor))
 
 
 def _differ(a: Factors, b: Factors, *, xp: Namespace) -> bool:
