@@ -57,7 +57,9 @@ def test_what_is_known_of_the_objective(
     target: Target, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is that of the accepted factors beyond that of the extrapolated H; with kernels and without."""
-    monkeypatch.setattr(kernels, "LEAST", 2**60 if "readonly" in request.node.name else 0)
+    monkeypatch.setattr(kernels, "LEAST", 0)
+    if "readonly" in request.node.name:
+        monkeypatch.setenv("NMF_XP_KERNELS", "0")
     V, W, H = noisy(M, N, R, zeros=True)
     given = target.asarray(V)
     if kind == "sparse":
@@ -105,7 +107,8 @@ def test_float32_comes_as_far_as_float64(target: Target, seed: int) -> None:
 @eagerly
 @pytest.mark.parametrize("size", [1e-4, 1.0, 6e4])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_line_search_of_newton_from_the_floor(target: Target, dtype: str, size: float) -> None:
+@pytest.mark.parametrize("wanted", ["1", "0"], ids=["kernels", "without"])
+def test_the_line_search_of_newton_from_the_floor(wanted: str, target: Target, dtype: str, size: float) -> None:
     """Most of the model is at the least that there is, beside which a step is huge, or falls back to it."""
     rng = np.random.default_rng(0)
     V = size * rng.poisson(1.0, (M, N))
@@ -114,7 +117,7 @@ def test_the_line_search_of_newton_from_the_floor(target: Target, dtype: str, si
     given, W_given, H_given = (target.asarray(x.astype(dtype)) for x in (V, W, H))
     data = as_data(given)
     solver = Newton(beta=1.0, floor=floor)
-    with mock.patch.object(kernels, "LEAST", 2**60), own_errors():
+    with mock.patch.object(kernels, "LEAST", 0), mock.patch.dict("os.environ", NMF_XP_KERNELS=wanted), own_errors():
         before = data_divergence(data, W_given, H_given, beta=1.0, xp=target.xp)
         half = solver.half(data, W_given, H_given, FREE, measured=True, xp=target.xp)
     assert np.all(np.isfinite(to_host(half.new)))

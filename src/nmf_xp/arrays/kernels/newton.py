@@ -230,12 +230,13 @@ def minimise(
     m, r = W.shape
     w, g, scale, inverse, slope = work[0], work[1], work[2], work[3], work[4]
     one, root = floor / floor, np.sqrt(tiny)
+    most = one / tiny  # of a curvature, which may be that of an entry at the square of the floor
     for i in range(m):
         for k in range(r):
             w[k, i], g[k, i], scale[k, i] = W[i, k], numerator[i, k], curvature[i, k]
     for k in range(r):
         for i in range(m):
-            s = np.sqrt(max(scale[k, i] + l2, root))
+            s = np.sqrt(min(max(scale[k, i] + l2, root), most))
             x = one / s
             slope[k, i] = sums[k] + l1 + l2 * w[k, i] - g[k, i]
             scale[k, i], inverse[k, i], g[k, i] = s, x, slope[k, i] * x
