@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import nmf_xp
+from nmf_xp.arrays import kernels
 from nmf_xp.testing import Target, oracle
 from nmf_xp.updates import factor_floor, power_parts
 from tests import compiled
@@ -246,6 +247,21 @@ def test_the_floor_is_the_least_power_of_two_at_which_no_update_overflows(dtype:
         numerator = float(power_parts(largest_entry, model, beta=beta, xp=np)[0])
     assert summands * numerator < float(np.finfo(dtype).max)
     assert np.isfinite(summands * model ** (beta - 1))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize(
+    "shapes", [((), ()), ((7,), (7,)), ((5, 7), (5, 7)), ((5, 7), (3, 5, 7)), ((3, 5, 7), (3, 5, 7))]
+)
+def test_powers_of_any_shape(shapes: tuple[Any, Any], beta: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With kernels too, and where one V has many models."""
+    monkeypatch.setattr(kernels, "LEAST", 0)
+    rng = np.random.default_rng(0)
+    V, Y = (np.asarray(rng.random(shape)) + 0.1 for shape in shapes)
+    found: Any = power_parts(V, Y, beta=beta, xp=np)
+    quotient, power = found
+    np.testing.assert_allclose(quotient, V * Y ** (beta - 2), rtol=1e-13)
+    np.testing.assert_allclose(power, Y ** (beta - 1), rtol=1e-13)
 
 
 PAIRS = [("numpy", "int64"), ("numpy", "uint8"), ("numpy", "bool"), ("numpy", "float16")]

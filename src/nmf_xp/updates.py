@@ -236,7 +236,7 @@ def power_parts(V: Array, Y: Array, *, beta: float, xp: Namespace) -> tuple[Arra
     way.
     """
     most = float(xp.finfo(Y.dtype).max) * 2.0**-32 if beta < 1 else math.inf
-    kernel = kernels.find("power_parts", V, Y) if beta in ROOTS else None
+    kernel = kernels.find("power_parts", V, Y) if beta in ROOTS and V.shape == Y.shape else None
     if kernel is not None:
         found: tuple[Array, Array] = kernel(V, Y, beta=beta, most=most)
         return found

@@ -318,6 +318,7 @@ def test_relevance_determination_never_raises_its_objective(beta: float, monkeyp
 @pytest.mark.parametrize(
     ("noise", "beta", "expected"), [("gauss", 2.0, 4.0), ("counts", 1.0, 1.0), ("gamma", 0.0, 0.1)]
 )
+@np.errstate(invalid="ignore")  # 0 / 0 where nothing is observed, as within a call
 def test_the_dispersion_is_that_of_the_noise(noise: str, beta: float, expected: float) -> None:
     rng = np.random.default_rng(0)
     Y = 50 * (rng.random((80, 3)) + 0.5) @ (rng.random((3, 60)) + 0.5)

@@ -46,8 +46,8 @@ FOLDER = ("factors.npz", "W.csv", "H.csv")
 
 
 def is_folder(path: Path) -> bool:
-    """Whether an output is to be a folder: one that is there, or a name without a suffix."""
-    return path.is_dir() or not path.suffix
+    """Whether an output is to be a folder: one that is there, or a name without a suffix, and none of a file."""
+    return path.suffix.lower() not in OUTPUTS and (path.is_dir() or not path.suffix)
 
 
 def check_folder(path: Path, *, force: bool) -> None:

@@ -24,7 +24,7 @@ def power_parts(V: NDArray[Any], Y: NDArray[Any], *, beta: float, most: float) -
     if V.flags.f_contiguous and not V.flags.c_contiguous:
         quotient, power = power_parts(V.T, Y.T, beta=beta, most=most)
         return quotient.T, power.T
-    V, Y = np.ascontiguousarray(V), np.ascontiguousarray(Y)
+    V, Y = np.asarray(V, order="C"), np.asarray(Y, order="C")
     quotient, power = np.empty_like(Y), np.empty_like(Y)
     _power_parts(V.ravel(), Y.ravel(), quotient.ravel(), power.ravel(), int(2 * beta), Y.dtype.type(most))
     return quotient, power
