@@ -70,8 +70,9 @@ def _asked() -> str:
 
 
 def _can_compile() -> bool:
-    """Whether kernels are wanted, for a processor and a Python for which they can be made, and there is a compiler."""
+    """Whether kernels are wanted, for a processor and a Python for which they can be made, and there is a compiler with the headers of Python."""
     known = platform.machine() in {"x86_64", "aarch64", "arm64"} and sys.platform in {"linux", "darwin"}
     usual = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-    compiler = shlex.split(os.environ.get("CC", "cc"))[0]
-    return known and usual and _asked() != "0" and shutil.which(compiler) is not None
+    compiler = shutil.which(shlex.split(os.environ.get("CC", "cc"))[0])
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return known and usual and _asked() != "0" and compiler is not None and headers.exists()
