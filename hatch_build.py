@@ -70,7 +70,7 @@ def _asked() -> str:
 
 
 def _can_compile() -> bool:
-    """Whether kernels are wanted, and can be made for this processor and Python, with a compiler and Python's headers."""
+    """Whether kernels are wanted, and can be made for this processor and Python, by a compiler with headers."""
     known = platform.machine() in {"x86_64", "aarch64", "arm64"} and sys.platform in {"linux", "darwin"}
     usual = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
     compiler = shutil.which(shlex.split(os.environ.get("CC", "cc"))[0])
