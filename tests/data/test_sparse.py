@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from array_api_compat import numpy as xp
 
 from nmf_xp import beta_divergence, nmf, transform, update_h, update_w
 from nmf_xp.arrays.transfer import to_host
@@ -276,16 +277,16 @@ def test_a_model_of_zero_where_all_is_stored(dtype: str, beta: float) -> None:
     V, W, H = (rng.uniform(0.5, 2.0, shape).astype(dtype) for shape in ((9, 7), (9, 2), (2, 7)))
     W[4] = 0
     rows = rng.uniform(0.5, 2.0, (9, 1)).astype(dtype)
-    floor = factor_floor(V.dtype, beta=beta, xp=np)
+    floor = factor_floor(V.dtype, beta=beta, xp=xp)
     for weights in (None, rows):
         seen = [
             report(
-                Problem(with_weights(as_data(x), weights, absent="zero", beta=beta, xp=np), FREE, FREE),
+                Problem(with_weights(as_data(x), weights, absent="zero", beta=beta, xp=xp), FREE, FREE),
                 *(W, H),
                 beta=beta,
                 floor=floor,
                 fixed_h=False,
-                xp=np,
+                xp=xp,
             )
             for x in (V, scipy_sparse.csr_array(V))
         ]
