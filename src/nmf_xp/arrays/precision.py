@@ -31,32 +31,24 @@ def in_full_precision(function: F) -> F:
     On an NVIDIA GPU JAX multiplies float32 in TF32 by default, with ten bits, which shows near a minimum. Under
     `torch.autocast` a product has eight or eleven bits, and another dtype than its factors.
     """
-    names = tuple(inspect.signature(function).parameters)
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        args, options = _arrived(names, args, options)
-        try:
-            with own_errors(), on_their_device(*args), _own_precision():
-                return function(*args, **options)
-        except Exception as error:
-            refused.explain(names, error)
-            raise
-
-    return wrapped  # type: ignore[return-value]
+    return _called(function, graphs=True)
 
 
 def on_data(function: F) -> F:
-    """The function, in full precision and on its device, on tensors without graphs: even a parameter is data.
+    """The same, on tensors without graphs: even a parameter is data.
 
     With graphs torch would keep the arrays of all iterations for a derivative.
     """
+    return _called(function, graphs=False)
+
+
+def _called(function: F, *, graphs: bool) -> F:
     names = tuple(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
         args, options = _arrived(names, args, options)
-        if "torch" in sys.modules:
+        if not graphs and "torch" in sys.modules:
             args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
         try:
             with own_errors(), on_their_device(*args), _own_precision():

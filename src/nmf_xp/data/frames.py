@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
 FRAMES = ("pandas", "polars", "pyarrow", "modin", "cudf", "narwhals")
 TYPES = ("DataFrame", "Table", "RecordBatch")
-NAMING = (
-    "row",
-    "component",
-)  # a first column of text with such a name holds the names of rows, as `to_frame` writes it
+NAMING = ("row", "component")
+"""A first column of text with such a name holds the names of rows, as `to_frame` writes it."""
 KINDS = {"O": "mixed values", "M": "dates", "m": "durations", "c": "complex numbers", "U": "text", "S": "text"}
 
 

@@ -35,9 +35,7 @@ def frame_of(result: Any, which: str, kind: str | None) -> Any:
     except ImportError as error:
         msg = f"a table needs {kind}: pip install {kind}"
         raise ImportError(msg) from error
-    values = transfer.to_host(transfer.computed(factor))
-    components = component_names(result)
-    rows, columns = (result.row_names, components) if which == "W" else (components, result.column_names)
+    values, rows, columns = _sides(result, which)
     if kind == "pandas":
         return library.DataFrame(values, index=_index(library, rows), columns=_index(library, columns))
     labels = [str(j) for j in range(values.shape[1])] if columns is None else list(map(text, columns))
@@ -47,11 +45,16 @@ def frame_of(result: Any, which: str, kind: str | None) -> Any:
     return library.table(cells) if kind == "pyarrow" else library.DataFrame(cells)
 
 
-def table_of(result: Any, which: str) -> tuple[list[str], list[str], Any]:
-    """The names of rows and columns of a factor, numbers where there are none, and its values, on the host."""
+def _sides(result: Any, which: str) -> tuple[Any, Any, Any]:
+    """The values of a factor, on the host, and the names of its rows and columns; None where there are none."""
     values = transfer.to_host(transfer.computed(result.W if which == "W" else result.H))
     components = component_names(result)
-    names = (result.row_names, components) if which == "W" else (components, result.column_names)
+    return values, *((result.row_names, components) if which == "W" else (components, result.column_names))
+
+
+def table_of(result: Any, which: str) -> tuple[list[str], list[str], Any]:
+    """The names of rows and columns of a factor, numbers where there are none, and its values, on the host."""
+    values, *names = _sides(result, which)
     counted = (range(length) if labels is None else labels for labels, length in zip(names, values.shape, strict=True))
     rows, columns = (list(map(text, labels)) for labels in counted)
     return rows, columns, values

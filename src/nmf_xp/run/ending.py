@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nmf_xp.run.programs import Programs
     from nmf_xp.solvers.solver import Solver
 
+    Known = tuple["Factors", Report, Array]
 
 NEGLIGIBLE = 1e-12
 """An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
@@ -113,6 +114,15 @@ def ended(
         # Beyond 1 the residual says no more than that a zero is to grow.
         return then, found, xp.logical_or(no_worse, xp.logical_and(fall > margin, found <= 1.0))
 
+    def chosen(better: Array, new: Known, old: Known) -> Known:
+        """Factors, the report on them and their residual: the new ones where these are better."""
+
+        def choose(yes: Array, no: Array) -> Array:
+            return operators.choose(better, yes, no, xp=xp)
+
+        factors, seen = Factors(*map(choose, new[0], old[0])), type(first)(*map(choose, new[1], old[1]))
+        return factors, seen, choose(new[2], old[2])
+
     def all_of(x: Array) -> bool:
         return bool(reading and transfer.to_host(x).all())
 
@@ -140,12 +150,7 @@ def ended(
         if not is_penalised(problem):  # zeros have moved the norms, and no number depends on these
             zeroed = balanced(zeroed, problem, fixed_h=fixed_h, xp=xp)
         better = xp.logical_and(better, xp.logical_not(done))
-
-        def choose(yes: Array, no: Array, better: Array = better) -> Array:
-            return operators.choose(better, yes, no, xp=xp)
-
-        best = Factors(*map(choose, zeroed, best))
-        seen, violation = type(first)(*map(choose, seen_there, seen)), choose(found, violation)
+        best, seen, violation = chosen(better, (zeroed, seen_there, found), (best, seen, violation))
         done = xp.logical_or(done, better)
         if all_of(done):
             break
@@ -153,10 +158,7 @@ def ended(
         zeroed, then = emptying.once(best, seen, FLOORS, noise)
         if not emptying.same(zeroed, best):
             seen_there, found, better = judged(zeroed, then)
-            best = Factors(*(operators.choose(better, yes, no, xp=xp) for yes, no in zip(zeroed, best, strict=True)))
-            pairs = zip(seen_there, seen, strict=True)
-            seen = type(first)(*(operators.choose(better, yes, no, xp=xp) for yes, no in pairs))
-            violation = operators.choose(better, found, violation, xp=xp)
+            best, seen, violation = chosen(better, (zeroed, seen_there, found), (best, seen, violation))
     if not reading or _is_near(floor, best, xp=xp):  # where the iteration ends, but nothing that was asked for does
         violation = kkt_residual(problem, *best, seen, floor=0.0, xp=xp)
     return (*best, seen.divergence, seen.objective, violation, seen.gap)

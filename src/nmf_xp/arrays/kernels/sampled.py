@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def sampled_product(i: NDArray[Any], j: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
-    i, j = (index.astype(np.result_type(i, j), copy=False) for index in (i, j))
+    i, j = _of_one_dtype(i, j)
     result = np.empty(i.shape, dtype=left.dtype)
     step = max(2**14, -(-i.shape[0] // 8))
 
@@ -32,9 +32,13 @@ def places(
     starts: NDArray[Any], columns: NDArray[Any], order: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Where rows of entries begin, their columns, and their order, empty where it is theirs; of one dtype."""
-    order = np.empty(0, dtype=starts.dtype) if order is None else order
-    dtype = np.result_type(starts, columns, order)
-    return starts.astype(dtype, copy=False), columns.astype(dtype, copy=False), order.astype(dtype, copy=False)
+    starts, columns, order = _of_one_dtype(starts, columns, np.empty(0, starts.dtype) if order is None else order)
+    return starts, columns, order
+
+
+def _of_one_dtype(*indices: NDArray[Any]) -> list[NDArray[Any]]:
+    """Indices as the kernels take them."""
+    return [index.astype(np.result_type(*indices), copy=False) for index in indices]
 
 
 @entry("i1, i1, x2, x2, x1")
