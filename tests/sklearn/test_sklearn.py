@@ -220,7 +220,7 @@ def test_transform_agrees_with_fit_transform(model: Any) -> None:
 @pytest.mark.parametrize(("solver", "beta"), SOLVERS)
 @quietly
 def test_a_fit_by_mu_or_cd_is_scikit_learns(solver: str, beta: float, kind: str) -> None:
-    """With a tolerance too; W after "mu" is the best for these components, and no worse than scikit-learn's."""
+    """With a tolerance too; for beta 1 and 2 W after "mu" is the best for these components, so no worse."""
     if (beta, kind) == (0.0, "csr"):
         pytest.skip("the loss refuses the zeros that are not stored")
     X = real_data("digits", beta) + 0.1
@@ -232,11 +232,13 @@ def test_a_fit_by_mu_or_cd_is_scikit_learns(solver: str, beta: float, kind: str)
     H_theirs = theirs.components_
     np.testing.assert_allclose(ours.components_, H_theirs, rtol=0, atol=1e-8 * H_theirs.max())
     np.testing.assert_allclose(ours.history_[-1], theirs.reconstruction_err_**2 / 2, rtol=1e-9)
-    if solver == "cd":
+    if solver == "mu" and beta in (1, 2):
+        assert ours.reconstruction_err_ <= theirs.reconstruction_err_ * (1 + 1e-6)
+    else:
         np.testing.assert_allclose(W, W_theirs, rtol=0, atol=1e-8 * W_theirs.max())
         assert ours.reconstruction_err_ == pytest.approx(theirs.reconstruction_err_, rel=1e-9)
-    else:
-        assert ours.reconstruction_err_ <= theirs.reconstruction_err_ * (1 + 1e-6)
+    found = nmf_xp.beta_divergence(X, W, ours.components_, beta_loss=beta)
+    assert ours.reconstruction_err_ == pytest.approx((2 * float(found)) ** 0.5, rel=1e-9)
 
 
 @pytest.mark.parametrize("model", [NMF(solver="mu"), NMF(solver="mu", beta_loss=1.0), MiniBatchNMF()], ids=str)

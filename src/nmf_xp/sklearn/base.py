@@ -172,26 +172,32 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             n_restarts=n_restarts,
         )
 
-    def _minimum(self, X: Any, H: Any, observation: Observation) -> Result | Plain:
-        """The W that is best for H, by the fastest solver: of a quadratic by sweeps, which read X once."""
-        schedule: Any = {"max_iter": max(self.max_iter, LOADINGS_MAX_ITER)}
-        if self._beta == 2 and not any(x is not None for x in observation):
-            solver: Any = ("cd-plain", {"violation_tol": LOADINGS_TOL * self.tol, "polish": False})
+    def _minimum(self, X: Any, H: Any, observation: Observation, W: Any = None, *, measured: bool = True) -> Any:
+        """The W that is best for H, by the fastest solver, near W where there is one; if `measured`, with how good."""
+        tol, max_iter = LOADINGS_TOL * self.tol, max(self.max_iter, LOADINGS_MAX_ITER)
+        if self._beta in (1, 2) and not any(x is not None for x in observation):
+            solver: Any = ("newton", {"polish": False})
+            schedule: Any = {"tol": tol, "every": LOADINGS_CHECKS}
+            if self._beta == 2:  # sweeps over what V has been contracted to, by a rule that needs no look at V
+                solver = ("cd-plain", {"violation_tol": tol, "polish": False})
+                schedule = {"tol": 0.0, "measured": measured}
+            if W is None:
+                W = loadings_start(X, H, "cd" if self._beta == 2 else "newton")
             alphas: Any = self.alpha_W, 0.0, self.l1_ratio
-            W = loadings_start(X, H, "cd")
-            found = plain(X, W, H, solver, beta=2.0, alphas=alphas, **schedule, tol=0.0, fixed_h=True)
+            found = plain(X, W, H, solver, beta=self._beta, alphas=alphas, max_iter=max_iter, **schedule, fixed_h=True)
             if found is not None:
                 return found
         return transform(
             X,
             H,
+            init=W,
             beta_loss=self._beta,
             **observation._asdict(),
             alpha_W=self.alpha_W,
             l1_ratio=self.l1_ratio,
-            **schedule,
+            max_iter=max_iter,
             check_every=LOADINGS_CHECKS,
-            tol=LOADINGS_TOL * self.tol,
+            tol=tol,
         )
 
     def _given_components(self, X: Any, H: Any) -> Any:

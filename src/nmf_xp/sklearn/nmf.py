@@ -186,7 +186,7 @@ class NMF(BaseNMF):
         found = self._finished(found)
         if not self._exact_loadings:
             return found
-        best = self._minimum(X, found.H, observation)
+        best = self._minimum(X, found.H, observation, found.W)
         if isinstance(found, Result):
             return dataclasses.replace(found, W=best.W, _divergence=best.divergence)
         return found._replace(W=best.W, divergence=best.divergence)
@@ -201,11 +201,13 @@ class NMF(BaseNMF):
             check_positive(X, self._beta)
         H = self._given_components(X, H)
         if self._exact_loadings:
-            return self._finished(self._minimum(X, H, observation))
-        W, solver = loadings_start(X, H, self.solver), self._solver(H.shape[0], both=False)
-        found = None if W is None else self._plain(X, W, H, observation, solver, both=False)
-        if found is not None:
-            return self._finished(found)
+            return self._finished(self._minimum(X, H, observation, measured=False))
+        W, solver = None, self._solver(H.shape[0], both=False)
+        if self.solver in ("cd", "mu"):
+            W = loadings_start(X, H, self.solver)
+            found = self._plain(X, W, H, observation, solver, both=False)
+            if found is not None:
+                return self._finished(found)
         options = self._options(X, (W, H), observation, solver, both=False)
         return self._finished(transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options))
 
@@ -217,15 +219,16 @@ class NMF(BaseNMF):
         tol = self.tol if self.solver == "mu" else 0.0
         alphas = self.alpha_W, self.alpha_H, self.l1_ratio
         schedule: Any = {"max_iter": self.max_iter, "tol": tol}
-        return plain(X, W, H, solver, beta=self._beta, alphas=alphas, fixed_h=not both, **schedule)
+        return plain(X, W, H, solver, beta=self._beta, alphas=alphas, fixed_h=not both, measured=both, **schedule)
 
     @property
     def _exact_loadings(self) -> bool:
         """Whether W is the minimum for the last H.
 
-        "mu" leaves W far from it, elsewhere from every start: `fit_transform` and `transform` would differ.
+        "mu" leaves W far from it, elsewhere from every start: `fit_transform` and `transform` would differ. Where that
+        minimum is slow to find, or one of several, W is what scikit-learn's iterations lead to.
         """
-        return self.solver == "mu" and self.tol > 0
+        return self.solver == "mu" and self.tol > 0 and self._beta in (1, 2)
 
     def _check_solver(self) -> None:
         if self._beta not in LOSSES.get(SOLVERS[self.solver], (self._beta,)):

@@ -53,9 +53,14 @@ def plain(
     alphas: tuple[float, float | str, float],
     max_iter: int,
     tol: float,
+    every: int = EVERY,
     fixed_h: bool = False,
+    measured: bool = True,
 ) -> Plain | None:
-    """W and H from a start for checked X, where nothing is to be scaled; `tol` is that of the rule of "mu"."""
+    """W and H from a start for checked X, where nothing is to be scaled; `tol` is that of the rule of "mu".
+
+    Without `tol` and if not `measured` there is no divergence.
+    """
     if W.ndim > 2 or any(libraries.is_foreign(x) for x in (X, W, H)):
         return None
     data = as_data(X)
@@ -85,11 +90,14 @@ def plain(
     name, options = solver
     settings: Any = {"fixed_h": fixed_h, **options}
     with threads.held_for(W):
-        return _run(SOLVERS[name](beta=beta, floor=floor, **settings), posed, W, H, max_iter=max_iter, tol=tol)
+        schedule: Any = {"max_iter": max_iter, "tol": tol, "every": every, "measured": measured}
+        return _run(SOLVERS[name](beta=beta, floor=floor, **settings), posed, W, H, **schedule)
 
 
-def _run(solver: Solver, posed: Posed, W: Array, H: Array, *, max_iter: int, tol: float) -> Plain:
-    """Iterations, with a look at every tenth."""
+def _run(
+    solver: Solver, posed: Posed, W: Array, H: Array, *, max_iter: int, tol: float, every: int, measured: bool
+) -> Plain:
+    """Iterations, with a look after every so many."""
     xp, beta = posed.xp, posed.beta
     problem = solver.prepare(posed.problem, xp=xp)
 
@@ -115,14 +123,14 @@ def _run(solver: Solver, posed: Posed, W: Array, H: Array, *, max_iter: int, tol
         found = divergence(W, H)
         history.append(objective(found, W, H))
     while n_iter < max_iter:
-        n = min(EVERY, max_iter - n_iter) if looks else max_iter
+        n = min(every, max_iter - n_iter) if looks else max_iter
         state, rest = solver.measured_steps(state, problem, n, xp=xp)
         n_iter += n  # lint: a Python int
         last = n_iter == max_iter or (solver.has_rule and bool(state.ended))
         if looks and rest is not None and not last and size + rest > CANCELLED * size:
             found = size + rest
         else:
-            found = divergence(state.W, state.H) if looks or not solver.fixed_h else 0.0
+            found = divergence(state.W, state.H) if looks or measured else float("nan")
         if not looks:
             if solver.has_rule and state.ended:
                 n_iter, status = int(state.ended), Status.CONVERGED
@@ -134,7 +142,7 @@ def _run(solver: Solver, posed: Posed, W: Array, H: Array, *, max_iter: int, tol
         if not found < float("inf"):
             status = Status.NOT_FINITE
             break
-        if tol > 0 and n_iter % EVERY == 0:
+        if tol > 0 and n_iter % every == 0:
             error = reconstruction_error(found)
             if previous - error < tol * first:
                 status = Status.STOPPED

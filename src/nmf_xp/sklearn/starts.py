@@ -14,7 +14,7 @@ from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data import as_data, in_units, largest_observed, with_weights
 from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.units import times_power, units_of
-from nmf_xp.problem.starts import constant_start, nndsvd_factors, nndsvd_start, normal_start
+from nmf_xp.problem.starts import constant_start, nndsvd_factors, nndsvd_start, normal_start, proportional_start
 from nmf_xp.sklearn.inputs import NOTHING, Observation
 
 # What scikit-learn's own estimator calls: the arguments are not checked once more.
@@ -64,7 +64,7 @@ def start(
 
 
 def loadings_start(X: Any, H: Any, solver: str) -> Any:
-    """W to begin with for given H: scikit-learn's for its two solvers, None for the others, which have a better one."""
+    """W to begin with for given H: scikit-learn's for its two solvers, for the others that of `transform`."""
     data = as_data(X)
     xp = libraries.array_namespace(data.values)
     shape, dtype, device = (data.shape[0], H.shape[0]), data.values.dtype, libraries.device(H)
@@ -72,7 +72,7 @@ def loadings_start(X: Any, H: Any, solver: str) -> Any:
         return xp.zeros(shape, dtype=dtype, device=device)
     if solver == "mu":
         return constant_start(data, H.shape[0], xp=xp)
-    return None
+    return proportional_start(data, H, xp=xp)
 
 
 def orders(r: int, *, max_iter: int, random_state: Any, both: bool) -> tuple[tuple[int, ...], ...]:
