@@ -283,7 +283,9 @@ def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None, *, prod
     There are as many threads as there is work for: `products` says how many products of two numbers all of it takes.
     What comes back is in the order of the rows, whichever thread made it.
     """
-    threads = max(1, min(count(), products // SHARE))
+    if products < 2 * SHARE:
+        return [work(0, m)] if m else []
+    threads = min(count(), products // SHARE)
     parts = min(m, threads if starts is None or threads == 1 else 4 * threads)  # sparse rows differ
     bounds = [m * i // parts for i in range(parts + 1)]
     if starts is not None:

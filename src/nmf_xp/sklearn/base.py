@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -16,11 +16,6 @@ from nmf_xp.factorization import transform
 from nmf_xp.sklearn.inputs import Observation, check_data, check_factor, check_same_library
 from nmf_xp.sklearn.plain import plain
 from nmf_xp.sklearn.starts import loadings_start, start
-
-if TYPE_CHECKING:
-    from nmf_xp.result import Result
-    from nmf_xp.sklearn.plain import Plain
-
 
 # For W alone: the tolerance, as a part of `tol`, the limit, and iterations from one check to the next.
 LOADINGS_TOL, LOADINGS_MAX_ITER, LOADINGS_CHECKS = 1e-2, 1000, 4

@@ -38,13 +38,15 @@ class Level(NamedTuple):
 
     cpu: str
     needs: tuple[str, ...]
+    tuning: str = ""  # what else LLVM is told
 
 
+WIDE = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 LEVELS = {
     "x86_64": {
         "x86-64-v2": Level("nehalem", ("sse4.2", "popcnt")),
         "x86-64-v3": Level("haswell", ("avx2", "fma", "bmi2")),
-        "x86-64-v4": Level("skylake-avx512", ("avx2", "fma", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512vl")),
+        "x86-64-v4": Level("skylake-avx512", ("avx2", "fma", "bmi2", *WIDE), "-prefer-256-bit"),
     },
     "aarch64": {"armv8-a": Level("generic", ())},
 }
@@ -111,7 +113,7 @@ def _begin(level: str, dtype: str, out: Path) -> None:
     """Make an object in a process of its own, since numba compiles for one processor a process."""
     settings = {
         "NUMBA_CPU_NAME": levels()[level].cpu,
-        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CPU_FEATURES": levels()[level].tuning,
         "NUMBA_DISABLE_INTEL_SVML": "1",
         "NUMBA_CACHE_DIR": f"{out}.cache",  # what is found compiled has no text to link
     }
@@ -122,9 +124,9 @@ def _begin(level: str, dtype: str, out: Path) -> None:
 def _object(level: str, dtype: str) -> bytes:
     """Machine code of all functions for a dtype; those for no dtype go with float64."""
     llvm = importlib.import_module("llvmlite.binding")
-    cpu = levels()[level].cpu
+    own = levels()[level]
     target = llvm.Target.from_triple(llvm.get_process_triple())
-    machine = target.create_target_machine(cpu=cpu, opt=3, reloc="pic", codemodel="default")
+    machine = target.create_target_machine(cpu=own.cpu, features=own.tuning, opt=3, reloc="pic", codemodel="default")
     whole: Any = llvm.parse_assembly("")
     kept = set()
     for variant in _variants():

@@ -32,6 +32,8 @@ def cyclic_sweep(
     step = max(LANES, AT_ONCE // gram.size)
 
     def work(start: int, stop: int) -> float:
+        if stop - start <= step:
+            return _cyclic_sweep(W[start:stop], product[start:stop], *rest)
         parts = [slice(i, min(i + step, stop)) for i in range(start, stop, step)]
         return math.fsum(_cyclic_sweep(W[rows], product[rows], *rest) for rows in parts)
 
