@@ -161,7 +161,7 @@ def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespac
 
 def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) for Y = WH at the stored entries; where rounding makes the sum negative, it is 0."""
-    dtype = libraries.accumulator_dtype(xp, libraries.device(W))
+    dtype, Y = libraries.accumulator_dtype(xp, libraries.device(W)), data.observed(Y, xp=xp)
     kernel = None if data.weighted or W.ndim > 2 else _kernel(data.values, Y, beta)
     if kernel is not None:
         divergence = xp.asarray(kernel(data.values, Y), dtype=dtype, device=libraries.device(W))

@@ -31,7 +31,7 @@ from nmf_xp.solvers.choice import chosen
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from nmf_xp.arrays.typing import Array
     from nmf_xp.problem.robust import Robust
@@ -55,6 +55,8 @@ def nmf(
     init: str | tuple[Array | None, Array | None] = "random",
     weights: Array | None = None,
     exposure: Array | None = None,
+    batch: Any = None,
+    batch_prior: float = 0.0,
     missing: str | None = None,
     absent: str = "zero",
     layer: str | None = None,  # noqa: ARG001 - the door takes it
@@ -133,6 +135,13 @@ def nmf(
         A known positive factor of each entry, of V's shape or broadcasting to it, of V's namespace and device: the
         model is exposure * WH (sequencing depth, opportunities, the efficiency of a detector). One number for each row
         is absorbed by W, and changes WH only where W is penalised or bounded.
+    batch : array-like, shape (m,), optional
+        The label of each row's batch: text, numbers, a column of a table. The model is B[g_i, j] (WH)_ij with a factor
+        for each batch g and column j, found with W and H (`result.batch_effects`), so that counts stay counts. For
+        beta_loss="kullback-leibler" and V in memory, dense or sparse, without weights. See :doc:`/how-to/batches`.
+    batch_prior : float, default 0
+        Pseudo-counts in each batch and column that draw B towards 1, as a gamma prior does: for small batches, and
+        beside penalties and bounds, which B would evade.
     missing : {None, "nan"}, default None
         "nan": NaN in V means unobserved. By default it is an error.
     absent : {"zero", "missing"}, default "zero"
@@ -224,11 +233,11 @@ def nmf(
     alphas = check_penalties(alpha_W, alpha_H, l1_ratio)
     terms = asked_of(alphas, l1_ratio, fixed=(fixed_w, fixed_h), upper=(upper_w, upper_h), terms=(w, h))
     observation: Any = {"weights": weights, "missing": missing, "absent": absent, "exposure": exposure}
-    method = chosen(V, beta_loss, solver, terms=terms, **observation)
+    method = chosen(V, beta_loss, solver, terms=terms, batch=batch, **observation)
     schedule = check_schedule(max_iter, tol, check_every)
     n_restarts = check_restarts(n_restarts, init, kind_of(V))
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, random_state)
-    posed = pose(V, beta=method.beta, **observation)
+    posed = pose(V, beta=method.beta, **observation).in_batches(batch, prior=batch_prior)
     r = check_n_components(n_components, posed.shape)
     check_init(init, INITS, r, posed.shape)
     init, terms = completed(posed, init, terms, r, random_state=random_state)
@@ -261,6 +270,8 @@ def transform(
     init: Array | None = None,
     weights: Array | None = None,
     exposure: Array | None = None,
+    batch: Any = None,
+    batch_effects: dict[Hashable, Array] | None = None,
     missing: str | None = None,
     absent: str = "zero",
     layer: str | None = None,  # noqa: ARG001 - the door takes it
@@ -290,6 +301,11 @@ def transform(
     init : array, shape (m, r), optional
         The start of W. By default each row of W is constant and gives that row of WH the sum of its row of V, so that
         the answer for a row depends on no other row but through the end of the iteration.
+    batch : array-like, shape (m,), optional
+        The label of each row's batch, as for `nmf`.
+    batch_effects : dict, optional
+        The effects of batches that are known, `batch_effects` of a result: by default those of H where it is a Result.
+        Those of other labels are found.
     fixed_w : boolean array, optional
         Entries of W that keep the value they have in `init`.
     beta_loss, solver, weights, exposure, missing, absent, layer, alpha_W, l1_ratio, upper_w, w : optional
@@ -326,13 +342,13 @@ def transform(
         check_penalties(alpha_W, 0.0, l1_ratio), l1_ratio, fixed=(fixed_w, None), upper=(upper_w, None), terms=(w, ())
     )
     observation: Any = {"weights": weights, "missing": missing, "absent": absent, "exposure": exposure}
-    method = chosen(V, beta_loss, solver, fixed_h=True, terms=terms, **observation)
+    method = chosen(V, beta_loss, solver, fixed_h=True, terms=terms, batch=batch, **observation)
     schedule = check_schedule(max_iter, tol, check_every)
     if method.name == "online":
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
         raise ValueError(msg)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
-    posed = pose(V, beta=method.beta, **observation)
+    posed = pose(V, beta=method.beta, **observation).in_batches(batch, effects=batch_effects)
     n = posed.shape[1]
     check_array("H", H, min_ndim=2)
     check_columns((*posed.stack, *posed.shape), H)

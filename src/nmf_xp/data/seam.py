@@ -100,6 +100,9 @@ class Data(Protocol):
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         """WH at the stored entries."""
 
+    def observed(self, Y: Array, *, xp: Namespace) -> Array:
+        """The model of V at its stored entries, for WH there: WH itself, but where rows and columns have factors."""
+
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         """Z H^T for Z on the stored entries: (..., m, r)."""
 
@@ -179,6 +182,9 @@ class Derived:
 
     def select(self, indices: Array, *, xp: Namespace) -> Any:
         return self
+
+    def observed(self, Y: Array, *, xp: Namespace) -> Array:
+        return Y
 
     def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
         if power is None:

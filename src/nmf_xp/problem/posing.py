@@ -47,6 +47,7 @@ from nmf_xp.data.units import (
 )
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Problem
+from nmf_xp.problem.batches import Batches, batches_of
 from nmf_xp.problem.terms import Bound, Penalty, Terms
 from nmf_xp.updates import factor_floor
 
@@ -70,6 +71,7 @@ class Posed(NamedTuple):
     layout: mesh.Layout | None = None  # how the user's V lies on a mesh of devices
     exposure: Array | None = None  # of one matrix, or of a stack with one leading axis
     apart: bool = False  # whether one exponent does not suit all members of the stack
+    batches: Batches | None = None  # of V's rows, whose effects are part of the model
     heavy: tuple[Constraints, ...] = ()  # the user's penalties, where one is beyond the numbers: see `_heaviest`
 
     @property
@@ -109,6 +111,11 @@ class Posed(NamedTuple):
             floor = floor_of_loadings(least, self.largest, largest_h, dtype, beta=self.beta, xp=xp)
             posed = posed._replace(floor=floor)
         return posed
+
+    def in_batches(self, batch: Any, *, prior: Any = 0.0, effects: Any = None) -> Posed:
+        """The same problem with batch effects in the model; as it is without labels."""
+        alone = not self.stack and self.layout is None
+        return self._replace(batches=batches_of(self.problem.data, batch, prior, effects, alone=alone))
 
     def evenly(self) -> Posed:
         """The same for factors that are balanced in these units, and are to be so in the user's."""
@@ -191,6 +198,8 @@ class Posed(NamedTuple):
             sides.append((constraints, plain))
         (w, plain_w), (h, plain_h) = sides
         posed = self._replace(problem=self.problem._replace(w=w, h=h))
+        if self.batches is not None:
+            self.batches.check_terms(w, h)
         return posed._replace(heavy=(plain_w, plain_h)) if beyond else posed
 
     def _in_units(self, which: str, degree: int, weight: float) -> float:

@@ -86,6 +86,9 @@ def share_by_component(result: Any) -> np.ndarray[Any, Any]:
 
 
 def _of(result: Any) -> Seen:
+    if result.batch_labels is not None:
+        msg = "`explained` must be asked of a fit without `batch`, whose effects explain a part of V too"
+        raise ValueError(msg)
     if result.robust is not None:
         msg = "`explained` must be asked of a fit without `Robust`, whose loss no mean of a column minimises"
         raise ValueError(msg)

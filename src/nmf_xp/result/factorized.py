@@ -59,6 +59,9 @@ class Result:
         The names of V's rows, (m,), and columns, (n,), where V is a table, as the table has them; see `named`.
     component_names : tuple or None
         Names of the components, (r,): those of a table given as H or in ``init=(W, H)``.
+    batch_effects : dict or None
+        For ``batch=``, the factors of each batch: its label and an array (n,), by which the model of its rows is
+        multiplied. Their geometric mean over the rows of V is 1 in each column, without a prior and terms of H.
     table : str or None
         The library of the table that V is: "pandas", "polars", "pyarrow", "xarray" or "anndata".
 
@@ -90,6 +93,8 @@ class Result:
     column_names: tuple[Hashable, ...] | None = None
     component_names: tuple[Hashable, ...] | None = None
     table: str | None = None
+    batch_labels: tuple[Hashable, ...] | None = None
+    _batch_table: Any = None
     _seen: Any = field(init=False, default=None)  # V, or a number that is known already
 
     @property
@@ -139,6 +144,13 @@ class Result:
         if history and not isinstance(history[0], float):
             return tuple(_reached(member) for member in history)
         return _reached(history)
+
+    @property
+    def batch_effects(self) -> dict[Hashable, Any] | None:
+        """The factors of each batch by its label, arrays (..., n); None for a model without batches."""
+        if self.batch_labels is None:
+            return None
+        return {label: self._batch_table[..., i, :] for i, label in enumerate(self.batch_labels)}
 
     @property
     def explained(self) -> Any:
@@ -294,7 +306,8 @@ class Result:
         if not -self.W.shape[0] <= i < self.W.shape[0]:
             msg = f"the stack has {self.W.shape[0]} members, got index {i}"
             raise IndexError(msg)
-        members = {name: getattr(self, name)[i] for name in DATA_FIELDS if name not in ("W", "H", "restarts")}
+        given = (name for name in DATA_FIELDS if name not in ("W", "H", "restarts"))
+        members = {name: getattr(self, name)[i] for name in given if getattr(self, name) is not None}
         member = replace(self, W=self.W[i, ...], H=self.H[i, ...], restarts=None, **members)
         return member._remember(explained.of_member(self._seen, i))
 
@@ -330,8 +343,9 @@ class Result:
         return display.notebook(display.rows(self), self.history) if libraries.is_readable(self._divergence) else None
 
 
-DATA_FIELDS = ("W", "H", "_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual", "restarts")
-STATIC_FIELDS = ("solver", "beta", "robust", "row_names", "column_names", "component_names", "table")
+NUMBERS = ("_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual")
+DATA_FIELDS = ("W", "H", *NUMBERS, "_batch_table", "restarts")
+STATIC_FIELDS = ("solver", "beta", "robust", "row_names", "column_names", "component_names", "table", "batch_labels")
 
 
 def _number(x: Any) -> Any:

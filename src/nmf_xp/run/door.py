@@ -60,7 +60,7 @@ def door(function: F) -> F:
         if any((names.rows, names.columns, names.kind, components)):
             found = found.named(rows=names.rows, columns=names.columns, components=components, table=names.kind)
         if isinstance(found, Result) and not libraries.is_traced(found._divergence):
-            if found.robust is None:
+            if found.robust is None and found.batch_labels is None:
                 found._remember(Seen(read.values, {name: given[name] for name in OBSERVED if name in given}))
             if {"max_iter", "tol"}.isdisjoint(options):
                 _warn(found)
@@ -92,6 +92,8 @@ def _with_components(
     if isinstance(H, Result):
         known, components = H.column_names, H.component_names
         options = {"beta_loss": H.beta if H.robust is None else H.robust, **options}
+        if options.get("batch") is not None and H.batch_effects is not None:
+            options = {"batch_effects": H.batch_effects, **options}
         H = H.H
     elif isinstance(H, list):
         H = tables.array_of("H", H)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.grid import Grid
 from nmf_xp.data.units import number_times_power
 from nmf_xp.problem import Factors
+from nmf_xp.problem.batches import Batched
 from nmf_xp.problem.robust import Doubted
 from nmf_xp.result import Result
 from nmf_xp.run import loop
@@ -27,7 +29,7 @@ from nmf_xp.solvers.reweighted import Reweighted, found_scale
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nmf_xp.arrays.typing import Array
+    from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.problem import Problem
     from nmf_xp.problem.posing import Posed
     from nmf_xp.problem.robust import Robust
@@ -73,23 +75,31 @@ def _solve(
     solver = make(beta=posed.beta, floor=posed.floor, fixed_h=method.fixed_h, **dict(method.options))
     start[:] = same_stack(*start, xp=xp)
     robust = None if method.robust is None else _with_scale(method.robust, posed, Factors(*start), solver)
+    renewed: Callable[[Problem], Problem] | None = None  # the problem with what says how its data are renewed
     if robust is not None:
+        scale = number_times_power(float(robust.scale or 0.0), -posed.units.v * posed.beta)
+        renewed = functools.partial(_with_doubt, scale=scale, posed=posed)
+    elif posed.batches is not None:
+        renewed = functools.partial(_in_batches, posed=posed)
+    if renewed is not None:
         settings: Any = {"beta": posed.beta, "floor": solver.floor, "fixed_h": method.fixed_h}
-        solver = Reweighted(**settings, inner=SOLVERS[method.name], loss=dataclasses.replace(robust, scale=None))
+        loss = robust and dataclasses.replace(robust, scale=None)
+        solver = Reweighted(**settings, inner=SOLVERS[method.name], loss=loss)
     if record is not None:
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
         named = named if robust is None else f"{named} {robust}"
+        named = named if posed.batches is None else f"{named} {posed.batches.identity}"
         record.identify(posed, start, schedule, function=function, solver=named, init=method.init)
     asked, problem = begin(problem, start, solver, xp=xp)
-    if robust is not None:
-        scale = number_times_power(float(robust.scale or 0.0), -posed.units.v * posed.beta)
-        problem = _with_doubt(problem, scale, posed)
-        asked = asked and asked._replace(problem=_with_doubt(asked.problem, scale, posed))
+    if renewed is not None:
+        problem = renewed(problem)
+        asked = asked and asked._replace(problem=renewed(asked.problem))
     options: Any = {"schedule": schedule, "recorder": record, "asked": asked}
     options["second"] = _second(posed, method, solver)
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
+    table = _best_table(problem.data, outcome.W, outcome.H, xp=xp)
     if asked is not None and asked.missed and float("inf") in transfer.to_host(outcome.divergence).ravel():
         msg = (
             f"no component is positive in column {asked.missed} of V, so nothing explains what stands there and the "
@@ -122,6 +132,8 @@ def _solve(
         _status=outcome.status,
         _kkt_residual=outcome.kkt_residual,
         robust=robust,
+        batch_labels=posed.batches and posed.batches.labels,
+        _batch_table=table,
     )
 
 
@@ -176,13 +188,26 @@ def _with_doubt(problem: Problem, scale: float, posed: Posed) -> Problem:
     return problem._replace(data=doubted)
 
 
+def _best_table(data: Any, W: Array, H: Array, *, xp: Namespace) -> Array | None:
+    """The effects of batches, if there are any."""
+    return data.table(W, H, xp=xp) if isinstance(data, Batched) else None
+
+
+def _in_batches(problem: Problem, posed: Posed) -> Problem:
+    """The problem with the batches of V's rows beside its data."""
+    assert posed.batches is not None
+    prior = number_times_power(posed.batches.prior, -posed.units.v)
+    batched: Any = posed.batches.on(problem.data, prior, xp=posed.xp)
+    return problem._replace(data=batched)
+
+
 def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
     """The solver that is asked whether a run has converged: what `auto` takes.
 
     For W alone there are bounds instead.
     """
     best = automatic(posed.beta)
-    if method.robust is not None:
+    if isinstance(solver, Reweighted):
         return None
     if method.fixed_h or isinstance(posed.problem.data, Grid | Blockwise):
         return None

@@ -37,6 +37,7 @@ def chosen(
     missing: str | None = None,
     absent: str = "zero",
     exposure: Any = None,
+    batch: Any = None,
 ) -> Method:
     """The method, by what V's type and the terms say at most; with H fixed, a convex problem, one for all devices."""
     if isinstance(beta_loss, type) and issubclass(beta_loss, Robust):
@@ -82,17 +83,20 @@ def chosen(
     if "forget_factor" in options and check_non_negative("forget_factor", options["forget_factor"]) > 1:
         msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
         raise ValueError(msg)
-    if robust is not None:
-        _check_robust(name, kind, options)
+    if robust is not None or batch is not None:
+        _check_renewed("a `Robust` loss" if robust is not None else "`batch`", name, kind, options)
+    if batch is not None and (beta != 1 or robust is not None):
+        msg = "`batch` needs `beta_loss='kullback-leibler'`, the loss of counts, without `Robust`"
+        raise ValueError(msg)
     return Method(name, beta, tuple(options.items()), fixed_h, robust=robust)
 
 
-def _check_robust(solver: str, kind: Kind, options: dict[str, Any]) -> None:
-    """Refuse a robust loss where its weights, a number for each entry of V, cannot be."""
+def _check_renewed(what: str, solver: str, kind: Kind, options: dict[str, Any]) -> None:
+    """Refuse what cannot go with data that are renewed before each half-iteration."""
     if kind is not Kind.WHOLE:
-        msg = f"`beta_loss` must be no `Robust` for data that are {kind.value}: its weights are as large as V"
+        msg = f"`V` must be whole in memory for {what}, got data that are {kind.value}"
         raise ValueError(msg)
     if solver == "online" or "violation_tol" in options or "orders" in options:
-        what = "'online'" if solver == "online" else f"the options {sorted(options)}"
-        msg = f"`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain' for a `Robust` loss, got {what}"
+        got = "'online'" if solver == "online" else f"the options {sorted(options)}"
+        msg = f"`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain' for {what}, got {got}"
         raise ValueError(msg)

@@ -1,8 +1,9 @@
-"""Any solver for a robust loss: before it updates a factor, the entries are weighed anew.
+"""Any solver for a loss that a divergence majorises: before it updates a factor, the data are renewed.
 
-The weighted divergence lies above the loss and meets it at the present factors, so no step raises the loss. A solver is
-asked for one factor at a time, with the other one fixed: what it remembers from one iteration to the next (momentum)
-belongs to other weights.
+A robust loss weighs the entries anew; batches get the best table for the present factors. The divergence of the renewed
+data lies above the loss and meets it at the present factors, so no step raises the loss. A solver is asked for one
+factor at a time, with the other one fixed: what it remembers from one iteration to the next (momentum) belongs to other
+data.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
+from nmf_xp.problem.batches import Batched
 from nmf_xp.problem.optimality import penalties, report
-from nmf_xp.problem.robust import Doubted, Robust
 from nmf_xp.solvers.mu import MultiplicativeUpdate, multiplied
 from nmf_xp.solvers.solver import Solver
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem.optimality import Report
+    from nmf_xp.problem.robust import Doubted, Robust
 
 FIRST = 20
 """Iterations of the fit from which the scale is found."""
@@ -32,19 +34,19 @@ FIRST = 20
 
 @dataclasses.dataclass(frozen=True)
 class Reweighted(Solver):
-    """One half-iteration of the `inner` solver for each factor, on data that are `Doubted`."""
+    """One half-iteration of the `inner` solver for each factor, on data that are `Doubted` or `Batched`."""
 
     inner: Callable[..., Solver] = MultiplicativeUpdate
-    loss: Robust = dataclasses.field(default_factory=Robust)
+    loss: Robust | None = None  # of doubted data
 
     @property
     def convex(self) -> bool:
-        """Never: phi is concave."""
+        """Never: phi is concave, and so is what the best table leaves."""
         return False
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
         """The state at the start."""
-        return Factors(W, H)
+        return self._settled(W, H, problem, xp=xp)
 
     def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
         """One iteration."""
@@ -54,9 +56,17 @@ class Reweighted(Solver):
         if self.fixed_h:
             return Factors(W, H)
         Wt, Ht = operators.transposed(W), operators.transposed(H)
-        return Factors(W, operators.transposed(self._half(data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp)))
+        H = operators.transposed(self._half(data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp))
+        return self._settled(W, H, problem, xp=xp)
 
-    def _half(self, data: Doubted, W: Array, H: Array, w: Constraints, *, xp: Namespace) -> Array:
+    def _settled(self, W: Array, H: Array, problem: Problem, *, xp: Namespace) -> Factors:
+        """The factors, and where the scale of H's columns is no part of the loss, that which is agreed upon."""
+        data: Any = problem.data
+        if self.fixed_h or not isinstance(data, Batched) or not (problem.w.free and problem.h.free):
+            return Factors(W, H)
+        return Factors(W, operators.at_least(data.settled(W, H, xp=xp), self.floor, xp=xp))
+
+    def _half(self, data: Any, W: Array, H: Array, w: Constraints, *, xp: Namespace) -> Array:
         """W after one iteration of the inner solver that looks for W alone."""
         solver = self.inner(beta=self.beta, floor=self.floor, fixed_h=True)
         problem = Problem(data.renewed(W, H, self.loss, beta=self.beta, xp=xp), w)
@@ -74,7 +84,11 @@ class Reweighted(Solver):
     def objective(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array:
         """The loss and the penalties."""
         data: Any = problem.data
-        return data.divergence(W, H, self.loss, beta=self.beta, xp=xp) + penalties(problem, W, H, xp=xp)
+        return data.divergence(W, H, self.loss, beta=self.beta, xp=xp) + self._penalties(problem, W, H, xp=xp)
+
+    def _penalties(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array | float:
+        prior = problem.data.penalty(W, H, xp=xp) if isinstance(problem.data, Batched) else 0.0
+        return penalties(problem, W, H, xp=xp) + prior
 
     def report(self, factors: Factors, problem: Problem, *, xp: Namespace) -> Report:
         """What a look at V says of the factors: the slopes are those of the weighted divergence."""
@@ -83,7 +97,7 @@ class Reweighted(Solver):
         settings: Any = {"beta": self.beta, "floor": self.floor, "fixed_h": self.fixed_h, "xp": xp}
         seen = report(problem._replace(data=renewed), *factors, **settings)
         loss = data.divergence(*factors, self.loss, beta=self.beta, xp=xp)
-        return seen._replace(divergence=loss, objective=loss + penalties(problem, *factors, xp=xp))
+        return seen._replace(divergence=loss, objective=loss + self._penalties(problem, *factors, xp=xp))
 
 
 def found_scale(
