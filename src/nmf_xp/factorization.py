@@ -253,7 +253,10 @@ def nmf(
     result = solve(posed, factors, method, schedule, record, callback=callback, progress=progress)
     if normalize is not None:
         result = normalized(result, normalize, xp=posed.xp)
-    return best_of(result, keep_factors=keep_restarts) if restarted else result
+    result = best_of(result, keep_factors=keep_restarts) if restarted else result
+    if posed.batches is not None and result.W.ndim == 2 and libraries.is_readable(result.W):
+        posed.batches.warn_of_confounded(result.W, result.H, result.batch_effects)
+    return result
 
 
 @door

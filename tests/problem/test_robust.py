@@ -275,7 +275,7 @@ BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("array", {"solver": ("cd-plain", {"violation_tol": 1e-4})}, ValueError, "the options ['violation_tol']"),
     ("array", {"solver": "newton"}, ValueError, "needs a `beta_loss` of 1"),
     ("sparse", {}, ValueError, "for a sparse V, whose zeros would need weights"),
-    ("blocks", {}, ValueError, "for data that are read block by block"),
+    ("blocks", {}, ValueError, "got data that are read block by block"),
     ("stack", {}, ValueError, "`Robust.scale` must be given for a stack"),
     ("exact", {}, ValueError, "`Robust.scale` must be given where it cannot be found"),
 ]

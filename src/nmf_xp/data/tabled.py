@@ -101,6 +101,7 @@ def sums_of_batches(codes: Array, X: Array, count: int, *, xp: Namespace) -> Arr
     step = max(1, AT_ONCE // count)
     total: Any = 0.0
     for start in range(0, m, step):
-        member = xp.astype(batches[:, None] == codes[None, start : start + step], X.dtype)
-        total = total + member @ X[..., start : start + step, :]
+        stop = min(start + step, m)
+        member = xp.astype(batches[:, None] == codes[None, start:stop], X.dtype)
+        total = total + member @ X[..., start:stop, :]
     return total

@@ -14,6 +14,7 @@ Only B[g, j] h_kj is known, not how it is shared: the geometric mean of each col
 from __future__ import annotations
 
 import hashlib
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
 
 
 LEAST = 2.0**-126  # stands for an effect of 0, which says that the batch has no count there
+
+
+ALONE = 0.99  # of a component, which then lives in one batch
+LISTED = 5  # components in a message
+
+
+class ConfoundingWarning(UserWarning):
+    """A component lives in one batch only, so that it cannot be told from an effect of the batch."""
 
 
 class Fields(NamedTuple):
@@ -132,6 +141,25 @@ class Batches(NamedTuple):
             msg = "`batch_prior` must be positive beside penalties and bounds, which batch effects evade, got 0"
             raise ValueError(msg)
 
+    def warn_of_confounded(self, W: Array, H: Array, effects: Any) -> None:
+        """Say which components live in one batch, where nothing tells what is the batch's and what its rows'."""
+        import numpy as np
+
+        loadings, components = transfer.to_host(W), transfer.to_host(H)
+        table = np.stack([transfer.to_host(x) for x in effects.values()])
+        held = np.stack([loadings[self.codes == i].sum(axis=0) for i in range(len(self.labels))])
+        held = held * (table @ components.T)  # of the model, by each batch and component
+        total = np.maximum(held.sum(axis=0), np.finfo(held.dtype).tiny)
+        alone = (held / total >= ALONE) & (held.sum(axis=1, keepdims=True) < ALONE * held.sum())
+        found = [f"component {k} in {self.labels[i]!r}" for i, k in np.argwhere(alone).tolist()]
+        if found:
+            more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+            msg = (
+                f"{', '.join(found[:LISTED])}{more}: of a component that lives in one batch only, nothing tells "
+                "whether it is an effect of the batch or a difference of its rows"
+            )
+            warnings.warn(msg, ConfoundingWarning, stacklevel=2)
+
     def on(self, data: Data, prior: float, *, xp: Namespace) -> Batched:
         """The data with these batches, for the prior in the problem's units."""
         device, dtype = libraries.device(data.values), data.values.dtype
@@ -169,7 +197,7 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool) 
         return None
     if not alone or type(data) not in (Dense, Sparse):
         msg = (
-            "`batch` must be left out for a stack, for V on several devices, and beside weights, exposures and missing "
+            "`batch` must be left out for stacks, V on several devices, and beside weights, exposures and missing "
             "entries (exposures of rows go into W, of columns into the effects)"
         )
         raise ValueError(msg)

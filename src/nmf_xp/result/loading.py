@@ -64,6 +64,8 @@ def load(path: str | os.PathLike[str]) -> Result:
         _status=status.value,
         _kkt_residual=_or_nan(numbers["kkt_residual"]),
         robust=_robust(path, stored.said("robust")),
+        batch_labels=_labels(stored.batch_labels),
+        _batch_table=stored.batch_effects,
         **names,
     )
     explained = stored.number("explained")

@@ -38,6 +38,9 @@ def arrays_of(result: Any) -> dict[str, HostArray]:
         labels = getattr(result, name)
         if labels is not None:
             arrays[name] = np.asarray(list(map(text, labels)), dtype=str)
+    if result.batch_labels is not None:
+        arrays["batch_labels"] = np.asarray(list(map(text, result.batch_labels)), dtype=str)
+        arrays["batch_effects"] = np.stack([transfer.to_host(x) for x in result.batch_effects.values()])
     explained = explained_or_none(result)
     return arrays if explained is None else {**arrays, "explained": np.asarray(explained)}
 

@@ -89,7 +89,7 @@ def _solve(
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
         named = named if robust is None else f"{named} {robust}"
-        named = named if posed.batches is None else f"{named} {posed.batches.identity}"
+        named = named if posed.batches is None else f"{named} in the batches {posed.batches.identity}"
         record.identify(posed, start, schedule, function=function, solver=named, init=method.init)
     asked, problem = begin(problem, start, solver, xp=xp)
     if renewed is not None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.data.tabled import Tabled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,12 @@ def sweeps_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> 
 
 
 def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
-    """The kernel `name` for this kind of data, which visits row by row, if there is one."""
+    """The kernel `name` for this kind of data, which visits row by row, if there is one.
+
+    Where there are batches it takes `model_slope` as `sums`.
+    """
+    if isinstance(data, Tabled):
+        return row_kernel(name, data.base, W, constraints)
     if isinstance(data, Dense):
         kernel = sweeps_kernel(f"{name}_dense", data, W, constraints)
         return kernel and functools.partial(kernel, data.matrix)
@@ -104,6 +110,11 @@ def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Cal
         kernel = sweeps_kernel(f"{name}_sparse", data, W, constraints)
         return kernel and functools.partial(kernel, data.values, data.along)
     return None
+
+
+def growth(data: Data, W: Array, H: Array, *, xp: Namespace) -> dict[str, Array]:
+    """What a row kernel is told of the model besides the factors."""
+    return {"sums": data.model_slope(W, H, None, beta=1.0, xp=xp)} if isinstance(data, Tabled) else {}
 
 
 def newton_sweeps(
@@ -121,7 +132,7 @@ def newton_sweeps(
     kernel = row_kernel("coordinate", data, W, constraints)
     if kernel is not None:
         l1, l2 = constraints.penalties
-        return kernel(W, H, l1=l1, l2=l2, floor=floor, sweeps=sweeps)
+        return kernel(W, H, l1=l1, l2=l2, floor=floor, sweeps=sweeps, **growth(data, W, H, xp=xp))
 
     def block_sweeps(block: Data, W: Array, constraints: Constraints) -> Part:
         return Part(_newton_sweeps(block, W, H, constraints, top, floor=floor, sweeps=sweeps, xp=xp), ())

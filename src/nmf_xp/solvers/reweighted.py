@@ -44,6 +44,10 @@ class Reweighted(Solver):
         """Never: phi is concave, and so is what the best table leaves."""
         return False
 
+    def prepare(self, problem: Problem, *, xp: Namespace) -> Problem:
+        """Sparse data in both orders."""
+        return problem._replace(data=problem.data.with_both_orders())
+
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
         """The state at the start."""
         return self._settled(W, H, problem, xp=xp)

@@ -177,15 +177,27 @@ def descend(w: Any, g: Any, gram: Any, scale: Any, inverse: Any, count: int, top
 
 
 def coordinate_dense(
-    V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, l1: float, l2: float, floor: float, sweeps: int
+    V: NDArray[Any],
+    W: NDArray[Any],
+    H: NDArray[Any],
+    *,
+    l1: float,
+    l2: float,
+    floor: float,
+    sweeps: int,
+    sums: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """W (m, r) after some sweeps of Newton coordinate descent for a dense V (m, n)."""
+    """W (m, r) after some sweeps of Newton coordinate descent for a dense V (m, n).
+
+    `sums` (m, r) is how fast the model of each row grows with its entries, where that is not by the sums of H.
+    """
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     number = W.dtype.type
-    rest = H, H.sum(axis=1), number(l1), number(l2), number(floor), sweeps
+    growth = np.broadcast_to(H.sum(axis=1) if sums is None else sums, W.shape)
+    rest = number(l1), number(l2), number(floor), sweeps
 
     def work(start: int, stop: int) -> None:
-        _coordinate_dense(V[start:stop], W[start:stop], *rest)
+        _coordinate_dense(V[start:stop], W[start:stop], H, growth[start:stop], *rest)
 
     threads.over_rows(W.shape[0], work, products=2 * sweeps * V.size * W.shape[1])
     return W
@@ -201,15 +213,18 @@ def coordinate_sparse(
     l2: float,
     floor: float,
     sweeps: int,
+    sums: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row."""
     starts, columns, order = places(*view[:3])
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     number = W.dtype.type
-    rest = Ht, Ht.sum(axis=0), number(l1), number(l2), number(floor), sweeps
+    growth = np.broadcast_to(Ht.sum(axis=0) if sums is None else sums, W.shape)
+    rest = number(l1), number(l2), number(floor), sweeps
 
     def work(start: int, stop: int) -> None:
-        _coordinate_sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
+        rows = starts[start : stop + 1]
+        _coordinate_sparse(values, order, rows, columns, W[start:stop], Ht, growth[start:stop], *rest)
 
     threads.over_rows(W.shape[0], work, starts, products=2 * sweeps * values.size * W.shape[1])
     return W
@@ -253,7 +268,7 @@ def _newton_row(v: Any, y: Any, z: Any, H: Any, w: Any, sums: Any, l1: Any, l2: 
                     z[j] = one / x
 
 
-@entry("x2s, x2, x2, x1, x, x, x, n")
+@entry("x2s, x2, x2, x2s, x, x, x, n")
 def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
     (m, n), r = V.shape, W.shape[1]
     tile = np.empty((TILE, n), V.dtype)
@@ -269,10 +284,10 @@ def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor
             for k in range(r):
                 for j in range(n):
                     y[j] += w[k] * H[k, j]
-            _newton_row(tile[i], y, z, H, w, sums, l1, l2, floor, sweeps)
+            _newton_row(tile[i], y, z, H, w, sums[first + i], l1, l2, floor, sweeps)
 
 
-@entry("x1, i1, i1, i1, x2, x2, x1, x, x, x, n")
+@entry("x1, i1, i1, i1, x2, x2, x2s, x, x, x, n")
 def _coordinate_sparse(
     values: Any,
     order: Any,
@@ -305,4 +320,4 @@ def _coordinate_sparse(
                 H[k, p] = h[k]
                 total += w[k] * h[k]
             y[p] = total
-        _newton_row(v[:n], y[:n], z[:n], H, w, sums, l1, l2, floor, sweeps)
+        _newton_row(v[:n], y[:n], z[:n], H, w, sums[i], l1, l2, floor, sweeps)

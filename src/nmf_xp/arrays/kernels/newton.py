@@ -31,13 +31,18 @@ def newton_dense(
     sweeps: int,
     trials: int,
     measured: bool,
+    sums: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence."""
+    """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence.
+
+    `sums` (m, r) is how fast the model of each row grows with its entries, where that is not by the sums of H.
+    """
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
-    rest = H, H.sum(axis=1), _settings(W, H, l1, l2, floor, sweeps, trials), measured
+    growth = np.broadcast_to(H.sum(axis=1) if sums is None else sums, W.shape)
+    rest = _settings(W, H, l1, l2, floor, sweeps, trials), measured
 
     def work(start: int, stop: int) -> float:
-        return _dense(V[start:stop], W[start:stop], *rest)
+        return _dense(V[start:stop], W[start:stop], H, growth[start:stop], *rest)
 
     parts = threads.over_rows(W.shape[0], work, products=4 * V.size * W.shape[1])
     return W, np.asarray(math.fsum(parts)) if measured else None
@@ -55,14 +60,16 @@ def newton_sparse(
     sweeps: int,
     trials: int,
     measured: bool,  # noqa: ARG001 - what is not stored counts too
+    sums: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], None]:
     """The same for the stored entries of a sparse V, as `view` orders them row by row; the divergence is left out."""
     starts, columns, order = places(*view[:3])
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
-    rest = Ht, Ht.sum(axis=0), _settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
+    growth = np.broadcast_to(Ht.sum(axis=0) if sums is None else sums, W.shape)
+    settings = _settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
 
     def work(start: int, stop: int) -> None:
-        _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], *rest)
+        _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], Ht, growth[start:stop], settings)
 
     threads.over_rows(W.shape[0], work, starts, products=4 * values.size * W.shape[1])
     return W, None
@@ -106,7 +113,7 @@ def _shared_correlation(W: Any, H: Any, gram: Any, tiny: Any) -> None:
             gram[k, other] *= weights[k] * weights[other]
 
 
-@entry("x2s, x2, x2, x1, (x2, x, x, x, x, n, n), b", "f")
+@entry("x2s, x2, x2, x2s, (x2, x, x, x, x, n, n), b", "f")
 def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
     """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
     _, l1, l2, floor, tiny, _, trials = settings
@@ -141,13 +148,14 @@ def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> 
                     c[a, j] = x * z
             contract(q, h, numerator[i : i + 4])
             contract(c, squares, curvature[i : i + 4])
-        minimise(rows, numerator, curvature, sums, settings, work, change, slopes)
+        growth = sums[first : first + rows.shape[0]]
+        minimise(rows, numerator, curvature, growth, settings, work, change, slopes)
         for i in range(0, height, 4):
             copy(change[i : min(i + 4, height)], w)
             predict(w, h, q)
             for a in range(min(4, height - i)):
                 row, d = rows[i + a], change[i + a]
-                t = length(v[i + a], y[i + a], q[a], d, row, sums, slopes[i + a], l1, l2, floor, tiny, trials)
+                t = length(v[i + a], y[i + a], q[a], d, row, growth[i + a], slopes[i + a], l1, l2, floor, tiny, trials)
                 for k in range(r):
                     row[k] = max(row[k] + t * d[k], floor)
                 if measured:
@@ -175,7 +183,7 @@ def _gather(V: Any, v: Any) -> None:
             v[i, j] = V[i, j]
 
 
-@entry("x1, i1, i1, i1, x2, x2, x1, (x2, x, x, x, x, n, n)")
+@entry("x1, i1, i1, i1, x2, x2, x2s, (x2, x, x, x, x, n, n)")
 def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any, sums: Any, settings: Any) -> None:
     """A batch of rows at a time."""
     _, l1, l2, floor, tiny, _, trials = settings
@@ -206,7 +214,8 @@ def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any,
                     num[k] += q * h[k]
                     cur[k] += c * h[k] * h[k]
                 v[p - begin], y[p - begin] = x, total
-        minimise(rows, numerator, curvature, sums, settings, work, change, slopes)
+        growth = sums[first : first + rows.shape[0]]
+        minimise(rows, numerator, curvature, growth, settings, work, change, slopes)
         for i in range(rows.shape[0]):
             row, d = rows[i], change[i]
             a, b = starts[first + i] - begin, starts[first + i + 1] - begin
@@ -216,7 +225,7 @@ def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any,
                 for k in range(r):
                     total += d[k] * h[k]
                 e[p] = total
-            t = length(v[a:b], y[a:b], e[a:b], d, row, sums, slopes[i], l1, l2, floor, tiny, trials)
+            t = length(v[a:b], y[a:b], e[a:b], d, row, growth[i], slopes[i], l1, l2, floor, tiny, trials)
             for k in range(r):
                 row[k] = max(row[k] + t * d[k], floor)
 
@@ -238,7 +247,7 @@ def minimise(
         for i in range(m):
             s = np.sqrt(min(max(scale[k, i] + l2, root), most))
             x = one / s
-            slope[k, i] = sums[k] + l1 + l2 * w[k, i] - g[k, i]
+            slope[k, i] = sums[i, k] + l1 + l2 * w[k, i] - g[k, i]
             scale[k, i], inverse[k, i], g[k, i] = s, x, slope[k, i] * x
     descend(w, g, gram, scale, inverse, m, np.full(r, np.inf, W.dtype), floor, sweeps)
     slopes[:] = 0

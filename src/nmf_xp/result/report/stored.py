@@ -25,6 +25,8 @@ class Stored(NamedTuple):
     arrays: dict[str, HostArray]
     texts: dict[str, str]
     component_names: list[str] | None = None
+    batch_labels: list[str] | None = None
+    batch_effects: HostArray | None = None  # (G, n)
 
     def counted(self, name: str) -> float | None:
         """A number of that name, of iterations or seconds; None where there is none, or no such number."""
@@ -90,13 +92,22 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
     W, H = arrays.pop("W"), arrays.pop("H")
     _check_factors(W, H)
     names = {}
+    effects = arrays.pop("batch_effects", None)
+    if effects is not None and (effects.ndim != 2 or effects.shape[1:] != H.shape[1:] or effects.dtype.kind != "f"):
+        msg = f"the effects of batches have the shape {effects.shape} and the dtype {effects.dtype}"
+        raise _DamageError(msg)
     counts = {"row_names": W.shape[:1], "column_names": H.shape[1:], "component_names": H.shape[:1]}
+    counts |= {} if effects is None else {"batch_labels": effects.shape[:1]}
     for name, count in counts.items():
         names[name] = found = _names(name, arrays, texts)
         if found is not None and (len(found),) != count:
             msg = f"it has {len(found)} {name.replace('_', ' ')} for {count[0]}"
             raise _DamageError(msg)
-    return Stored(W, H, names["row_names"], names["column_names"], arrays, texts, names["component_names"])
+    if effects is not None and names["batch_labels"] is None:
+        msg = "it has effects of batches, and no labels of them"
+        raise _DamageError(msg)
+    rows, columns, components = (names[name] for name in ("row_names", "column_names", "component_names"))
+    return Stored(W, H, rows, columns, arrays, texts, components, names.get("batch_labels"), effects)
 
 
 def _check_factors(W: HostArray, H: HostArray) -> None:
