@@ -420,6 +420,30 @@ def test_weights_are_routed() -> None:
     assert np.abs(unweighted.components_ - alone.components_).max() > 1e-3
 
 
+@pytest.mark.parametrize("solver", ["mu", "auto"])
+@quietly
+def test_batches_are_routed(solver: str) -> None:
+    rng = np.random.default_rng(0)
+    batch, effects = rng.integers(0, 2, size=80), rng.lognormal(0, 0.7, size=(2, 15))
+    V = rng.poisson(100 * rng.dirichlet([0.3] * 3, size=80) @ rng.gamma(0.4, size=(3, 15)) * effects[batch]) * 1.0
+    model = NMF(3, solver=solver, beta_loss=1.0, init="random", random_state=0, max_iter=1000, tol=1e-6)
+    with config_context(enable_metadata_routing=True):
+        model.set_fit_request(batch=True).set_transform_request(batch=True)
+        pipe = make_pipeline(model).fit(V, batch=batch)
+        W = pipe.transform(V, batch=batch)
+    fit = pipe[0]
+    expected = nmf_xp.nmf(V, 3, beta_loss=1.0, batch=batch, random_state=0, max_iter=1000, tol=1e-8)
+    assert fit.reconstruction_err_**2 / 2 == pytest.approx(expected.divergence, rel=0.05)
+    rows = np.maximum(np.stack([fit.batch_effects_[i] for i in batch.tolist()]), 1e-30)
+    found = nmf_xp.beta_divergence(V, W, fit.components_, beta_loss=1.0, exposure=rows)
+    assert float(found) <= fit.reconstruction_err_**2 / 2 * (1 + 1e-4)
+    new = fit.transform(V, batch=["another"] * 80)
+    assert new.shape == W.shape
+    assert NMF(3, init="random", random_state=0).fit(V).batch_effects_ is None
+    with pytest.raises(ValueError, match="kullback-leibler"):
+        NMF(3, init="random", solver="auto").fit(V, batch=batch)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("beta", [0.0, 1.0, 1.5, 2.0])
 @pytest.mark.parametrize("fresh", [False, True])

@@ -18,7 +18,8 @@ except ImportError as error:
     msg = 'nmf_xp.sklearn needs scikit-learn: pip install "nmf_xp[sklearn]"'
     raise ImportError(msg) from error
 
+from nmf_xp.sklearn.function import non_negative_factorization
 from nmf_xp.sklearn.minibatch import MiniBatchNMF
-from nmf_xp.sklearn.nmf import NMF, non_negative_factorization
+from nmf_xp.sklearn.nmf import NMF
 
 __all__ = ["NMF", "MiniBatchNMF", "non_negative_factorization"]

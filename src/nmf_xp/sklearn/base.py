@@ -98,10 +98,14 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         array, shape (n_samples, n_components)
             W.
         """
+        return self._loadings(self._checked_new(X, weights), Observation(weights, exposure))
+
+    def _checked_new(self, X: Any, weights: Any) -> Any:
+        """New data as `fit` had them."""
         check_is_fitted(self)
         X = check_data(self, X, weights=weights, reset=False, whom=self._input)
         check_same_library(self, X, "transform")
-        return self._loadings(X, Observation(weights, exposure))
+        return X
 
     def inverse_transform(self, X: Any) -> Any:
         """The model of data that have been transformed.

@@ -1,4 +1,4 @@
-"""`NMF` and `non_negative_factorization`: scikit-learn's, on `nmf_xp.nmf` and `nmf_xp.transform`."""
+"""`NMF`: scikit-learn's, on `nmf_xp.nmf` and `nmf_xp.transform`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from nmf_xp.arrays import precision
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Result, Status
-from nmf_xp.sklearn.base import BaseNMF
+from nmf_xp.sklearn.base import LOADINGS_MAX_ITER, LOADINGS_TOL, BaseNMF
 from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
 from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
 from nmf_xp.sklearn.plain import plain
@@ -79,6 +79,8 @@ class NMF(BaseNMF):
         Iterations that ran.
     history_ : tuple of float
         The objective at the start and at each check; empty where `tol` is 0 and nothing looks at the run.
+    batch_effects_ : dict or None
+        Where `fit` was given batches, the factors of each, by its label: an array, shape (n_features,).
     n_features_in_ : int
         Number of features seen by `fit`.
     feature_names_in_ : array of str, shape (n_features,)
@@ -147,14 +149,71 @@ class NMF(BaseNMF):
         self.callback = callback
 
     @precision.on_data
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        W: Any = None,
+        H: Any = None,
+        weights: Any = None,
+        exposure: Any = None,
+        batch: Any = None,
+    ) -> Any:
+        """Learn the components of X.
+
+        Parameters
+        ----------
+        X, y, W, H, weights, exposure
+            As for `MiniBatchNMF.fit`.
+        batch : array-like, shape (n_samples,), optional
+            The label of each sample's batch, whose effects are part of the model, as in `nmf_xp.nmf`. For the
+            Kullback-Leibler loss, with a solver other than "cd".
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        self.fit_transform(X, W=W, H=H, weights=weights, exposure=exposure, batch=batch)
+        return self
+
+    @precision.on_data
+    def transform(self, X: Any, weights: Any = None, exposure: Any = None, batch: Any = None) -> Any:
+        """Loadings of new data on the components.
+
+        Parameters
+        ----------
+        X, weights, exposure
+            As for `MiniBatchNMF.transform`.
+        batch : array-like, shape (n_samples,), optional
+            The label of each sample's batch: one that `fit` has seen keeps its effects, those of another are found.
+
+        Returns
+        -------
+        array, shape (n_samples, n_components)
+            W.
+        """
+        if batch is None:
+            return super().transform(X, weights=weights, exposure=exposure)
+        X = self._checked_new(X, weights)
+        return self._load(X, self.components_, Observation(weights, exposure), batch=batch).W
+
+    @precision.on_data
     def fit_transform(
-        self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None, exposure: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        W: Any = None,
+        H: Any = None,
+        weights: Any = None,
+        exposure: Any = None,
+        batch: Any = None,
     ) -> Any:
         """Learn the components of X and return its loadings on them.
 
         Parameters
         ----------
-        X, y, W, H, weights, exposure
+        X, y, W, H, weights, exposure, batch
             As for `fit`.
 
         Returns
@@ -164,27 +223,30 @@ class NMF(BaseNMF):
         """
         self._validate_params()
         X = check_data(self, X, weights=weights, reset=True, whom="NMF initialization")
-        result = self._factorize(X, W, H, Observation(weights, exposure))
+        result = self._factorize(X, W, H, Observation(weights, exposure), batch=batch)
         self.components_ = result.H
+        self.batch_effects_ = None if batch is None else result.batch_effects
         self.n_components_ = int(result.H.shape[0])
         self.reconstruction_err_ = reconstruction_error(result.divergence)
         self.n_iter_ = result.n_iter
         self.history_ = result.history
         return result.W
 
-    def _factorize(self, X: Any, W: Any, H: Any, observation: Observation) -> Result | Plain:
+    def _factorize(self, X: Any, W: Any, H: Any, observation: Observation, *, batch: Any = None) -> Any:
         """Both factors of X."""
         self._check_solver()
         if observation.weights is None:
             check_positive(X, self._beta)
         W, H = self._start(X, W, H, observation, n_restarts=self.n_restarts)
         solver = self._solver(W.shape[-1], both=True)
-        found: Result | Plain | None = self._plain(X, W, H, observation, solver, both=True)
+        found: Result | Plain | None = None
+        if batch is None:
+            found = self._plain(X, W, H, observation, solver, both=True)
         if found is None:
             options = self._options(X, (W, H), observation, solver, both=True)
-            found = nmf(X, W.shape[-1], init=(W, H), **options, **self._penalties())
+            found = nmf(X, W.shape[-1], init=(W, H), batch=batch, **options, **self._penalties())
         found = self._finished(found)
-        if not self._exact_loadings:
+        if batch is not None or not self._exact_loadings:
             return found
         best = self._minimum(X, found.H, observation, found.W)
         if isinstance(found, Result):
@@ -194,12 +256,14 @@ class NMF(BaseNMF):
     def _loadings(self, X: Any, observation: Observation) -> Any:
         return self._load(X, self.components_, observation).W
 
-    def _load(self, X: Any, H: Any, observation: Observation) -> Result | Plain:
+    def _load(self, X: Any, H: Any, observation: Observation, *, batch: Any = None) -> Result | Plain:
         """W of X for given H."""
         self._check_solver()
         if observation.weights is None:
             check_positive(X, self._beta)
         H = self._given_components(X, H)
+        if batch is not None:
+            return self._finished(self._minimum_in_batches(X, H, observation, batch))
         if self._exact_loadings:
             return self._finished(self._minimum(X, H, observation, measured=False))
         W, solver = None, self._solver(H.shape[0], both=False)
@@ -210,6 +274,14 @@ class NMF(BaseNMF):
                 return self._finished(found)
         options = self._options(X, (W, H), observation, solver, both=False)
         return self._finished(transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options))
+
+    def _minimum_in_batches(self, X: Any, H: Any, observation: Observation, batch: Any) -> Result:
+        """The W that is best for H beside the effects of batches, of which those that are known stay."""
+        schedule: Any = {"max_iter": max(self.max_iter, LOADINGS_MAX_ITER), "tol": LOADINGS_TOL * self.tol}
+        options = {**observation._asdict(), "batch": batch, "batch_effects": self.batch_effects_}
+        return transform(
+            X, H, beta_loss=self._beta, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options, **schedule
+        )
 
     def _plain(self, X: Any, W: Any, H: Any, observation: Observation, solver: Any, *, both: bool) -> Plain | None:
         """The same by the solver itself; None where more is asked than scikit-learn does."""
@@ -286,82 +358,3 @@ class NMF(BaseNMF):
         if result.status is Status.NOT_FINITE:
             warnings.warn(result.status.message, ConvergenceWarning, stacklevel=5)
         return result
-
-
-@precision.on_data
-def non_negative_factorization(
-    X: Any,
-    W: Any = None,
-    H: Any = None,
-    n_components: int | str | None = "auto",
-    *,
-    init: str | None = None,
-    update_H: bool = True,
-    solver: str = "cd",
-    beta_loss: float | str = "frobenius",
-    tol: float = 1e-4,
-    max_iter: int = 200,
-    alpha_W: float = 0.0,
-    alpha_H: float | str = "same",
-    l1_ratio: float = 0.0,
-    random_state: Any = None,
-    verbose: int = 0,
-    shuffle: bool = False,
-    weights: Any = None,
-    exposure: Any = None,
-) -> tuple[Any, Any, int]:
-    """Factorize X ~ W H, as scikit-learn's function of this name.
-
-    Parameters
-    ----------
-    X, W, H, weights, exposure
-        As for `NMF.fit`.
-    update_H : bool, default True
-        False: find W only, for the H that is given.
-    n_components, init, solver, beta_loss, tol, max_iter, alpha_W, alpha_H, l1_ratio, random_state, verbose, shuffle
-        As for `NMF`.
-
-    Returns
-    -------
-    W : array, shape (n_samples, n_components)
-        Loadings.
-    H : array, shape (n_components, n_features)
-        Components.
-    n_iter : int
-        Iterations that ran.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nmf_xp.sklearn import non_negative_factorization
-    >>> X = np.array([[1, 1], [2, 1], [3, 1.2], [4, 1], [5, 0.8], [6, 1]])
-    >>> W, H, n_iter = non_negative_factorization(X, n_components=2, init="random", random_state=0)
-    >>> W.shape, H.shape
-    ((6, 2), (2, 2))
-    """
-    model = NMF(
-        n_components,
-        init=init,
-        solver=solver,
-        beta_loss=beta_loss,
-        tol=tol,
-        max_iter=max_iter,
-        random_state=random_state,
-        alpha_W=alpha_W,
-        alpha_H=alpha_H,
-        l1_ratio=l1_ratio,
-        verbose=verbose,
-        shuffle=shuffle,
-    )
-    model._validate_params()
-    if not isinstance(update_H, bool):
-        msg = f"The 'update_H' parameter of non_negative_factorization must be a bool. Got {update_H!r} instead."
-        raise ValueError(msg)
-    X = check_data(model, X, weights=weights, reset=True, whom="NMF initialization")
-    if update_H:
-        result = model._factorize(X, W, H, Observation(weights, exposure))
-        return result.W, result.H, result.n_iter
-    if W is not None:
-        warnings.warn("When update_H=False, the provided initial W is not used.", RuntimeWarning, stacklevel=3)
-    result = model._load(X, H, Observation(weights, exposure))
-    return result.W, result.H, result.n_iter
