@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from nmf_xp.arrays.typing import Array
+    from nmf_xp.problem.overdispersed import NegativeBinomial
     from nmf_xp.problem.robust import Robust
     from nmf_xp.problem.terms import Term
     from nmf_xp.run.position import Progress
@@ -50,7 +51,7 @@ def nmf(
     /,
     n_components: int,
     *,
-    beta_loss: float | str | Robust = "frobenius",
+    beta_loss: float | str | Robust | NegativeBinomial = "frobenius",
     solver: str | tuple[str, dict[str, Any]] = "auto",
     init: str | tuple[Array | None, Array | None] = "random",
     weights: Array | None = None,
@@ -95,9 +96,11 @@ def nmf(
         booleans are factorized in the namespace's default floating dtype, 16-bit floats in float32.
     n_components : int
         Rank r of the factorization, from 1 to m + n.
-    beta_loss : float or {"frobenius", "kullback-leibler", "itakura-saito"} or Robust, default "frobenius"
-        The beta of the divergence that is decreased; the names stand for 2, 1 and 0. V must be positive for beta <= 0.
+    beta_loss : float, {"frobenius", "kullback-leibler", "itakura-saito"}, Robust or NegativeBinomial, optional
+        The beta of the divergence that is decreased, by default 2; the names stand for 2, 1 and 0. V must be positive
+        for beta <= 0.
         With `Robust` a few wrong entries of V do not rule the fit; V is then dense, or sparse with absent="missing".
+        `NegativeBinomial` is for counts that vary more than Poisson's.
     solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain", "online"} or (name, options), default "auto"
         None of them but "online" raises the objective.
 
@@ -268,7 +271,7 @@ def transform(
     H: Any,
     /,
     *,
-    beta_loss: float | str | Robust = "frobenius",
+    beta_loss: float | str | Robust | NegativeBinomial = "frobenius",
     solver: str | tuple[str, dict[str, Any]] = "auto",
     init: Array | None = None,
     weights: Array | None = None,

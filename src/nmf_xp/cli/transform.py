@@ -59,7 +59,7 @@ def run(asked: argparse.Namespace) -> int:
     chosen = options.chosen(asked, MODEL)
     H = place.asarray(known.H, libraries.dtype_name(like.dtype))
     if "beta_loss" not in chosen:
-        chosen["beta_loss"] = known.beta if known.robust is None else known.robust
+        chosen["beta_loss"] = known.loss
     begin = time.perf_counter()
     warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)  # the summary says how it ended
     with options.memory_errors():

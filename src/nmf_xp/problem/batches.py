@@ -91,7 +91,7 @@ class Batched(Fields, Wrapping):
         """H with the geometric means of the table, by which the loss stays as it is."""
         return H * self.gauge(self.table(W, H, xp=xp), xp=xp)
 
-    def renewed(self, W: Array, H: Array, _: Any, *, beta: float, xp: Namespace) -> Data:
+    def renewed(self, W: Array, H: Array, _: Any, *, whole: bool = False, beta: float, xp: Namespace) -> Data:
         """The data with the best table for these factors."""
         kind = TabledTransposed if self.turned else Tabled
         return kind(self.base, self.codes, self.table(W, H, xp=xp))

@@ -159,7 +159,11 @@ class Doubted(Fields, Wrapping):
         entries = loss.value(self.divergences(W, H, beta=beta, xp=xp), self.scale, xp=xp)
         return self.base.sum(entries, dtype=dtype, xp=xp)
 
-    def renewed(self, W: Array, H: Array, loss: Robust, *, beta: float, xp: Namespace) -> Data:
+    def penalty(self, W: Array, H: Array, *, xp: Namespace) -> float:
+        """Nothing."""
+        return 0.0
+
+    def renewed(self, W: Array, H: Array, loss: Robust, *, whole: bool = False, beta: float, xp: Namespace) -> Data:
         """The data with the weights that the loss gives to their entries at these factors."""
         weights = loss.weight(self.divergences(W, H, beta=beta, xp=xp), self.scale, xp=xp)
         if isinstance(self.base, Weighted):

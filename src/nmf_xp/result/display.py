@@ -20,8 +20,12 @@ def loss_name(beta: float) -> str:
     return f"{NAME_OF_LOSS[beta]} (beta {beta:g})" if beta in NAME_OF_LOSS else f"beta {beta:g}"
 
 
-def robust_name(result: Any) -> str:
-    """A robust loss in words."""
+def name_of(result: Any) -> str:
+    """The loss of a result in words."""
+    if result.noise is not None:
+        return f"negative binomial, dispersion {result.noise.dispersion:.4g}"
+    if result.robust is None:
+        return loss_name(result.beta)
     return f"{result.robust.phi} of {loss_name(result.beta)}, scale {result.robust.scale:.4g}"
 
 
@@ -32,7 +36,7 @@ def rows(result: Any) -> dict[str, str]:
     said = {
         "matrix": f"{len(result.status)} matrices, each {m} x {n}" if stack else f"{m} x {n}",
         "components": str(r),
-        "loss": loss_name(result.beta) if result.robust is None else robust_name(result),
+        "loss": name_of(result),
         "solver": result.solver,
         "iterations": _range(result.n_iter, "d"),
         "ended": _ended(result),

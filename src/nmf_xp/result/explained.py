@@ -89,6 +89,9 @@ def _of(result: Any) -> Seen:
     if result.batch_labels is not None:
         msg = "`explained` must be asked of a fit without `batch`, whose effects explain a part of V too"
         raise ValueError(msg)
+    if result.noise is not None:
+        msg = "`explained` must be asked of a fit without `NegativeBinomial`, for which no mean of a column is the best"
+        raise ValueError(msg)
     if result.robust is not None:
         msg = "`explained` must be asked of a fit without `Robust`, whose loss no mean of a column minimises"
         raise ValueError(msg)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from nmf_xp.problem.overdispersed import NegativeBinomial
     from nmf_xp.problem.robust import Robust
     from nmf_xp.result.features import TopFeatures
 
@@ -53,6 +54,8 @@ class Result:
         The beta of the divergence.
     robust : Robust or None
         The robust loss with its scale, for `beta_loss=Robust(...)`: `divergence` is then that loss.
+    noise : NegativeBinomial or None
+        The loss with its dispersion, for `beta_loss=NegativeBinomial(...)`: `divergence` is then half the deviance.
     restarts : Result or None
         All restarts as a stack, of which this is the best; with their factors where ``keep_restarts=True``.
     row_names, column_names : tuple or None
@@ -89,6 +92,7 @@ class Result:
     _kkt_residual: Any
     restarts: Result | None = None
     robust: Robust | None = None
+    noise: NegativeBinomial | None = None
     row_names: tuple[Hashable, ...] | None = None
     column_names: tuple[Hashable, ...] | None = None
     component_names: tuple[Hashable, ...] | None = None
@@ -144,6 +148,11 @@ class Result:
         if history and not isinstance(history[0], float):
             return tuple(_reached(member) for member in history)
         return _reached(history)
+
+    @property
+    def loss(self) -> Any:
+        """What `beta_loss` is to be for the same loss: a beta, a `Robust` or a `NegativeBinomial`."""
+        return next((x for x in (self.robust, self.noise) if x is not None), self.beta)
 
     @property
     def batch_effects(self) -> dict[Hashable, Any] | None:
@@ -345,7 +354,17 @@ class Result:
 
 NUMBERS = ("_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual")
 DATA_FIELDS = ("W", "H", *NUMBERS, "_batch_table", "restarts")
-STATIC_FIELDS = ("solver", "beta", "robust", "row_names", "column_names", "component_names", "table", "batch_labels")
+STATIC_FIELDS = (
+    "solver",
+    "beta",
+    "robust",
+    "noise",
+    "row_names",
+    "column_names",
+    "component_names",
+    "table",
+    "batch_labels",
+)
 
 
 def _number(x: Any) -> Any:

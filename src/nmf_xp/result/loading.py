@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.files import FileError
+from nmf_xp.problem.overdispersed import NegativeBinomial
 from nmf_xp.problem.robust import Robust
 from nmf_xp.result.factorized import Result
 from nmf_xp.result.status import Status
@@ -63,7 +64,8 @@ def load(path: str | os.PathLike[str]) -> Result:
         _n_iter=int(stored.number("n_iter") or 0),
         _status=status.value,
         _kkt_residual=_or_nan(numbers["kkt_residual"]),
-        robust=_robust(path, stored.said("robust")),
+        robust=_loss(path, Robust, stored.said("robust")),
+        noise=_loss(path, NegativeBinomial, stored.said("noise")),
         batch_labels=_labels(stored.batch_labels),
         _batch_table=stored.batch_effects,
         **names,
@@ -74,12 +76,12 @@ def load(path: str | os.PathLike[str]) -> Result:
     return result
 
 
-def _robust(path: Path, said: dict[str, Any]) -> Robust | None:
-    """The robust loss that a file describes, if any."""
+def _loss(path: Path, kind: Any, said: dict[str, Any]) -> Any:
+    """The loss of this kind that a file describes, if any."""
     if not said:
         return None
     try:
-        return Robust(**said)
+        return kind(**said)
     except (TypeError, ValueError) as error:
         msg = f"{path}: is damaged: its loss is none: {error}"
         raise FileError(msg) from error

@@ -58,12 +58,13 @@ def explained_or_none(result: Any) -> float | None:
 
 def texts_of(result: Any) -> dict[str, str]:
     """How it ended, and how it came about."""
-    robust = {} if result.robust is None else {"robust": json.dumps(vars(result.robust), default=float)}
+    losses = {"robust": result.robust, "noise": result.noise}
+    said = {name: json.dumps(vars(loss), default=float) for name, loss in losses.items() if loss is not None}
     return {
         "status": result.status.name,
         "beta": str(result.beta),
         "solver": result.solver,
-        **robust,
+        **said,
         "version": nmf_xp.__version__,
         "written": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
     }

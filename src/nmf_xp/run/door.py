@@ -60,7 +60,7 @@ def door(function: F) -> F:
         if any((names.rows, names.columns, names.kind, components)):
             found = found.named(rows=names.rows, columns=names.columns, components=components, table=names.kind)
         if isinstance(found, Result) and not libraries.is_traced(found._divergence):
-            if found.robust is None and found.batch_labels is None:
+            if found.loss == found.beta and found.batch_labels is None:
                 found._remember(Seen(read.values, {name: given[name] for name in OBSERVED if name in given}))
             if {"max_iter", "tol"}.isdisjoint(options):
                 _warn(found)
@@ -91,7 +91,7 @@ def _with_components(
     known, components = None, None
     if isinstance(H, Result):
         known, components = H.column_names, H.component_names
-        options = {"beta_loss": H.beta if H.robust is None else H.robust, **options}
+        options = {"beta_loss": H.loss, **options}
         if options.get("batch") is not None and H.batch_effects is not None:
             options = {"batch_effects": H.batch_effects, **options}
         H = H.H

@@ -10,13 +10,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators, transfer
-from nmf_xp.data import Dense, Weighted
+from nmf_xp.data import Dense, Sparse, Weighted
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.grid import Grid
 from nmf_xp.data.units import number_times_power
 from nmf_xp.problem import Factors
 from nmf_xp.problem.batches import Batched
+from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
 from nmf_xp.problem.robust import Doubted
 from nmf_xp.result import Result
 from nmf_xp.run import loop
@@ -24,7 +25,7 @@ from nmf_xp.run.beginning import begin, same_stack
 from nmf_xp.run.observer import observer
 from nmf_xp.solvers import SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
-from nmf_xp.solvers.reweighted import Reweighted, found_scale
+from nmf_xp.solvers.reweighted import Reweighted, found_dispersion, found_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,10 @@ def _solve(
         renewed = functools.partial(_with_doubt, scale=scale, posed=posed)
     elif posed.batches is not None:
         renewed = functools.partial(_in_batches, posed=posed)
+    noise = method.noise
+    if noise is not None:
+        noise, start[:] = _with_dispersion(noise, posed, Factors(*start), solver, SOLVERS[method.name])
+        renewed = functools.partial(_overdispersed, noise=noise, posed=posed)
     if renewed is not None:
         settings: Any = {"beta": posed.beta, "floor": solver.floor, "fixed_h": method.fixed_h}
         loss = robust and dataclasses.replace(robust, scale=None)
@@ -89,6 +94,7 @@ def _solve(
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
         named = named if robust is None else f"{named} {robust}"
+        named = named if noise is None else f"{named} {noise}"
         named = named if posed.batches is None else f"{named} in the batches {posed.batches.identity}"
         record.identify(posed, start, schedule, function=function, solver=named, init=method.init)
     asked, problem = begin(problem, start, solver, xp=xp)
@@ -132,6 +138,7 @@ def _solve(
         _status=outcome.status,
         _kkt_residual=outcome.kkt_residual,
         robust=robust,
+        noise=noise,
         batch_labels=posed.batches and posed.batches.labels,
         _batch_table=table,
     )
@@ -186,6 +193,33 @@ def _with_doubt(problem: Problem, scale: float, posed: Posed) -> Problem:
     """The problem with the scale of a robust loss beside its data."""
     doubted: Any = _doubted(scale, problem.data, posed)
     return problem._replace(data=doubted)
+
+
+def _with_dispersion(
+    noise: NegativeBinomial, posed: Posed, start: Factors, solver: Solver, inner: Callable[..., Solver]
+) -> tuple[NegativeBinomial, Factors]:
+    """The loss with its dispersion in the user's units, and the factors to begin with."""
+    if type(posed.problem.data) not in (Dense, Sparse):
+        msg = "`beta_loss` must be no `NegativeBinomial` beside weights, exposures and missing entries"
+        raise ValueError(msg)
+    if not isinstance(noise.dispersion, str):
+        return noise, start
+    if posed.stack:
+        msg = "`NegativeBinomial.dispersion` must be given for a stack of matrices, got 'global'"
+        raise ValueError(msg)
+    settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
+    first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
+    problem = posed.problem._replace(data=posed.problem.data.with_both_orders())
+    options: Any = {"unit": number_times_power(1.0, posed.units.v), "xp": posed.xp}
+    found, factors = found_dispersion(problem, first, Reweighted(**settings, inner=inner), **options)
+    return NegativeBinomial(found), factors if start.W.ndim == 2 else start
+
+
+def _overdispersed(problem: Problem, noise: NegativeBinomial, posed: Posed) -> Problem:
+    """The problem with the dispersion of V's counts beside its data."""
+    alpha = number_times_power(float(noise.dispersion), posed.units.v)
+    counts: Any = Overdispersed.of(problem.data, alpha, xp=posed.xp)
+    return problem._replace(data=counts)
 
 
 def _best_table(data: Any, W: Array, H: Array, *, xp: Namespace) -> Array | None:

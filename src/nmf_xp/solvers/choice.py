@@ -8,6 +8,7 @@ from nmf_xp.arrays import libraries
 from nmf_xp.arrays.checks import check_integer, check_non_negative, check_option
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import check_beta
+from nmf_xp.problem.overdispersed import NegativeBinomial
 from nmf_xp.problem.robust import Robust
 from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
 
@@ -24,11 +25,12 @@ class Method(NamedTuple):
     fixed_h: bool = False
     init: str | None = None
     robust: Robust | None = None
+    noise: NegativeBinomial | None = None
 
 
 def chosen(
     V: Any,
-    beta_loss: float | str | Robust,
+    beta_loss: float | str | Robust | NegativeBinomial,
     solver: Any,
     *,
     fixed_h: bool = False,
@@ -40,12 +42,15 @@ def chosen(
     batch: Any = None,
 ) -> Method:
     """The method, by what V's type and the terms say at most; with H fixed, a convex problem, one for all devices."""
-    if isinstance(beta_loss, type) and issubclass(beta_loss, Robust):
-        msg = '`beta_loss` must be a loss such as Robust("frobenius", "huber"), got the class Robust'
+    if isinstance(beta_loss, type) and issubclass(beta_loss, Robust | NegativeBinomial):
+        example = 'Robust("frobenius", "huber")' if issubclass(beta_loss, Robust) else "NegativeBinomial()"
+        msg = f"`beta_loss` must be a loss such as {example}, got the class {beta_loss.__name__}"
         raise TypeError(msg)
+    noise = beta_loss if isinstance(beta_loss, NegativeBinomial) else None
     robust = beta_loss if isinstance(beta_loss, Robust) else None
     weighted = not (weights is None and exposure is None and missing is None and absent == "zero" and robust is None)
-    beta = check_beta(beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss)
+    name_of_loss: Any = beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss
+    beta = check_beta("kullback-leibler" if noise is not None else name_of_loss)
     pair = isinstance(solver, tuple) and len(solver) == 2 and isinstance(solver[1], dict)
     solver, options = solver if pair else (solver, {})
     name = check_option("solver", solver, ("auto", *SOLVERS))
@@ -83,12 +88,13 @@ def chosen(
     if "forget_factor" in options and check_non_negative("forget_factor", options["forget_factor"]) > 1:
         msg = f"`forget_factor` must be from 0 to 1, got {options['forget_factor']}"
         raise ValueError(msg)
-    if robust is not None or batch is not None:
-        _check_renewed("a `Robust` loss" if robust is not None else "`batch`", name, kind, options)
-    if batch is not None and (beta != 1 or robust is not None):
-        msg = "`batch` needs `beta_loss='kullback-leibler'`, the loss of counts, without `Robust`"
+    loss = robust or noise
+    if loss is not None or batch is not None:
+        _check_renewed(f"a `{type(loss).__name__}` loss" if loss is not None else "`batch`", name, kind, options)
+    if batch is not None and (beta != 1 or loss is not None):
+        msg = f"`batch` needs `beta_loss='kullback-leibler'`, got {loss or beta}"
         raise ValueError(msg)
-    return Method(name, beta, tuple(options.items()), fixed_h, robust=robust)
+    return Method(name, beta, tuple(options.items()), fixed_h, robust=robust, noise=noise)
 
 
 def _check_renewed(what: str, solver: str, kind: Kind, options: dict[str, Any]) -> None:

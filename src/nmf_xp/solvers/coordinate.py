@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.data.sloped import Sloped
 from nmf_xp.data.tabled import Tabled
 
 if TYPE_CHECKING:
@@ -99,10 +100,11 @@ def sweeps_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> 
 def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
     """The kernel `name` for this kind of data, which visits row by row, if there is one.
 
-    Where there are batches it takes `model_slope` as `sums`.
+    Where the second slope is another one it takes it as `sums`.
     """
-    if isinstance(data, Tabled):
-        return row_kernel(name, data.base, W, constraints)
+    if has_own_slope(data):
+        base: Any = data
+        return row_kernel(name, base.base, W, constraints)
     if isinstance(data, Dense):
         kernel = sweeps_kernel(f"{name}_dense", data, W, constraints)
         return kernel and functools.partial(kernel, data.matrix)
@@ -114,7 +116,12 @@ def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Cal
 
 def growth(data: Data, W: Array, H: Array, *, xp: Namespace) -> dict[str, Array]:
     """What a row kernel is told of the model besides the factors."""
-    return {"sums": data.model_slope(W, H, None, beta=1.0, xp=xp)} if isinstance(data, Tabled) else {}
+    return {"sums": data.model_slope(W, H, None, beta=1.0, xp=xp)} if has_own_slope(data) else {}
+
+
+def has_own_slope(data: Data) -> bool:
+    """Whether the data are Kullback-Leibler's but for the second slope, so that WH is not the model of V."""
+    return isinstance(data, Tabled | Sloped)
 
 
 def newton_sweeps(

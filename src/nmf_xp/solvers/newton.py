@@ -26,10 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.data.tabled import Tabled
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
-from nmf_xp.solvers.coordinate import growth, least_squares_sweeps, row_kernel, sweeps_kernel
+from nmf_xp.solvers.coordinate import growth, has_own_slope, least_squares_sweeps, row_kernel, sweeps_kernel
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.mu import multiplied
 
@@ -71,7 +70,7 @@ class Newton(Extrapolated):
         if kernel is not None:
             l1, l2 = constraints.penalties
             settings: Any = {"l1": l1, "l2": l2, "floor": self.floor, "sweeps": SWEEPS, "trials": TRIALS}
-            alone = measured and not isinstance(data, Tabled)  # the model of V is another one
+            alone = measured and not has_own_slope(data)
             return Half(*kernel(W, H, **settings, measured=alone, **growth(data, W, H, xp=xp)))
         correlation = shared_correlation(W, H, xp=xp)
 

@@ -1,14 +1,15 @@
 """Any solver for a loss that a divergence majorises: before it updates a factor, the data are renewed.
 
-A robust loss weighs the entries anew; batches get the best table for the present factors. The divergence of the renewed
-data lies above the loss and meets it at the present factors, so no step raises the loss. A solver is asked for one
-factor at a time, with the other one fixed: what it remembers from one iteration to the next (momentum) belongs to other
-data.
+A robust loss weighs the entries anew; batches get the best table for the present factors; a negative binomial loss gets
+its slope there. The divergence of the renewed data lies above the loss, but for a number, and meets it at the present
+factors, so no step raises the loss. A solver is asked for one factor at a time, with the other one fixed: what it
+remembers from one iteration to the next (momentum) belongs to other data.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators, transfer
@@ -16,6 +17,7 @@ from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.batches import Batched
 from nmf_xp.problem.optimality import penalties, report
+from nmf_xp.problem.overdispersed import LEAST, Overdispersed, likeliest
 from nmf_xp.solvers.mu import MultiplicativeUpdate, multiplied
 from nmf_xp.solvers.solver import Solver
 
@@ -30,11 +32,13 @@ if TYPE_CHECKING:
 
 FIRST = 20
 """Iterations of the fit from which the scale is found."""
+BETWEEN, ROUNDS = 5, 40
+"""Iterations from one look for the dispersion to the next, and the most looks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reweighted(Solver):
-    """One half-iteration of the `inner` solver for each factor, on data that are `Doubted` or `Batched`."""
+    """One half-iteration of the `inner` solver for each factor, on data that can be `renewed`."""
 
     inner: Callable[..., Solver] = MultiplicativeUpdate
     loss: Robust | None = None  # of doubted data
@@ -91,17 +95,43 @@ class Reweighted(Solver):
         return data.divergence(W, H, self.loss, beta=self.beta, xp=xp) + self._penalties(problem, W, H, xp=xp)
 
     def _penalties(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array | float:
-        prior = problem.data.penalty(W, H, xp=xp) if isinstance(problem.data, Batched) else 0.0
-        return penalties(problem, W, H, xp=xp) + prior
+        data: Any = problem.data
+        return penalties(problem, W, H, xp=xp) + data.penalty(W, H, xp=xp)
 
     def report(self, factors: Factors, problem: Problem, *, xp: Namespace) -> Report:
         """What a look at V says of the factors: the slopes are those of the weighted divergence."""
         data: Any = problem.data
-        renewed: Data = data.renewed(*factors, self.loss, beta=self.beta, xp=xp)
+        renewed: Data = data.renewed(*factors, self.loss, whole=True, beta=self.beta, xp=xp)
         settings: Any = {"beta": self.beta, "floor": self.floor, "fixed_h": self.fixed_h, "xp": xp}
         seen = report(problem._replace(data=renewed), *factors, **settings)
         loss = data.divergence(*factors, self.loss, beta=self.beta, xp=xp)
         return seen._replace(divergence=loss, objective=loss + self._penalties(problem, *factors, xp=xp))
+
+
+def found_dispersion(
+    problem: Problem, start: Factors, solver: Reweighted, *, unit: float, xp: Namespace
+) -> tuple[float, Factors]:
+    """The most likely dispersion of V in this `unit`, and the factors that go with it.
+
+    It is found in turn with them, a few iterations at a time: what is returned is a maximum of the likelihood in the
+    dispersion, and no step made the counts less likely.
+    """
+    if not libraries.is_readable(start.W):
+        msg = "`NegativeBinomial.dispersion` must be given in a compiled function, got 'global'"
+        raise ValueError(msg)
+    data, fixed_h = problem.data, solver.fixed_h
+    settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": fixed_h, "xp": xp}
+    state = multiplied(problem, *start, count=FIRST, **settings)
+    alpha = likeliest(data, state, unit=unit, xp=xp)
+    for _ in range(ROUNDS):
+        counts: Any = Overdispersed.of(data, alpha * unit, xp=xp)
+        here = solver.prepare(problem._replace(data=counts), xp=xp)
+        state = solver.steps(state, here, BETWEEN, xp=xp)
+        new = likeliest(data, state, unit=unit, xp=xp)
+        if abs(math.log(new / alpha)) < 1e-3 or max(new, alpha) < 2.0 * LEAST:
+            return new, state
+        alpha = new
+    return alpha, state
 
 
 def found_scale(
