@@ -19,6 +19,7 @@ from nmf_xp.files.archives import npz_sizes
 from nmf_xp.files.opening import check_fits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -101,9 +102,7 @@ def _described(pickled: bytes) -> Any:
     stack: list[Any] = []
     below: list[list[Any]] = []  # the stacks under each mark
     kept: dict[int, Any] = {}
-    instructions: Any = pickletools.genops(pickled)
-    for operation, value, _ in instructions:
-        what = operation.name
+    for what, value in _instructions(pickled):
         if what in VALUES:
             stack.append(value)
         elif what in CONSTANTS:
@@ -142,6 +141,15 @@ def _described(pickled: bytes) -> Any:
         elif what not in ("PROTO", "FRAME"):
             raise ValueError(OTHERS)
     raise IndexError
+
+
+def _instructions(pickled: bytes) -> Iterator[tuple[str, Any]]:
+    """The name of each instruction, and the value that stands with it."""
+    try:
+        for operation, value, _ in pickletools.genops(pickled):
+            yield operation.name, value
+    except ValueError as error:  # of what is no pickle, or not all of one
+        raise IndexError from error
 
 
 def _name(module: Any, name: Any) -> Name:

@@ -112,17 +112,17 @@ def highly_variable(tpm: Counts, count: int) -> list[str]:
     mean, variance = mean_and_variance(tpm.values)
     with np.errstate(invalid="ignore", divide="ignore"):
         fano = variance / mean
-        brightest = _falling(mean)[:BRIGHTEST]
-        a = np.nanmin(np.sqrt(variance[brightest]) / mean[brightest])
-        low, high = np.nanquantile(mean, [0.1, 0.9])
-        least, most = np.nanquantile(fano, [0.1, 0.9])
-        usual = (fano > least) & (fano < most) & (mean > low) & (mean < high)
-        ratio = fano / (a**2 * mean + np.sqrt(np.median(fano[usual])) ** 2)
+    seen = fano[mean > 0]
+    low, high = np.quantile(mean, [0.1, 0.9])
+    least, most = np.quantile(seen, [0.1, 0.9]) if seen.size else (0.0, 0.0)
+    usual = (fano > least) & (fano < most) & (mean > low) & (mean < high)
     if not usual.any():
-        msg = (
-            f"{len(tpm.genes)} genes are too few, or too much alike, to find variable ones; name them with `genes_file`"
-        )
+        msg = f"{len(mean)} genes are too few, or too much alike, to find variable ones; name them with `genes_file`"
         raise ValueError(msg)
+    brightest = _falling(mean)[:BRIGHTEST]
+    brightest = brightest[mean[brightest] > 0]
+    a = np.min(np.sqrt(variance[brightest]) / mean[brightest])
+    ratio = fano / (a**2 * mean + np.sqrt(np.median(fano[usual])) ** 2)
     chosen = set(_falling(ratio)[:count].tolist())
     return [gene for j, gene in enumerate(tpm.genes) if j in chosen]
 
@@ -176,5 +176,5 @@ def check_cells(counts: Counts) -> None:
     empty = np.flatnonzero(np.asarray(counts.values.sum(axis=1)).ravel() == 0)
     if empty.size:
         names = ", ".join(counts.cells[i] for i in empty[:LISTED])
-        msg = f"{empty.size} cells have no counts of these genes, such as {names}; leave them out, or take more genes"
+        msg = f"cells must have counts of the genes, got {empty.size} without, such as {names}; leave them out"
         raise ValueError(msg)
