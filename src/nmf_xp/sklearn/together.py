@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     Matrix = np.ndarray[Any, Any]
     Ended = Callable[[int, Matrix], None]
 
-ABREAST = 10  # fits side by side
+ABREAST = 32  # fits side by side, at most
+ROOM = 2**23  # entries of all their factors of one side, at most
 DENSE = 0.2  # of X stored, from which on products with all of it are sooner made
 FAR = 2.0**100  # from one: the largest entry of X, beyond which units are needed
 
@@ -67,7 +68,7 @@ def components_of(X: Any, n_components: int, seeds: Sequence[int], ended: Ended,
 
     def abreast(numbers: list[int]) -> None:
         fits = (Fit(i, X, n_components, options["init"], seeds[i]) for i in numbers)
-        _run(X, fits, kernel, ended, max_iter=options["max_iter"], tol=options["tol"])
+        _run(X, n_components, fits, kernel, ended, max_iter=options["max_iter"], tol=options["tol"])
 
     with threads.held_blas():
         threads.run(one_by_one if kernel is None else abreast, threads.shares(list(range(len(seeds)))))
@@ -94,19 +95,17 @@ def _fit(X: Any, n_components: int, seed: int, **options: Any) -> Matrix:
     return non_negative_factorization(X, n_components=n_components, random_state=seed, **options)[1]
 
 
-def _run(X: Any, waiting: Iterator[Fit], kernel: Any, ended: Ended, *, max_iter: int, tol: float) -> None:
+def _run(X: Any, r: int, waiting: Iterator[Fit], kernel: Any, ended: Ended, *, max_iter: int, tol: float) -> None:
     """All fits that wait, some at a time."""
     import numpy as np
 
+    abreast, order = max(1, min(ABREAST, ROOM // (max(X.shape) * r))), np.arange(r, dtype=np.int32)
     running: list[Fit] = []
-    order: Any = None
     while True:
-        running += itertools.islice(waiting, ABREAST - len(running))
+        running += itertools.islice(waiting, abreast - len(running))
         if not running:
             return
         threads.give_up_if_asked()
-        r = running[0].W.shape[1]
-        order = np.arange(r, dtype=np.int32) if order is None else order
         products = _products(X, [fit.Ht for fit in running])
         swept = [kernel(fit.W, P, fit.Ht.T @ fit.Ht, order, 0.0, 0.0) for fit, P in zip(running, products, strict=True)]
         for fit, (W, _) in zip(running, swept, strict=True):
