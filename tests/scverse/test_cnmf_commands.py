@@ -239,3 +239,77 @@ def test_a_folder_that_cannot_be_made(here: Path) -> None:
     Path("file").write_text("")
     with pytest.raises(FileError, match="cannot be made"):
         cnmf.Folder(Path("file"), "a").make()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tol: abc", "tol must be a number, got 'abc'"),
+        ("tol:", "tol must be a number, got None"),
+        ("solver: newton", "solver must be one of cd, mu, got 'newton'"),
+        ("beta_loss: 1.5", "beta_loss must be one of"),
+        ("W: !!python/object/apply:os.system ['touch ran']", 'got "W: !!python/object'),
+    ],
+)
+def test_options_in_a_file_are_plain(here: Path, capsys: pytest.CaptureFixture[str], line: str, said: str) -> None:
+    assert prepare("--quiet") == 0
+    path = Path("a/cnmf_tmp/a.nmf_idvrun_params.yaml")
+    name = line.partition(":")[0]
+    kept = [other for other in path.read_text().splitlines() if not other.startswith(f"{name}:")]
+    path.write_text("\n".join([*kept, line]))
+    assert run("factorize") == 2
+    assert said in error_of(capsys)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+@pytest.mark.parametrize("value", [-1.0, 0.5, np.nan, 1e30])
+def test_runs_that_cannot_be(here: Path, capsys: pytest.CaptureFixture[str], column: int, value: float) -> None:
+    assert prepare("--quiet") == 0
+    path = Path("a/cnmf_tmp/a.nmf_params.df.npz")
+    table = read_frame(path)
+    values = table.values.astype(float)
+    values[2, column] = value
+    write_frame(path, table._replace(values=values))
+    assert run("factorize") == 2
+    assert "as integers" in error_of(capsys)
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0, np.inf])
+def test_spectra_that_are_none(here: Path, capsys: pytest.CaptureFixture[str], value: float) -> None:
+    assert prepare("--quiet") == run("factorize", "--quiet") == run("combine", "--quiet") == 0
+    path = Path("a/cnmf_tmp/a.spectra.k_3.merged.df.npz")
+    merged = read_frame(path)
+    values = merged.values.copy()
+    values[0] = 0.0
+    write_frame(path, merged._replace(values=values))
+    assert run("consensus", "--local-density-threshold", "2") == 0  # a spectrum of zeros is left out
+    assert np.isfinite(spectra("k_3.dt_2_0.consensus")).all()
+    values[1, 1] = value
+    write_frame(path, merged._replace(values=values))
+    assert run("consensus") == 2
+    assert "must be non-negative and finite" in error_of(capsys)
+
+
+def test_counts_by_columns_are_read(here: Path) -> None:
+    """AnnData may store them so, and cNMF keeps the order."""
+    anndata = pytest.importorskip("anndata", reason="anndata is not installed")
+    sparse = pytest.importorskip("scipy.sparse")
+    adata = anndata.AnnData(sparse.csc_matrix(COUNTS))
+    adata.obs_names, adata.var_names = CELLS, GENES
+    adata.write_h5ad("columns.h5ad")
+    assert prepare("--quiet", counts="columns.h5ad") == run("factorize", "--quiet") == 0
+    found = spectra("k_3.iter_0")
+    assert prepare("--quiet", "--seed", "1", "--output-dir", "b") == 0
+    assert run("factorize", "--quiet", "--output-dir", "b") == 0
+    np.testing.assert_allclose(found, read_frame(Path("b/a/cnmf_tmp/a.spectra.k_3.iter_0.df.npz")).values, atol=1e-9)
+
+
+def test_shares_of_a_million_may_be_given(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shares = COUNTS / COUNTS.sum(axis=1, keepdims=True) * 1e6
+    write_frame(Path("tpm.df.npz"), Frame(shares, CELLS, GENES))
+    assert prepare("--quiet", "--tpm", "tpm.df.npz") == 0
+    np.testing.assert_allclose(cnmf.Folder(Path(), "a").counts("tpm.h5ad").values.toarray(), shares)
+    write_frame(Path("tpm.df.npz"), Frame(shares, CELLS[::-1], GENES))
+    assert prepare("--quiet", "--tpm", "tpm.df.npz") == 2
+    assert "must have the cells and genes of counts.df.npz" in error_of(capsys)

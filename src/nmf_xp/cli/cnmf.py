@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.cli.terminal import Parser, say
-from nmf_xp.files import optional_module
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +82,7 @@ def _add_consensus(inner: Any) -> None:
 
 def _steps() -> Any:
     """The commands, for which scikit-learn is imported."""
-    return optional_module("nmf_xp.scverse.cnmf", "cnmf")
+    return importlib.import_module("nmf_xp.scverse.cnmf")
 
 
 def _folder(asked: argparse.Namespace) -> Folder:

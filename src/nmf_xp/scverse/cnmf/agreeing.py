@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Matrix = np.ndarray[Any, Any]
 
+FAR = 2.0  # from any spectrum of length 1: more than non-negative ones can be
 TOL = 1e-6  # of the usages, a convex problem, where it is not scikit-learn's coordinate descent
 
 
@@ -41,8 +42,10 @@ def consensus(
     )
     stats = folder.frame("tpm_stats.df.npz", columns=(DEVIATION,))
     _check_alike(folder, merged, counts, tpm, stats, genes)
-    unit = merged.values / np.sqrt((merged.values**2).sum(axis=1, keepdims=True))
+    lengths = np.sqrt((merged.values**2).sum(axis=1, keepdims=True))
+    unit = merged.values / np.where(lengths > 0, lengths, 1.0)
     density = local_density(unit, neighbours=int(local_neighborhood_size * len(unit) / k))
+    density = np.where(lengths[:, 0] > 0, density, FAR)  # a spectrum that is zero is like none
     folder.write(
         "local_density_cache.k_{k}.merged.df.npz", Frame(density[:, None], merged.rows, ["local_density"]), k=k
     )
@@ -78,6 +81,8 @@ def consensus(
 
 def _check_alike(folder: Folder, merged: Frame, counts: Counts, tpm: Counts, stats: Frame, genes: list[str]) -> None:
     """Refuse files that are of different runs."""
+    import numpy as np
+
     for what, names, others in (
         ("spectra", merged.columns, counts.genes),
         ("overdispersed_genes.txt", genes, counts.genes),
@@ -89,6 +94,9 @@ def _check_alike(folder: Folder, merged: Frame, counts: Counts, tpm: Counts, sta
                 f"{folder.place / folder.name}: {what} and norm_counts.h5ad are not of the same run; begin with prepare"
             )
             raise FileError(msg)
+    if not (merged.values >= 0).all() or not (merged.values < np.inf).all():
+        msg = f"{folder.place / folder.name}: its merged spectra must be non-negative and finite; combine them again"
+        raise FileError(msg)
 
 
 def local_density(unit: Matrix, *, neighbours: int) -> Matrix:

@@ -36,7 +36,14 @@ class Run(NamedTuple):
 def runs_of(folder: Folder) -> list[Run]:
     """All factorizations that were asked for."""
     table = folder.frame("nmf_params.df.npz", columns=Run._fields)
-    return [Run(*map(int, row)) for row in zip(*map(table.column, Run._fields), strict=True)]
+    columns = [table.column(name) for name in Run._fields]
+    least = (1, 0, 0)
+    if not all(
+        (x >= low).all() and (x % 1 == 0).all() and (x < 2**32).all() for x, low in zip(columns, least, strict=True)
+    ):
+        msg = f"{folder.inner('nmf_params.df.npz')}: must hold {', '.join(Run._fields)} as integers, got others"
+        raise FileError(msg)
+    return [Run(*map(int, row)) for row in zip(*columns, strict=True)]
 
 
 def ranks_of(folder: Folder, components: Iterable[int] | None) -> list[int]:

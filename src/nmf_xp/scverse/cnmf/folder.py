@@ -30,6 +30,18 @@ WRITTEN = {
 }
 """What other commands need, in the inner folder, and the command that writes it."""
 GENES = "overdispersed_genes.txt"
+LOSSES, INITS, SOLVERS = ("frobenius", "kullback-leibler", "itakura-saito"), ("random", "nndsvd"), ("cd", "mu")
+OPTIONS: dict[str, tuple[str, ...] | None] = {
+    "alpha_H": None,
+    "alpha_W": None,
+    "beta_loss": LOSSES,
+    "init": INITS,
+    "l1_ratio": None,
+    "max_iter": None,
+    "solver": SOLVERS,
+    "tol": None,
+}
+"""What cNMF tells scikit-learn, and the words that it may be; None for a number."""
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -90,7 +102,8 @@ class Folder:
         if matrix.row_names is None or matrix.column_names is None:
             msg = f"{path}: must have names of cells and genes"
             raise FileError(msg)
-        return Counts(matrix.values, matrix.row_names, matrix.column_names)
+        values = matrix.values.tocsr() if hasattr(matrix.values, "format") else matrix.values
+        return Counts(values, matrix.row_names, matrix.column_names)
 
     def write_counts(self, what: str, counts: Counts) -> None:
         """The same as AnnData."""
@@ -132,19 +145,18 @@ class Folder:
                     msg = f"{path}: must hold {', '.join(OPTIONS)}, one a line, got {line!r}"
                     raise FileError(msg)
                 found[name] = _value(text)
-            lacking = [name for name in OPTIONS if name not in found]
-            if lacking:
-                msg = f"{path}: lacks {', '.join(lacking)}"
-                raise FileError(msg)
+            for name, possible in OPTIONS.items():
+                value = found.get(name)
+                if not (value in possible if isinstance(possible, tuple) else type(value) in (int, float)):
+                    said = f"one of {', '.join(possible)}" if isinstance(possible, tuple) else "a number"
+                    msg = f"{path}: {name} must be {said}, got {value!r}"
+                    raise FileError(msg)
         return found
 
     def write_options(self, options: dict[str, Any]) -> None:
         """Likewise."""
         lines = "".join(f"{name}: {_text(options[name])}\n" for name in OPTIONS)
         write_atomically(self.inner("nmf_idvrun_params.yaml"), lambda file: file.write(lines.encode()))
-
-
-OPTIONS = ("alpha_H", "alpha_W", "beta_loss", "init", "l1_ratio", "max_iter", "solver", "tol")
 
 
 def _value(text: str) -> Any:

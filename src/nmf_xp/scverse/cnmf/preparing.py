@@ -16,6 +16,7 @@ from nmf_xp.scverse.cnmf.counts import (
     read_counts,
     with_unit_variance,
 )
+from nmf_xp.scverse.cnmf.folder import INITS, LOSSES
 from nmf_xp.scverse.cnmf.frames import Frame
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from nmf_xp.scverse.cnmf.counts import Counts
     from nmf_xp.scverse.cnmf.folder import Folder
 
-LOSSES = ("frobenius", "kullback-leibler", "itakura-saito")
-INITS = ("random", "nndsvd")
 RUNS = ["n_components", "iter", "nmf_seed", "completed"]
 MEAN, DEVIATION = "__mean", "__std"
 
