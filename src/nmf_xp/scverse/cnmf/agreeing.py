@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nmf_xp
 from nmf_xp.arrays.checks import check_non_negative
 from nmf_xp.files import FileError, optional_module
 from nmf_xp.scverse.cnmf.counts import PER_MILLION, mean_and_variance, with_unit_variance
-from nmf_xp.scverse.cnmf.factorizing import MERGED
+from nmf_xp.scverse.cnmf.factorizing import DENSITY, MERGED
 from nmf_xp.scverse.cnmf.frames import Frame
 from nmf_xp.scverse.cnmf.preparing import DEVIATION
 from nmf_xp.sklearn import non_negative_factorization
@@ -22,8 +22,20 @@ if TYPE_CHECKING:
 
     Matrix = np.ndarray[Any, Any]
 
+SPECTRA = "spectra.{}.consensus"
 FAR = 2.0  # from any spectrum of length 1: more than non-negative ones can be
 TOL = 1e-6  # of the usages, a convex problem, where it is not scikit-learn's coordinate descent
+
+
+class Given(NamedTuple):
+    """What other commands wrote."""
+
+    merged: Frame  # the spectra of all factorizations
+    counts: Counts  # of the variable genes, with unit variance
+    tpm: Counts  # shares of a million, of all genes
+    places: list[int]  # of the variable genes among all
+    deviation: Matrix  # of their shares
+    options: dict[str, Any]
 
 
 def consensus(
@@ -33,56 +45,29 @@ def consensus(
     import numpy as np
 
     threshold = check_non_negative("local_density_threshold", local_density_threshold)
-    merged = folder.frame(MERGED, k=k)
-    counts, tpm, options, genes = (
-        folder.counts("norm_counts.h5ad"),
-        folder.counts("tpm.h5ad"),
-        folder.options,
-        folder.genes,
-    )
-    stats = folder.frame("tpm_stats.df.npz", columns=(DEVIATION,))
-    _check_alike(folder, merged, counts, tpm, stats, genes)
+    given = _given(folder, k)
+    merged = given.merged
     lengths = np.sqrt((merged.values**2).sum(axis=1, keepdims=True))
     unit = merged.values / np.where(lengths > 0, lengths, 1.0)
     density = local_density(unit, neighbours=int(local_neighborhood_size * len(unit) / k))
     density = np.where(lengths[:, 0] > 0, density, FAR)  # a spectrum that is zero is like none
-    folder.write(
-        "local_density_cache.k_{k}.merged.df.npz", Frame(density[:, None], merged.rows, ["local_density"]), k=k
-    )
-    median = medians(unit[density < threshold], k)
-    usages = refitted(counts.values, median, options)
-    shares = _shares(usages)
-    order = np.argsort(-shares.sum(axis=0), kind="stable")
-    median, usages, shares = median[order], usages[:, order], shares[:, order]
-
-    per_gene = refitted(tpm.values.T, shares.T.astype(tpm.values.dtype), options).T
-    score = scores(usages, tpm.values)
-    deviation = dict(zip(stats.rows, stats.column(DEVIATION).tolist(), strict=True))
-    chosen = with_unit_variance(tpm, genes, sparsely=tpm.sparse).values.astype(tpm.values.dtype)
-    places = [tpm.genes.index(gene) for gene in genes]
-    by_deviation = per_gene[:, places] / np.asarray([deviation[gene] for gene in genes])
-    usages = refitted(chosen, by_deviation.astype(chosen.dtype), options)
-    reference = per_gene / per_gene.sum(axis=1, keepdims=True) * PER_MILLION
-    reference = reference[:, places] / np.asarray([deviation[gene] for gene in genes])
-
-    numbers = list(range(1, k + 1))
-    found = Frame(median, numbers, counts.genes)
+    folder.write(DENSITY, Frame(density[:, None], merged.rows, ["local_density"]), k=k)
+    spectra = medians(unit[density < threshold], k)
+    spectra, usages = _by_share(spectra, refitted(given.counts.values, spectra, given.options))
     end = f"k_{k}.dt_{str(threshold).replace('.', '_')}"
-    for what, frame in (
-        (f"spectra.{end}.consensus", found),
-        (f"usages.{end}.consensus", Frame(usages, counts.cells, numbers)),
-        (f"gene_spectra_tpm.{end}", Frame(per_gene, numbers, tpm.genes)),
-        (f"gene_spectra_score.{end}", Frame(score, numbers, tpm.genes)),
-        (f"starcat_spectra.{end}", Frame(reference, [f"GEP{i}" for i in numbers], genes)),
-    ):
-        folder.write(f"{what}.df.npz", frame, text=f"{what}.txt")
-    return found
+    frames = _in_units(given, spectra, usages)
+    for what, frame in frames.items():
+        name = what.format(end)
+        folder.write(f"{name}.df.npz", frame, text=f"{name}.txt")
+    return frames[SPECTRA]
 
 
-def _check_alike(folder: Folder, merged: Frame, counts: Counts, tpm: Counts, stats: Frame, genes: list[str]) -> None:
-    """Refuse files that are of different runs."""
+def _given(folder: Folder, k: int) -> Given:
+    """The files, which must be of one run."""
     import numpy as np
 
+    merged, counts, tpm = folder.frame(MERGED, k=k), folder.counts("norm_counts.h5ad"), folder.counts("tpm.h5ad")
+    stats, genes = folder.frame("tpm_stats.df.npz", columns=(DEVIATION,)), folder.genes
     for what, names, others in (
         ("spectra", merged.columns, counts.genes),
         ("overdispersed_genes.txt", genes, counts.genes),
@@ -90,13 +75,49 @@ def _check_alike(folder: Folder, merged: Frame, counts: Counts, tpm: Counts, sta
         ("tpm_stats.df.npz", stats.rows, tpm.genes),
     ):
         if names != others:
-            msg = (
-                f"{folder.place / folder.name}: {what} and norm_counts.h5ad are not of the same run; begin with prepare"
-            )
+            where = folder.place / folder.name
+            msg = f"{where}: {what} and norm_counts.h5ad are not of the same run; begin with prepare"
             raise FileError(msg)
-    if not (merged.values >= 0).all() or not (merged.values < np.inf).all():
+    if not ((merged.values >= 0) & (merged.values < np.inf)).all():
         msg = f"{folder.place / folder.name}: its merged spectra must be non-negative and finite; combine them again"
         raise FileError(msg)
+    known = {gene: j for j, gene in enumerate(tpm.genes)}
+    lacking = [gene for gene in genes if gene not in known]
+    if lacking:
+        msg = f"{folder.place / folder.name}: tpm.h5ad lacks the gene {lacking[0]}; begin with prepare"
+        raise FileError(msg)
+    places = [known[gene] for gene in genes]
+    deviation = stats.column(DEVIATION)[places]
+    return Given(merged, counts, tpm, places, np.where(deviation > 0, deviation, 1.0), folder.options)
+
+
+def _by_share(spectra: Matrix, usages: Matrix) -> tuple[Matrix, Matrix]:
+    """Those that make up most of the cells first."""
+    import numpy as np
+
+    order = np.argsort(-_shares(usages).sum(axis=0), kind="stable")
+    return spectra[order], usages[:, order]
+
+
+def _in_units(given: Given, spectra: Matrix, usages: Matrix) -> dict[str, Frame]:
+    """The tables: also the spectra of all genes, in shares of a million and in standard deviations."""
+    import numpy as np
+
+    tpm, places, options = given.tpm, given.places, given.options
+    genes, dtype = given.counts.genes, tpm.values.dtype
+    per_gene = refitted(tpm.values.T, _shares(usages).T.astype(dtype), options).T
+    scaled = with_unit_variance(tpm, genes, sparsely=tpm.sparse).values.astype(dtype)
+    fitted = refitted(scaled, (per_gene[:, places] / given.deviation).astype(dtype), options)
+    sums = per_gene.sum(axis=1, keepdims=True)
+    reference = per_gene / np.where(sums > 0, sums, 1.0) * PER_MILLION
+    numbers = list(range(1, len(spectra) + 1))
+    return {
+        SPECTRA: Frame(spectra, numbers, genes),
+        "usages.{}.consensus": Frame(fitted, given.counts.cells, numbers),
+        "gene_spectra_tpm.{}": Frame(per_gene, numbers, tpm.genes),
+        "gene_spectra_score.{}": Frame(scores(usages, tpm.values), numbers, tpm.genes),
+        "starcat_spectra.{}": Frame(reference[:, places] / given.deviation, [f"GEP{i}" for i in numbers], genes),
+    }
 
 
 def local_density(unit: Matrix, *, neighbours: int) -> Matrix:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays.checks import check_integer
 from nmf_xp.files import FileError
+from nmf_xp.problem.checks import check_n_components
 from nmf_xp.scverse.cnmf.frames import Frame, read_frame
 from nmf_xp.sklearn.together import components_of
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     Matrix = np.ndarray[Any, Any]
 
+DENSITY = "local_density_cache.k_{k}.merged.df.npz"
 SPECTRA, MERGED = "spectra.k_{k}.iter_{i}.df.npz", "spectra.k_{k}.merged.df.npz"
 
 
@@ -70,6 +72,7 @@ def factorize(
         mine = [run for run in mine if not folder.inner(SPECTRA, k=run.n_components, i=run.iter).exists()]
     counts, options = folder.counts("norm_counts.h5ad"), folder.options
     for k in sorted({run.n_components for run in mine}):
+        check_n_components(k, counts.values.shape)
         runs = [run for run in mine if run.n_components == k]
 
         def keep(i: int, H: Matrix, runs: list[Run] = runs) -> None:
@@ -107,6 +110,6 @@ def combine(
             msg = f"{folder.inner(SPECTRA, k=k, i=0)}: no such file, nor any other of this rank"
             raise FileError(msg)
         folder.write(MERGED, Frame(np.concatenate(parts), names, genes), k=k)
-        folder.inner("local_density_cache.k_{k}.merged.df.npz", k=k).unlink(missing_ok=True)  # of earlier spectra
+        folder.inner(DENSITY, k=k).unlink(missing_ok=True)  # of earlier spectra
         found[k] = len(parts)
     return found
