@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from nmf_xp.cli import main
-from nmf_xp.scverse import cnmf
 from nmf_xp.scverse.cnmf.frames import read_frame
 from tests.scverse.cells import counts
 
@@ -67,7 +66,7 @@ class Runs:
     """Folders after each stage of cNMF's and of ours, and finished by the other."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.folder, self.file = folder, folder / "counts.h5ad"
+        self.kind, self.folder, self.file = kind, folder, folder / "counts.h5ad"
         adata = counts(250)
         if kind == "integers":
             adata.X = adata.X.astype(np.int64)
@@ -102,12 +101,9 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_a_run_begun_by_one_program_is_finished_by_the_other(runs: Runs, by: str, stage: str) -> None:
     for k in RANKS:
         for what in FILES:
-            single = "float32" in str(read_norm(runs)) and "spectra." not in what[:8]
-            assert largest_difference(runs.begun(by, stage), runs.theirs, what, k) < (1e-3 if single else 1e-6)
-
-
-def read_norm(runs: Runs) -> Any:
-    return cnmf.Folder(runs.theirs, NAME).counts("tpm.h5ad").values.dtype
+            # scanpy makes float32 of integers, and what is fitted to its shares of a million is as accurate as that.
+            tolerance = 1e-4 if runs.kind == "integers" and what != FILES[0] else 1e-6
+            assert largest_difference(runs.begun(by, stage), runs.theirs, what, k) < tolerance
 
 
 def test_each_file_is_there_and_reads_alike(runs: Runs) -> None:
