@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmf_xp.arrays import memory
 from nmf_xp.files import FileError
-from nmf_xp.files.objects import objects, read_objects
+from nmf_xp.files.objects import LARGEST, objects, read_objects
 from nmf_xp.scverse.cnmf.frames import Frame, read_frame, write_frame, write_text
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -146,3 +149,23 @@ def test_a_damaged_table_is_one_sentence(tmp_path: Path, kind: str) -> None:
         read_frame(path, columns=("n_components",))
     assert str(error.value).startswith(f"{path}: ")
     assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("instruction", [b"]", b"(", b"N", b"]\x94", b"h\x00"])
+def test_few_bytes_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instruction: bytes) -> None:
+    """A pickle is compressed a thousandfold; what it would take is known before any of it is read."""
+    count = 200_000
+    pickled = b"\x80\x04N\x94" + instruction * count + b"."
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+    with zipfile.ZipFile(tmp_path / "a.df.npz", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("data.npy", head.getvalue() + pickled)
+    assert (tmp_path / "a.df.npz").stat().st_size < len(pickled) / 50
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"pickled|damaged"):
+        objects(pickled, (1,))
+    assert tracemalloc.get_traced_memory()[1] < LARGEST * len(pickled)
+    tracemalloc.stop()
+    monkeypatch.setattr(memory, "available", lambda: LARGEST * len(pickled) / 2)
+    with pytest.raises(FileError, match="what it describes takes"):
+        read_frame(tmp_path / "a.df.npz")

@@ -223,3 +223,18 @@ def test_names_that_do_not_tell_genes_apart(adata: Any) -> None:
     strange.var_names = list("aabcd")
     with pytest.raises(ValueError, match="got 'a' twice"):
         scverse.project(strange, adata)
+
+
+def test_names_obey_no_terminal(adata: Any) -> None:
+    adata.var_names = ["\x1b[2Ja", "\u202eb", *adata.var_names[2:]]
+    scverse.nmf(adata, 2, **OPTIONS)
+    with pytest.warns(UserWarning, match="unobserved") as said:
+        scverse.project(adata[:, 2:].copy(), adata)
+    text = str(said[0].message)
+    assert r"\x1b[2Ja, \u202eb" in text
+    assert text.isprintable()
+    twice = adata.copy()
+    twice.var_names = ["\x1b[2Ja", "\x1b[2Ja", *adata.var_names[2:]]
+    with pytest.raises(ValueError, match="twice") as error:
+        scverse.project(twice, adata)
+    assert str(error.value).isprintable()

@@ -313,3 +313,28 @@ def test_shares_of_a_million_may_be_given(here: Path, capsys: pytest.CaptureFixt
     write_frame(Path("tpm.df.npz"), Frame(shares, CELLS[::-1], GENES))
     assert prepare("--quiet", "--tpm", "tpm.df.npz") == 2
     assert "must have the cells and genes of counts.df.npz" in error_of(capsys)
+
+
+def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nmf_xp.scverse.cnmf import frames
+
+    whole = frames.write_frame
+    seen: list[Path] = []
+
+    def interrupted(path: Path, frame: Frame) -> None:
+        if len(seen) >= 2:
+            raise KeyboardInterrupt
+        seen.append(path)
+        whole(path, frame)
+
+    assert prepare("--quiet") == 0
+    monkeypatch.setattr(frames, "write_frame", interrupted)
+    assert run("factorize") == 130
+    assert capsys.readouterr().err.strip() == "interrupted; say --skip-completed-runs to go on"
+    done = len(list(Path("a/cnmf_tmp").glob("*iter*")))  # threads may each write one more
+    assert 2 <= done < 6
+    monkeypatch.setattr(frames, "write_frame", whole)
+    assert run("factorize", "--skip-completed-runs") == 0
+    assert capsys.readouterr().out == f"{6 - done} factorizations made\n"

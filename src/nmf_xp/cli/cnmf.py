@@ -105,7 +105,11 @@ def _prepare(asked: argparse.Namespace) -> int:
 
 def _factorize(asked: argparse.Namespace) -> int:
     names = ("worker_index", "total_workers", "skip_completed_runs")
-    count = _steps().factorize(_folder(asked), **{name: getattr(asked, name) for name in names})
+    try:
+        count = _steps().factorize(_folder(asked), **{name: getattr(asked, name) for name in names})
+    except KeyboardInterrupt as interrupt:
+        msg = "interrupted; say --skip-completed-runs to go on"
+        raise KeyboardInterrupt(msg) from interrupt
     _say(asked, f"{count} factorizations made")
     return 0
 

@@ -38,6 +38,7 @@ MAKERS = (Name("numpy._core.multiarray", "_reconstruct"), Name("numpy.core.multi
 ARRAY, DTYPE = Name("numpy", "ndarray"), Name("numpy", "dtype")
 NAMES = {*MAKERS, ARRAY, DTYPE}
 """All that NumPy's pickle of an array names."""
+LARGEST = 192  # bytes that an instruction of one byte may take in memory
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 VALUES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
@@ -61,14 +62,15 @@ def read_objects(path: Path) -> dict[str, HostArray]:
     """All arrays of an .npz file, in which those of objects may hold text, numbers, booleans and None."""
     import numpy as np
 
-    check_fits(path, "what it holds", 2.0 * sum(npz_sizes(path).values()))
-    found = {}
+    sizes, found = npz_sizes(path), {}
+    check_fits(path, "what it holds", sum(sizes.values()))
     with zipfile.ZipFile(path) as zipped:
         for member in zipped.infolist():
             with zipped.open(member) as file:
                 header = npy_header(file)
             with zipped.open(member) as file:
                 if header.dtype.kind == "O":
+                    check_fits(path, "what it describes", float(LARGEST * member.file_size))
                     file.read(header.begin)
                     array = objects(file.read(), header.shape)
                 else:
