@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ABREAST = 32  # fits side by side, at most
 ROOM = 2**23  # entries of all their factors of one side, at most
 DENSE = 0.2  # of X stored, from which on products with all of it are sooner made
+LARGE = 2**27  # entries of a dense X, beyond which a sparse one stays what it is
 FAR = 2.0**100  # from one: the largest entry of X, beyond which units are needed
 
 
@@ -56,7 +57,8 @@ def components_of(X: Any, n_components: int, seeds: Sequence[int], ended: Ended,
     """
     import numpy as np
 
-    if hasattr(X, "nnz") and X.nnz >= DENSE * X.shape[0] * X.shape[1]:
+    size = X.shape[0] * X.shape[1]
+    if hasattr(X, "nnz") and X.nnz >= DENSE * size and size <= LARGE:
         X = X.toarray()
     kernel = None
     if _is_ordinary(X, **options):
