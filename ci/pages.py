@@ -4,6 +4,8 @@
 
 runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. A page is run as a
 reader would: its Python blocks, and the `nmf-xp` commands of its shell blocks, in their order, in one empty folder.
+A block of output is what was printed since the one before it, but for times and the last digits of numbers. A line
+`...` in it stands for any lines.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
+import io
+import math
 import os
 import re
 import shlex
@@ -25,7 +29,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-FENCE = re.compile(r"^```(python|sh)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(python|sh|output)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+TIME = re.compile(r"in [\d.]+ s\b|\"seconds\": [-\d.e]+")
+CLOSE, NOTHING = 0.1, 1e-6  # how far numbers that are printed may be apart, relative, and what is as good as 0
 # What is no part of a sentence, and what is one word of it, in the order in which they are looked for.
 NO_PROSE = re.compile(r"```.*?```|<!--.*?-->|\$\$.*?\$\$|^#.*?$|^\|[^\n]*\|$", flags=re.DOTALL | re.MULTILINE)
 ONE_WORD = re.compile(r"`[^`]*`|\$[^$]*\$")
@@ -38,7 +45,7 @@ class Block(NamedTuple):
     """A piece of code on a page."""
 
     line: int  # of the page, on which it begins
-    language: str
+    language: str  # python, sh or output
     text: str
 
     @property
@@ -97,14 +104,37 @@ def run(page: Path) -> None:
     from nmf_xp.cli import main
 
     namespace: dict[str, Any] = {"__name__": page.stem}
+    printed = io.StringIO()
     for block in blocks(page):
-        if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
-        for command in block.commands:
-            status = main(command)
-            if status != 0:
-                msg = f"{page}, line {block.line}: nmf-xp {shlex.join(command)} returned {status}"
-                raise RuntimeError(msg)
+        with contextlib.redirect_stdout(printed):
+            if block.language == "python":
+                exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+            for command in block.commands:
+                status = main(command)
+                if status != 0:
+                    msg = f"{page}, line {block.line}: nmf-xp {shlex.join(command)} returned {status}"
+                    raise RuntimeError(msg)
+        if block.language == "output":
+            if not alike(block.text.splitlines(), printed.getvalue().splitlines()):
+                msg = f"{page}, line {block.line}: what is printed is\n{printed.getvalue()}"
+                raise AssertionError(msg)
+            printed = io.StringIO()
+
+
+def alike(shown: list[str], printed: list[str]) -> bool:
+    """Whether lines are the same but for spaces, times and the last digits of numbers."""
+    if not shown:
+        return not printed
+    if shown[0] == "...":
+        return any(alike(shown[1:], printed[i:]) for i in range(len(printed) + 1))
+    return bool(printed) and _same(shown[0], printed[0]) and alike(shown[1:], printed[1:])
+
+
+def _same(shown: str, printed: str) -> bool:
+    one, other = (" ".join(TIME.sub("TIME", line).split()) for line in (shown, printed))
+    numbers = zip(NUMBER.findall(one), NUMBER.findall(other), strict=False)
+    close = all(math.isclose(float(x), float(y), rel_tol=CLOSE, abs_tol=NOTHING) for x, y in numbers)
+    return close and NUMBER.sub("0", one) == NUMBER.sub("0", other)
 
 
 @contextlib.contextmanager

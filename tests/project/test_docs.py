@@ -78,6 +78,35 @@ def test_a_failing_command_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no-such-file.csv" in capsys.readouterr().err
 
 
+def test_what_is_printed_is_compared(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    code = "```python\nprint('a 1.00 in 3 s')\nprint('b')\n```\n"
+    for shown, fits in (
+        ("a 1.01  in 9 s\nb", True),
+        ("...\nb", True),
+        ("...", True),
+        ("a 2.00 in 3 s\nb", False),
+        ("a 1.00 in 3 s", False),
+        ("a 1.00 in 3 s\nb\nc", False),
+        ("c 1.00 in 3 s\nb", False),
+        ("b\n...", False),
+    ):
+        page.write_text(f"{code}\nThis is it:\n\n```output\n{shown}\n```\n", encoding="utf-8")
+        if fits:
+            ci_pages.run(page)
+        else:
+            with pytest.raises(AssertionError, match="line 9: what is printed is"):
+                ci_pages.run(page)
+
+
+def test_the_output_of_every_command_of_the_command_line_is_shown() -> None:
+    blocks = ci_pages.blocks(PAGES["docs/command-line.md"])
+    commands = [i for i, block in enumerate(blocks) if block.commands]
+    assert len(commands) >= 8
+    for i in commands:
+        assert blocks[i + 1].language == "output", f"line {blocks[i].line}: what does it print?"
+
+
 def test_absent_packages_are_named(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```python\nimport no_such_package.part\nimport json\n```\n", encoding="utf-8")
