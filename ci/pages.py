@@ -2,10 +2,10 @@
 
     python ci/pages.py [PAGE ...]
 
-runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. A page is run as a
-reader would: its Python blocks, and the `nmf-xp` commands of its shell blocks, in their order, in one empty folder.
-A block of output is what was printed since the one before it, but for times and the last digits of numbers. A line
-`...` in it stands for any lines.
+runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. The page of all
+pictures, docs/gallery.md, follows from the pages. A page is run as a reader would: its Python blocks, and the `nmf-xp`
+commands of its shell blocks, in their order, in one empty folder. A block of output is what was printed since the one
+before it, but for times and the last digits of numbers. A line `...` in it stands for any lines.
 """
 
 from __future__ import annotations
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
+FIRST = ROOT / "docs" / "index.md"
+GALLERY = ROOT / "docs" / "gallery.md"
+GALLERY_HEAD = """# Gallery
+
+What comes out, and the code that made it. Each picture is made by the page to which it leads, from data that a package
+brings along, and the tests make it again.
+"""
+EXAMPLES = {
+    "first-picture.png": "first_picture.py",
+    "leukemia.png": "leukemia.py",
+}  # what makes pictures beside the pages
+SHOWN = re.compile(r"!\[([^]]*)\]\([./]*(?:figures/|docs/)?([\w-]+\.png)\)")
 FENCE = re.compile(r"^```(python|sh|output)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 TIME = re.compile(r"in [\d.]+ s\b|\"seconds\": [-\d.e]+")
@@ -85,6 +97,26 @@ def sentences(text: str) -> Iterator[str]:
 def pictures(page: Path) -> list[str]:
     """The names of the pictures of docs/figures that a page shows."""
     return re.findall(r"!\[[^]]*\]\([./]*figures/([^)]+)\)", page.read_text(encoding="utf-8"))
+
+
+def gallery() -> str:
+    """The page of all pictures that pages and examples make, in the order of the pages, each once."""
+    parts, seen = [GALLERY_HEAD], {GALLERY}
+    for page in sorted(documents()[1:], key=lambda page: page != FIRST):
+        text = page.read_text(encoding="utf-8")
+        heading, path = text.partition("\n")[0].removeprefix("# "), page.relative_to(GALLERY.parent).as_posix()
+        for words, name in SHOWN.findall(text) if page not in seen else ():
+            place = GALLERY.parent / name if name in EXAMPLES else FIGURES / name
+            if place in seen:
+                continue
+            seen.add(place)
+            made = f" `python examples/{EXAMPLES[name]}`" if name in EXAMPLES else ""
+            title = f"## {heading}\n\n" if page not in seen else ""
+            seen.add(page)
+            parts.append(
+                f"{title}[![{words}]({place.relative_to(GALLERY.parent).as_posix()})]({path})\n\n{words}.{made}\n"
+            )
+    return "\n".join(parts)
 
 
 def absent_packages(page: Path) -> list[str]:
@@ -161,6 +193,7 @@ def main(*names: str) -> None:
             for name in shown:
                 shutil.copyfile(folder / name, FIGURES / name)
                 print(f"docs/figures/{name}: {(FIGURES / name).stat().st_size // 1000} kB")
+    GALLERY.write_text(gallery(), encoding="utf-8")
 
 
 if __name__ == "__main__":
