@@ -1,4 +1,8 @@
-"""Check that the built packages hold what they should, and that the wheel works in an empty environment."""
+"""Check that the built packages hold what they should, and that each works in an empty environment, on every Python.
+
+There `pip install "nmf_xp[EXTRA]"`, as messages say it, must install the extra of what is installed, whether or not the
+package index has an nmf_xp.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ import zipfile
 from pathlib import Path
 
 SDIST_TOP = {
-    "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "benchmarks", "ci", "docs", "examples",
-    "hatch_build.py", "pyproject.toml", "src", "tests", ".gitignore",
+    "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "benchmarks", "ci", "docs",
+    "examples", "hatch_build.py", "pyproject.toml", "src", "tests", ".gitignore",
 }  # fmt: skip
 TRY_IT = """
 import sys
@@ -47,13 +51,22 @@ def main(folder: str) -> None:
             _require(max(asked) <= most, f"{wheel.name} asks for glibc {max(asked)}, more than its name says")
     pythons = [python for python in map(_interpreter, PYTHONS) if python]
     for interpreter in pythons or [sys.executable]:
-        with tempfile.TemporaryDirectory() as home:
-            subprocess.run([interpreter, "-m", "venv", home], check=True)
-            python = Path(home) / "bin" / "python"
-            subprocess.run([python, "-m", "pip", "install", "-q", wheel.resolve()], check=True)
-            subprocess.run([python, "-c", TRY_IT, kind], check=True, cwd=home)
-            subprocess.run([Path(home) / "bin" / "nmf-xp", "--version"], check=True, cwd=home)
-    print(f"{sdist.name} and {wheel.name} ({kind}) are fit to publish, tried on {len(pythons)} Pythons")
+        for package, made in ((wheel, kind), (sdist, "pure")):
+            _try(interpreter, package, made)
+    print(f"{sdist.name} and {wheel.name} ({kind}) are fit to publish, tried on {len(pythons) or 1} Pythons")
+
+
+def _try(interpreter: str, package: Path, kind: str) -> None:
+    """Install one package into an empty environment and use it; from sources without compiling the kernels."""
+    with tempfile.TemporaryDirectory() as home:
+        subprocess.run([interpreter, "-m", "venv", home], check=True)
+        python = str(Path(home) / "bin" / "python")
+        install, environment = [python, "-m", "pip", "install", "-q"], os.environ | {"NMF_XP_COMPILE": "0"}
+        subprocess.run([*install, str(package.resolve())], check=True, env=environment)
+        subprocess.run([python, "-c", TRY_IT, kind], check=True, cwd=home)
+        subprocess.run([Path(home) / "bin" / "nmf-xp", "--version"], check=True, cwd=home)
+        subprocess.run([*install, "nmf_xp[progress]"], check=True, cwd=home)
+        subprocess.run([python, "-c", "import tqdm, nmf_xp; print(nmf_xp.__file__)"], check=True, cwd=home)
 
 
 def _interpreter(version: str) -> str | None:

@@ -25,4 +25,4 @@ html_theme = "furo"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-html_title = "nmf_xp"
+html_title = f"nmf_xp {version}"
