@@ -51,22 +51,22 @@ def main(folder: str) -> None:
             _require(max(asked) <= most, f"{wheel.name} asks for glibc {max(asked)}, more than its name says")
     pythons = [python for python in map(_interpreter, PYTHONS) if python]
     for interpreter in pythons or [sys.executable]:
-        for package, made in ((wheel, kind), (sdist, "pure")):
-            _try(interpreter, package, made)
+        with tempfile.TemporaryDirectory() as home:
+            _try(interpreter, home, {wheel: kind, sdist: "pure"})
     print(f"{sdist.name} and {wheel.name} ({kind}) are fit to publish, tried on {len(pythons) or 1} Pythons")
 
 
-def _try(interpreter: str, package: Path, kind: str) -> None:
-    """Install one package into an empty environment and use it; from sources without compiling the kernels."""
-    with tempfile.TemporaryDirectory() as home:
-        subprocess.run([interpreter, "-m", "venv", home], check=True)
-        python = str(Path(home) / "bin" / "python")
-        install, environment = [python, "-m", "pip", "install", "-q"], os.environ | {"NMF_XP_COMPILE": "0"}
-        subprocess.run([*install, str(package.resolve())], check=True, env=environment)
+def _try(interpreter: str, home: str, packages: dict[Path, str]) -> None:
+    """Install each into an environment that is empty but for what it needs, from sources without compiling; use it."""
+    subprocess.run([interpreter, "-m", "venv", home], check=True)
+    python, environment = str(Path(home) / "bin" / "python"), os.environ | {"NMF_XP_COMPILE": "0"}
+    for package, kind in packages.items():
+        for words in (["uninstall", "-q", "-y", "nmf_xp"], ["install", "-q", str(package.resolve())]):
+            subprocess.run([python, "-m", "pip", *words], check=True, env=environment)
         subprocess.run([python, "-c", TRY_IT, kind], check=True, cwd=home)
         subprocess.run([Path(home) / "bin" / "nmf-xp", "--version"], check=True, cwd=home)
-        subprocess.run([*install, "nmf_xp[progress]"], check=True, cwd=home)
-        subprocess.run([python, "-c", "import tqdm, nmf_xp; print(nmf_xp.__file__)"], check=True, cwd=home)
+    subprocess.run([python, "-m", "pip", "install", "-q", "nmf_xp[progress]"], check=True, cwd=home)
+    subprocess.run([python, "-c", "import tqdm, nmf_xp"], check=True, cwd=home)
 
 
 def _interpreter(version: str) -> str | None:

@@ -31,7 +31,9 @@ def notes(version: str, root: Path = ROOT) -> str:
     if others:
         sys.exit(f"notes.py: the release is {version}, but {' and '.join(others)}")
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
-    match = re.search(rf"^## {re.escape(version)}(?:[ ,][^\n]*)?\n(.*?)(?=^## |\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    match = re.search(
+        rf"^## {re.escape(version)}(?:[ ,][^\n]*)?\n(.*?)(?=^## |\Z)", text, flags=re.DOTALL | re.MULTILINE
+    )
     if match is None or not match[1].strip():
         sys.exit(f"notes.py: CHANGELOG.md has no section `## {version}`; rename `## Unreleased`")
     return match[1].strip() + "\n"
