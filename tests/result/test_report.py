@@ -21,6 +21,7 @@ from nmf_xp.cli import fit, main
 from nmf_xp.result import agreement, report
 from nmf_xp.result.report import charts, components, images, loadings
 from nmf_xp.result.report.features import SCRIPT
+from nmf_xp.result.report.parts import parts_of
 
 HOSTILE = [
     "<script>document.title = 'run'</script>",
@@ -347,6 +348,27 @@ def test_runs_that_agree_say_so_whatever_their_order_and_scale() -> None:
     found = agreement.cosines((W, H), (2.0 * W[:, ::-1], 7.0 * H[::-1]), xp=np)
     np.testing.assert_allclose(np.diag(found[:, ::-1]), 1.0)
     assert agreement.found_again(nmf_xp.nmf(rng.random((6, 5)), 2, n_restarts=3, random_state=0)) is None
+
+
+@pytest.mark.parametrize(
+    "cosines", [np.full((3, 7), 0.5), np.full((3, 2), np.nan), np.ones((3, 2, 1)), np.ones((1, 2), dtype=int)]
+)
+def test_odd_numbers_of_restarts_are_left_out_or_count_as_not_found(cosines: Any) -> None:
+    ends = np.asarray([1.0, np.inf, 3.0])
+    arrays = {"W": np.ones((5, 2)), "H": np.ones((2, 9)), "restart_objectives": ends, "restart_cosines": cosines}
+    page = report.page(report.stored_from(arrays, {"version": "0"}), title="t")
+    assert "Where 2 random starts ended" in page
+    assert "found all" not in page or "0 of the 3 other starts found all 2 components again" in page
+
+
+@pytest.mark.parametrize("size", [0.0, 5e-324, 1.7e308])
+def test_factors_at_the_end_of_their_range_have_shares(size: float) -> None:
+    W, H = np.full((5, 2), size), np.full((2, 40), size)
+    parts = parts_of(report.stored_from({"W": W, "H": H}, {"version": "0"}))
+    for part in parts:
+        assert part.share == pytest.approx(0.5 if size else 0.0)
+        np.testing.assert_allclose(part.columns, 1 / 40 if size else 0.0)
+        np.testing.assert_allclose(part.rows, 0.5 if size else 0.0)
 
 
 def test_the_page_of_a_large_matrix_is_small() -> None:
