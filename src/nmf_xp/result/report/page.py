@@ -75,6 +75,8 @@ table.loadings td:nth-child(n+3), table.loadings th:nth-child(n+3) { width: 4rem
   font-variant-numeric: tabular-nums; }
 table.loadings { table-layout: fixed; font-size: 0.875rem; }
 table.loadings td, table.loadings th { vertical-align: middle; }
+@media (max-width: 36rem) { table.loadings th:first-child { width: 4.5rem; }
+  table.loadings td:nth-child(n+3), table.loadings th:nth-child(n+3) { width: 3rem; } }
 .strip { display: block; width: 100%; height: 1.25rem; border: 1px solid var(--edge); }
 .wide { overflow: auto; max-height: 32rem; border: 1px solid var(--edge); border-radius: 0.5rem; }
 table.sortable { font-size: 0.875rem; font-variant-numeric: tabular-nums; }
