@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import kernels, threads
 from nmf_xp.divergences import check_beta
+from nmf_xp.sklearn.function import non_negative_factorization
 from nmf_xp.sklearn.inputs import check_positive
-from nmf_xp.sklearn.nmf import non_negative_factorization
 from nmf_xp.sklearn.plain import plain
 from nmf_xp.sklearn.starts import start
 
