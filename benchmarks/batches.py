@@ -44,7 +44,7 @@ def planted(seed: int) -> tuple[Any, Any, Any]:
 def expected(V: Any, batch: Any, rank: int, *, effects: bool) -> tuple[Any, Any]:
     """The expectation of V by a fit, and its profiles."""
     result: Any = nmf(V, rank, batch=batch if effects else None, **KL)
-    rows = 1.0
+    rows: Any = 1.0
     if effects:
         rows = np.stack([result.batch_effects[i] for i in batch.tolist()])
     return rows * (result.W @ result.H), result.H

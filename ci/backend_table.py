@@ -1,6 +1,6 @@
 """Write the tables of backends and of arrays from what the conformance kit finds.
 
-The first is in the README, the second in docs/backends.md. `--check` only says whether they are stale, and `--arrays`
+Both are in docs/backends.md. `--check` only says whether they are stale, and `--arrays`
 leaves the first one alone, which takes minutes.
 """
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nmf_xp.testing import Report
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "backends.md"
 ON_A_GPU = (Backend.CUPY, Backend.TORCH_CUDA, Backend.JAX_GPU)
 MEANING = {
@@ -45,7 +44,7 @@ def table() -> str:
     rows = ["| backend | float32 | float64 |", "|---|---|---|"]
     for backend, meaning in MEANING.items():
         if backend in ON_A_GPU:
-            rows.append(f"| {meaning} | [see the report](docs/gpu-report.md) | |")
+            rows.append(f"| {meaning} | [see the report](gpu-report.md) | |")
             continue
         reason = backend.missing()
         if reason is not None:
@@ -92,7 +91,7 @@ def main(arguments: list[str]) -> int:
         return 2
     made: list[tuple[Path, str, Callable[[str], str]]] = [(PAGE, "arrays", arrays)]
     if "--arrays" not in arguments:
-        made.append((README, "backends", lambda _: table()))
+        made.append((PAGE, "backends", lambda _: table()))
     stale = 0
     for path, name, write in made:
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"

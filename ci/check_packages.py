@@ -1,4 +1,8 @@
-"""Check that the built packages hold what they should, and that the wheel works in an empty environment."""
+"""Check that the built packages hold what they should, and that each works in an empty environment, on every Python.
+
+There `pip install "nmf_xp[EXTRA]"`, as messages say it, must install the extra of what is installed, whether or not the
+package index has an nmf_xp.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ import zipfile
 from pathlib import Path
 
 SDIST_TOP = {
-    "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "benchmarks", "ci", "docs", "examples",
-    "hatch_build.py", "pyproject.toml", "src", "tests", ".gitignore",
+    "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "PKG-INFO", "README.md", "benchmarks", "ci", "docs",
+    "examples", "hatch_build.py", "pyproject.toml", "src", "tests", ".gitignore",
 }  # fmt: skip
 TRY_IT = """
 import sys
@@ -48,12 +52,21 @@ def main(folder: str) -> None:
     pythons = [python for python in map(_interpreter, PYTHONS) if python]
     for interpreter in pythons or [sys.executable]:
         with tempfile.TemporaryDirectory() as home:
-            subprocess.run([interpreter, "-m", "venv", home], check=True)
-            python = Path(home) / "bin" / "python"
-            subprocess.run([python, "-m", "pip", "install", "-q", wheel.resolve()], check=True)
-            subprocess.run([python, "-c", TRY_IT, kind], check=True, cwd=home)
-            subprocess.run([Path(home) / "bin" / "nmf-xp", "--version"], check=True, cwd=home)
-    print(f"{sdist.name} and {wheel.name} ({kind}) are fit to publish, tried on {len(pythons)} Pythons")
+            _try(interpreter, home, {wheel: kind, sdist: "pure"})
+    print(f"{sdist.name} and {wheel.name} ({kind}) are fit to publish, tried on {len(pythons) or 1} Pythons")
+
+
+def _try(interpreter: str, home: str, packages: dict[Path, str]) -> None:
+    """Install each into an environment that is empty but for what it needs, from sources without compiling; use it."""
+    subprocess.run([interpreter, "-m", "venv", home], check=True)
+    python, environment = str(Path(home) / "bin" / "python"), os.environ | {"NMF_XP_COMPILE": "0"}
+    for package, kind in packages.items():
+        for words in (["uninstall", "-q", "-y", "nmf_xp"], ["install", "-q", str(package.resolve())]):
+            subprocess.run([python, "-m", "pip", *words], check=True, env=environment)
+        subprocess.run([python, "-c", TRY_IT, kind], check=True, cwd=home)
+        subprocess.run([Path(home) / "bin" / "nmf-xp", "--version"], check=True, cwd=home)
+    subprocess.run([python, "-m", "pip", "install", "-q", "nmf_xp[progress]"], check=True, cwd=home)
+    subprocess.run([python, "-c", "import tqdm, nmf_xp"], check=True, cwd=home)
 
 
 def _interpreter(version: str) -> str | None:

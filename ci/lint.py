@@ -32,7 +32,7 @@ LAYERS = [
     ["factorization", "online"],
     ["selection"],
     ["__init__"],
-    ["plot", "sharding", "sklearn", "testing"],
+    ["plot", "scverse", "sharding", "sklearn", "testing"],
     ["cli", "__main__"],
 ]
 # What may know which array library it has.

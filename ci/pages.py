@@ -2,8 +2,10 @@
 
     python ci/pages.py [PAGE ...]
 
-runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. A page is run as a
-reader would: its Python blocks, and the `nmf-xp` commands of its shell blocks, in their order, in one empty folder.
+runs the pages that show pictures, or the given ones, and writes their pictures to docs/figures. The page of all
+pictures, docs/gallery.md, follows from the pages. A page is run as a reader would: its Python blocks, and the `nmf-xp`
+commands of its shell blocks, in their order, in one empty folder. A block of output is what was printed since the one
+before it, but for times and the last digits of numbers. A line `...` in it stands for any lines.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
+import io
+import math
 import os
 import re
 import shlex
@@ -25,7 +29,22 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-FENCE = re.compile(r"^```(python|sh)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+FIRST = ROOT / "docs" / "index.md"
+GALLERY = ROOT / "docs" / "gallery.md"
+GALLERY_HEAD = """# Gallery
+
+What comes out, and the code that made it. Each picture is made by the page to which it leads, from data that a package
+brings along, and the tests make it again.
+"""
+EXAMPLES = {
+    "first-picture.png": "first_picture.py",
+    "leukemia.png": "leukemia.py",
+}  # what makes pictures beside the pages
+SHOWN = re.compile(r"!\[([^]]*)\]\([./]*(?:figures/|docs/)?([\w-]+\.png)\)")
+FENCE = re.compile(r"^```(python|sh|output)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+TIME = re.compile(r"in [\d.]+ s\b|\"seconds\": [-\d.e]+")
+CLOSE, NOTHING = 0.1, 1e-6  # how far numbers that are printed may be apart, relative, and what is as good as 0
 # What is no part of a sentence, and what is one word of it, in the order in which they are looked for.
 NO_PROSE = re.compile(r"```.*?```|<!--.*?-->|\$\$.*?\$\$|^#.*?$|^\|[^\n]*\|$", flags=re.DOTALL | re.MULTILINE)
 ONE_WORD = re.compile(r"`[^`]*`|\$[^$]*\$")
@@ -38,7 +57,7 @@ class Block(NamedTuple):
     """A piece of code on a page."""
 
     line: int  # of the page, on which it begins
-    language: str
+    language: str  # python, sh or output
     text: str
 
     @property
@@ -80,6 +99,26 @@ def pictures(page: Path) -> list[str]:
     return re.findall(r"!\[[^]]*\]\([./]*figures/([^)]+)\)", page.read_text(encoding="utf-8"))
 
 
+def gallery() -> str:
+    """The page of all pictures that pages and examples make, in the order of the pages, each once."""
+    parts, seen = [GALLERY_HEAD], {GALLERY}
+    for page in sorted(documents()[1:], key=lambda page: page != FIRST):
+        text = page.read_text(encoding="utf-8")
+        heading, path = text.partition("\n")[0].removeprefix("# "), page.relative_to(GALLERY.parent).as_posix()
+        for words, name in SHOWN.findall(text) if page not in seen else ():
+            place = GALLERY.parent / name if name in EXAMPLES else FIGURES / name
+            if place in seen:
+                continue
+            seen.add(place)
+            made = f" `python examples/{EXAMPLES[name]}`" if name in EXAMPLES else ""
+            title = f"## {heading}\n\n" if page not in seen else ""
+            seen.add(page)
+            parts.append(
+                f"{title}[![{words}]({place.relative_to(GALLERY.parent).as_posix()})]({path})\n\n{words}.{made}\n"
+            )
+    return "\n".join(parts)
+
+
 def absent_packages(page: Path) -> list[str]:
     """What a page imports at its outer level, and is not installed."""
     found = set()
@@ -97,14 +136,37 @@ def run(page: Path) -> None:
     from nmf_xp.cli import main
 
     namespace: dict[str, Any] = {"__name__": page.stem}
+    printed = io.StringIO()
     for block in blocks(page):
-        if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
-        for command in block.commands:
-            status = main(command)
-            if status != 0:
-                msg = f"{page}, line {block.line}: nmf-xp {shlex.join(command)} returned {status}"
-                raise RuntimeError(msg)
+        with contextlib.redirect_stdout(printed):
+            if block.language == "python":
+                exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+            for command in block.commands:
+                status = main(command)
+                if status != 0:
+                    msg = f"{page}, line {block.line}: nmf-xp {shlex.join(command)} returned {status}"
+                    raise RuntimeError(msg)
+        if block.language == "output":
+            if not alike(block.text.splitlines(), printed.getvalue().splitlines()):
+                msg = f"{page}, line {block.line}: what is printed is\n{printed.getvalue()}"
+                raise AssertionError(msg)
+            printed = io.StringIO()
+
+
+def alike(shown: list[str], printed: list[str]) -> bool:
+    """Whether lines are the same but for spaces, times and the last digits of numbers."""
+    if not shown:
+        return not printed
+    if shown[0] == "...":
+        return any(alike(shown[1:], printed[i:]) for i in range(len(printed) + 1))
+    return bool(printed) and _same(shown[0], printed[0]) and alike(shown[1:], printed[1:])
+
+
+def _same(shown: str, printed: str) -> bool:
+    one, other = (" ".join(TIME.sub("TIME", line).split()) for line in (shown, printed))
+    numbers = zip(NUMBER.findall(one), NUMBER.findall(other), strict=False)
+    close = all(math.isclose(float(x), float(y), rel_tol=CLOSE, abs_tol=NOTHING) for x, y in numbers)
+    return close and NUMBER.sub("0", one) == NUMBER.sub("0", other)
 
 
 @contextlib.contextmanager
@@ -131,6 +193,7 @@ def main(*names: str) -> None:
             for name in shown:
                 shutil.copyfile(folder / name, FIGURES / name)
                 print(f"docs/figures/{name}: {(FIGURES / name).stat().st_size // 1000} kB")
+    GALLERY.write_text(gallery(), encoding="utf-8")
 
 
 if __name__ == "__main__":

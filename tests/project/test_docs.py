@@ -5,13 +5,16 @@ No sentence is long, because many readers are no native speakers.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+import nmf_xp
 from tests.scripts import ROOT, load
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 ci_pages = load("ci/pages.py")
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in ci_pages.pages()}
 DOCUMENTS = {page.relative_to(ROOT).as_posix(): page for page in ci_pages.documents()}
+TASKS = "docs/how-to/tasks.md"
 LONGEST = 30  # words of a sentence
 # What they do when they are loaded or called is not ours to mend.
 OTHERS = ("ignore:::(nimfa|torchnmf|torch|tensorly|lda)", "ignore:the matrix subclass:PendingDeprecationWarning")
@@ -41,7 +45,10 @@ def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.
     assert not absent, f"in CI every page is run, and {name} needs {', '.join(absent)}"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    ci_pages.run(page)
+    with warnings.catch_warnings():
+        if name == TASKS:  # nothing warns there, of what was not reached either
+            warnings.simplefilter("error", nmf_xp.ConvergenceWarning)
+        ci_pages.run(page)
     for picture in ci_pages.pictures(page):
         drawn, shown = grey(tmp_path / picture), grey(ci_pages.FIGURES / picture)
         assert drawn.shape == shown.shape
@@ -76,6 +83,48 @@ def test_a_failing_command_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(RuntimeError, match=r"line 2: nmf-xp fit no-such-file.csv -k 2 returned 2"):
         ci_pages.run(page)
     assert "no-such-file.csv" in capsys.readouterr().err
+
+
+def test_there_are_twenty_tasks_of_at_most_five_lines_each() -> None:
+    blocks = ci_pages.blocks(PAGES[TASKS])
+    text = PAGES[TASKS].read_text(encoding="utf-8")
+    headings = [
+        (int(m[1]), text.count("\n", 0, m.start()) + 1) for m in re.finditer(r"^## (\d+)\. ", text, re.MULTILINE)
+    ]
+    assert [number for number, _ in headings] == list(range(1, 21))
+    for (number, line), (_, end) in itertools.pairwise([*headings, (21, text.count("\n") + 1)]):
+        code = "".join(block.text for block in blocks if line < block.line < end)
+        assert 1 <= len(list(filter(str.strip, code.splitlines()))) <= 5, f"task {number}"
+        assert "[More](" in "\n".join(text.splitlines()[line:end])
+
+
+def test_what_is_printed_is_compared(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    code = "```python\nprint('a 1.00 in 3 s')\nprint('b')\n```\n"
+    for shown, fits in (
+        ("a 1.01  in 9 s\nb", True),
+        ("...\nb", True),
+        ("...", True),
+        ("a 2.00 in 3 s\nb", False),
+        ("a 1.00 in 3 s", False),
+        ("a 1.00 in 3 s\nb\nc", False),
+        ("c 1.00 in 3 s\nb", False),
+        ("b\n...", False),
+    ):
+        page.write_text(f"{code}\nThis is it:\n\n```output\n{shown}\n```\n", encoding="utf-8")
+        if fits:
+            ci_pages.run(page)
+        else:
+            with pytest.raises(AssertionError, match="line 9: what is printed is"):
+                ci_pages.run(page)
+
+
+def test_the_output_of_every_command_of_the_command_line_is_shown() -> None:
+    blocks = ci_pages.blocks(PAGES["docs/command-line.md"])
+    commands = [i for i, block in enumerate(blocks) if block.commands]
+    assert len(commands) >= 8
+    for i in commands:
+        assert blocks[i + 1].language == "output", f"line {blocks[i].line}: what does it print?"
 
 
 def test_absent_packages_are_named(tmp_path: Path) -> None:

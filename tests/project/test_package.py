@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 
 import pytest
 
 import nmf_xp
 from ci import least_versions
+from tests.scripts import ROOT
 
 
 def test_version_is_that_of_the_installed_package() -> None:
@@ -28,6 +30,17 @@ def test_a_package_has_one_least_version_wherever_it_is_named() -> None:
     assert len(bounds) == len({name for name, _ in bounds})
     assert ("numpy", "2") in bounds
     assert len(least_versions.constraints(project, ["test"])) > 20
+
+
+def test_the_least_releases_on_the_page_are_those_of_pyproject() -> None:
+    project = least_versions.project()
+    page = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    table = page[page.index("## Least releases") : page.index("## Which checks hold")]
+    shown = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", table, flags=re.MULTILINE))
+    lines = least_versions.constraints(project, ["test"])
+    known = dict(line.split("==") for line in lines) | {"python": project["requires-python"].removeprefix(">=")}
+    assert {name.lower() for name in shown} == {"python", "numpy", "array-api-compat", "zarr", "jax"}
+    assert all(known[name.lower()] == least for name, least in shown.items())
 
 
 def test_the_least_versions_are_those_of_the_extras_and_of_the_extras_that_these_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -17,7 +18,10 @@ import pytest
 
 import nmf_xp
 from nmf_xp.cli import fit, main
-from nmf_xp.result.report import charts, images
+from nmf_xp.result import agreement, report
+from nmf_xp.result.report import charts, components, images, loadings
+from nmf_xp.result.report.features import SCRIPT
+from nmf_xp.result.report.parts import parts_of
 
 HOSTILE = [
     "<script>document.title = 'run'</script>",
@@ -42,6 +46,7 @@ class Parsed(HTMLParser):
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.texts: list[str] = []
         self.styles: list[str] = []
+        self.scripts: list[str] = []
         self.open: list[str] = []
         self.rows: list[list[str]] = []
         self.feed(page)
@@ -64,7 +69,8 @@ class Parsed(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        (self.styles if self.open[-1:] == ["style"] else self.texts).append(data)
+        within = self.open[-1] if self.open else ""
+        {"style": self.styles, "script": self.scripts}.get(within, self.texts).append(data)
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
 
@@ -99,11 +105,12 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(folder, page, Parsed(page), V)
 
 
-def test_nothing_is_loaded_and_nothing_runs(reported: Run) -> None:
+def test_nothing_is_loaded_and_nothing_runs_but_what_sorts_a_table(reported: Run) -> None:
     tags = [tag for tag, _ in reported.parsed.tags]
-    assert not {"script", "link", "iframe", "object", "embed", "base", "form", "a"} & set(tags)
+    assert tags.count("script") == 1
+    assert not {"link", "iframe", "object", "embed", "base", "form", "a"} & set(tags)
     for _, attributes in reported.parsed.tags:
-        assert not [name for name in attributes if name.startswith("on")]
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
         for name in LOADING & set(attributes):
             assert attributes[name].startswith("data:image/png;base64,")
     (style,) = reported.parsed.styles
@@ -111,7 +118,13 @@ def test_nothing_is_loaded_and_nothing_runs(reported: Run) -> None:
     assert "@import" not in style
     assert "http" not in reported.page.replace(HOSTILE[-1], "").replace("http-equiv", "")
     policy = next(a["content"] for tag, a in reported.parsed.tags if tag == "meta" and "http-equiv" in a)
-    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+    (script,) = reported.parsed.scripts
+    assert script == SCRIPT  # whatever the file holds
+    for text, kind in ((style, "style-src"), (script, "script-src")):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}';" in policy
 
 
 def test_names_from_the_file_are_shown_as_text(reported: Run) -> None:
@@ -154,28 +167,34 @@ def test_components_stand_by_share_with_their_features_in_order(reported: Run) -
     order = np.argsort(-amount)
     texts = reported.parsed.texts
     headings = [text for text in texts if re.fullmatch(r"H\[\d\]", text)]
-    assert headings == [f"H[{k}]" for k in order]
+    assert headings[:3] == headings[3:6] == [f"H[{k}]" for k in order]  # cards and strips
     for k in order:
         after = texts[texts.index(f"H[{k}]") :]
         assert after[1] == f"{amount[k] / amount.sum():.1%} of the model"
-        features = [text for text in after if text in HOSTILE][:8]
-        assert features == [HOSTILE[j] for j in np.argsort(-H[k], kind="stable")]
+        meant = [j for j in np.argsort(-H[k], kind="stable") if H[k, j] > 0]
+        features = [text for text in after if text in HOSTILE][: len(meant)]
+        assert features == [HOSTILE[j] for j in meant]
+        percent = [float(text.removesuffix("%")) for text in after[2:] if re.fullmatch(r"[\d.]+%", text)][: len(meant)]
+        np.testing.assert_allclose(percent, 100 * H[k, meant] / H[k].sum(), atol=0.051)
         assert f"<b>row {W[:, k].argmax()}</b>" == next(text for text in after if text.startswith("<b>"))
 
 
 def test_the_charts_have_a_point_for_every_number(reported: Run) -> None:
     with np.load(reported.folder / "V.factors.npz") as stored:
         history, n_iter = stored["history"], float(stored["n_iter"])
-    (line,) = (a for tag, a in reported.parsed.tags if tag == "polyline" and a.get("class") == "line")
-    points = np.asarray([list(map(float, point.split(","))) for point in line["points"].split()])
-    assert len(points) == len(history)
-    iterations = np.minimum(10 * np.arange(len(history)), n_iter)
-    for drawn, meant in ((points[:, 0], iterations), (-points[:, 1], history)):
-        np.testing.assert_allclose(drawn, np.polyval(np.polyfit(meant, drawn, 1), meant), atol=0.2)
+    lines = [a for tag, a in reported.parsed.tags if tag == "polyline" and a.get("class") == "line"]
+    iterations, half = np.minimum(10 * np.arange(len(history)), n_iter), len(history) // 2
+    assert len(lines) == 2
+    for line, part in zip(lines, (slice(None), slice(half, None)), strict=True):  # all of it, and its tail
+        points = np.asarray([list(map(float, point.split(","))) for point in line["points"].split()])
+        assert len(points) == len(history[part])
+        for drawn, meant in ((points[:, 0], iterations[part]), (-points[:, 1], history[part])):
+            np.testing.assert_allclose(drawn, np.polyval(np.polyfit(meant, drawn, 1), meant), atol=0.2)
+        assert points[:, 1].max() - points[:, 1].min() > 50  # what is left to fall is seen
     rings = [a for tag, a in reported.parsed.tags if tag == "circle" and a["class"] == "ring"]
     assert len(rings) == 2
     pictures = [a for tag, a in reported.parsed.tags if tag == "img"]
-    assert [a["alt"] for a in pictures if not a["alt"].startswith("from")] == [
+    assert [a["alt"] for a in pictures if not a["alt"].startswith(("from", "H["))] == [
         "V, the data",
         "W @ H, the model",
         "V - W @ H",
@@ -229,6 +248,136 @@ def test_a_png_is_read_by_others_as_it_was_meant() -> None:
     np.testing.assert_array_equal(hues, [images.DIFFERENCE[i] for i in (0, 0, 2, 4)])
 
 
+def test_components_come_first_and_settings_last(reported: Run) -> None:
+    headings = re.findall(r"<h2>(.*?)</h2>", reported.page)
+    assert headings == ["Components", "Rows", "Columns", "The fit", "Convergence", "Settings", "Environment"]
+
+
+def test_all_bars_have_one_scale(reported: Run) -> None:
+    with np.load(reported.folder / "V.factors.npz") as stored:
+        H = stored["H"]
+    shares = H / H.sum(axis=1, keepdims=True)
+    bars = re.findall(r'<svg class="bar " aria-hidden="true"><rect width="([\d.]+)%', reported.page)
+    drawn = np.sort([float(width) for width in bars])
+    np.testing.assert_allclose(drawn, np.sort(100 * shares.ravel() / shares.max())[-len(drawn) :], atol=0.051)
+
+
+def test_no_line_leads_through_columns_without_an_order() -> None:
+    assert components.in_order(["400", "450.5", "500"])
+    assert components.in_order(["2000", "1999"])
+    for names in (None, ["a", "b"], ["1", "3", "2"], ["1", "1"], ["x"], ["nan", "1"]):
+        assert not components.in_order(names)
+
+
+def drawn_profiles(path: Path, names: list[str] | None) -> tuple[int, int]:
+    """How many lines and how many bars stand for components, of which there are two."""
+    V = np.random.default_rng(0).poisson(4.0, (20, 12))
+    nmf_xp.nmf(V, 2, random_state=0).named(columns=names).report(path, n_top=3)
+    page = path.read_text(encoding="utf-8")
+    return page.count('<div class="profile"><svg role'), page.count('<div class="profile"><svg class="spikes"')
+
+
+def test_columns_are_bars_unless_they_are_numbers_in_order(tmp_path: Path) -> None:
+    assert drawn_profiles(tmp_path / "years.html", [str(year) for year in range(2000, 2012)]) == (2, 0)
+    assert drawn_profiles(tmp_path / "words.html", list("abcdefghijkl")) == (0, 2)
+    assert drawn_profiles(tmp_path / "none.html", None) == (0, 2)
+    assert charts.spikes([0.0, 2.0, 1.0], "x").count("M") == 2
+
+
+def test_the_rows_are_sorted_by_what_leads_in_them() -> None:
+    shares = np.asarray([[0.9, 0.2, 0.6, 0.0], [0.1, 0.8, 0.4, 0.0]])
+    leads, order = loadings.sorted_rows(shares)
+    assert leads.tolist() == [0, 1, 0, -1]  # nothing is in the last row
+    assert order.tolist() == [0, 2, 1, 3]
+    many = loadings.cells(np.arange(1003.0)[None, :])
+    assert many.shape == (1, loadings.CELLS)
+    np.testing.assert_allclose(many[0, 0], np.arange(1003 // loadings.CELLS).mean())
+
+
+def test_the_strips_show_w_and_how_many_rows_each_component_leads_in(reported: Run) -> None:
+    pillow = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+    with np.load(reported.folder / "V.factors.npz") as stored:
+        W, H = stored["W"], stored["H"]
+    amounts = W * H.sum(axis=1)
+    shares = amounts / amounts.sum(axis=1, keepdims=True)
+    order = np.argsort(-W.sum(axis=0) * H.sum(axis=1))
+    rows = [row for row in reported.parsed.rows if len(row) == 3 and row[1] == "" and row[0].startswith("H[")]
+    led = [int((shares.argmax(axis=1) == k).sum()) for k in order]
+    assert [(row[0], int(row[2])) for row in rows] == [(f"H[{k}]", n) for k, n in zip(order, led, strict=True)]
+    strips = [a["src"] for _, a in reported.parsed.tags if a.get("class") == "strip shades"]
+    drawn = [np.asarray(pillow.open(BytesIO(base64.b64decode(s.partition(",")[2]))))[0, :, 0] for s in strips]
+    for k, strip in zip(order, drawn, strict=True):
+        meant = np.sort(255 - 255 * shares[:, k] / shares.max())
+        np.testing.assert_allclose(np.sort(strip.astype(float)), meant, atol=0.51)
+
+
+def test_a_table_of_columns_holds_percent_of_each_component(reported: Run) -> None:
+    with np.load(reported.folder / "V.factors.npz") as stored:
+        W, H = stored["W"], stored["H"]
+    order = np.argsort(-W.sum(axis=0) * H.sum(axis=1))
+    rows = {row[0]: row[1:] for row in reported.parsed.rows if len(row) == 4}
+    assert rows.pop("column") == [f"H[{k}]" for k in order]
+    assert set(rows) == set(HOSTILE)
+    percent = 100 * H[order] / H[order].sum(axis=1, keepdims=True)
+    for j, name in enumerate(HOSTILE):
+        np.testing.assert_allclose([float(x) for x in rows[name]], percent[:, j], atol=0.0051)
+
+
+def test_the_page_says_what_other_starts_found_again(reported: Run) -> None:
+    with np.load(reported.folder / "V.factors.npz") as stored:
+        again, ends = stored["restart_cosines"], stored["restart_objectives"]
+    assert again.shape == (2, 3)
+    settings: dict[str, Any] = {"beta_loss": 1, "random_state": 0, "n_restarts": 3, "alpha_W": 0.01, "tol": 1e-6}
+    result = nmf_xp.nmf(reported.V, 3, keep_restarts=True, **settings)
+    assert result.restarts is not None
+    other = result.restarts[next(i for i in range(3) if i != int(np.argmin(ends)))]
+    matrices = [[np.outer(x.W[:, k], x.H[k]).ravel() for k in range(3)] for x in (result, other)]
+    units = [np.asarray([x / np.linalg.norm(x) for x in one]) for one in matrices]
+    table = units[0] @ units[1].T
+    assert all(np.isclose(table[k], again[0, k], atol=1e-6).any() for k in range(3))
+    assert table.max() == pytest.approx(again[0].max())  # what is most alike is matched first
+    whole = int((again >= 0.9).all(axis=1).sum())
+    assert f"{whole} of the 2 other starts found all 3 components again" in " ".join(reported.parsed.texts)
+    said = [text for text in reported.parsed.texts if text.startswith("other starts with the same: ")]
+    assert sorted(said) == sorted(f"other starts with the same: {n}" for n in (again >= 0.9).sum(axis=0))
+
+
+def test_runs_that_agree_say_so_whatever_their_order_and_scale() -> None:
+    rng = np.random.default_rng(0)
+    W, H = rng.random((6, 3)), rng.random((3, 5))
+    found = agreement.cosines((W, H), (2.0 * W[:, ::-1], 7.0 * H[::-1]), xp=np)
+    np.testing.assert_allclose(np.diag(found[:, ::-1]), 1.0)
+    assert agreement.found_again(nmf_xp.nmf(rng.random((6, 5)), 2, n_restarts=3, random_state=0)) is None
+
+
+@pytest.mark.parametrize(
+    "cosines", [np.full((3, 7), 0.5), np.full((3, 2), np.nan), np.ones((3, 2, 1)), np.ones((1, 2), dtype=int)]
+)
+def test_odd_numbers_of_restarts_are_left_out_or_count_as_not_found(cosines: Any) -> None:
+    ends = np.asarray([1.0, np.inf, 3.0])
+    arrays = {"W": np.ones((5, 2)), "H": np.ones((2, 9)), "restart_objectives": ends, "restart_cosines": cosines}
+    page = report.page(report.stored_from(arrays, {"version": "0"}), title="t")
+    assert "Where 2 random starts ended" in page
+    assert "found all" not in page or "0 of the 3 other starts found all 2 components again" in page
+
+
+@pytest.mark.parametrize("size", [0.0, 5e-324, 1.7e308])
+def test_factors_at_the_end_of_their_range_have_shares(size: float) -> None:
+    W, H = np.full((5, 2), size), np.full((2, 40), size)
+    parts = parts_of(report.stored_from({"W": W, "H": H}, {"version": "0"}))
+    for part in parts:
+        assert part.share == pytest.approx(0.5 if size else 0.0)
+        np.testing.assert_allclose(part.columns, 1 / 40 if size else 0.0)
+        np.testing.assert_allclose(part.rows, 0.5 if size else 0.0)
+
+
+def test_the_page_of_a_large_matrix_is_small() -> None:
+    rng = np.random.default_rng(0)
+    W, H = rng.gamma(0.3, 1.0, (50_000, 40)), rng.gamma(0.3, 1.0, (40, 5_000))
+    stored = report.stored_from({"W": W, "H": H}, {"version": "0"})
+    assert len(report.page(stored, title="large")) < 1_000_000
+
+
 def test_components_as_images(
     reported: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,7 +387,8 @@ def test_components_as_images(
     parsed = Parsed(Path("images.html").read_text(encoding="utf-8"))
     drawn = [a for tag, a in parsed.tags if a.get("class") == "part shades"]
     assert len(drawn) == 3
-    assert {a["style"] for a in drawn} == {"aspect-ratio:4/2"}
+    pixels = [base64.b64decode(a["src"].partition(",")[2])[16:24] for a in drawn]
+    assert {(int.from_bytes(x[:4]), int.from_bytes(x[4:])) for x in pixels} == {(4, 2)}  # width and height
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
@@ -262,7 +412,7 @@ def test_a_file_of_an_earlier_version_shows_what_it_has(
     assert "max iter" in parsed.texts  # how it ended
     assert any(text.startswith("Nothing was checked") for text in parsed.texts)
     assert "explained" not in parsed.texts
-    assert not [a for tag, a in parsed.tags if tag == "img"]
+    assert not [a for tag, a in parsed.tags if tag == "img" and "V, the data" in a["alt"]]
     assert main(["report", f"new.{suffix}"]) == 0
     assert "means of its columns" in Path("new.report.html").read_text(encoding="utf-8")
     everything, _ = read_archive(Path(f"new.{suffix}"))
@@ -374,8 +524,12 @@ def test_a_browser_shows_it_without_complaint_and_without_running_anything(
         " return b.width > 1 && b.height > 1 && (x.tagName != 'IMG' || x.naturalWidth > 0); });"
         "const wide = [...page.querySelectorAll('body *')]"
         " .filter(x => x.getBoundingClientRect().right > root.clientWidth + 1);"
+        "const table = page.querySelector('table.sortable'), column = i => [...table.tBodies[0].rows]"
+        " .map(row => row.cells[i].textContent); const before = column(0);"
+        "table.querySelectorAll('th button')[2].click(); const after = column(0), shares = column(2);"
         "document.body.innerHTML = ''; const out = document.createElement('pre'); out.id = 'found';"
-        "out.textContent = JSON.stringify({title: page.title, scroll: root.scrollWidth, client: root.clientWidth,"
+        "out.textContent = JSON.stringify({before, after, shares,"
+        " title: page.title, scroll: root.scrollWidth, client: root.clientWidth,"
         " wide: wide.map(x => x.outerHTML.slice(0, 80)), drawn: drawn.length,"
         " all: page.querySelectorAll('svg, img').length, scripts: page.scripts.length,"
         " shown: page.querySelectorAll('h2').length});"
@@ -394,8 +548,11 @@ def test_a_browser_shows_it_without_complaint_and_without_running_anything(
     seen = json.loads(found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     assert "CONSOLE" not in done.stderr, done.stderr
     assert seen["title"] == "<i>My & run</i>"
-    assert seen["scripts"] == 0
-    assert seen["shown"] == 5
+    assert seen["scripts"] == 1
+    assert seen["shown"] == 7
+    assert seen["before"] != seen["after"]
+    assert sorted(seen["before"]) == sorted(seen["after"])
+    assert [float(x) for x in seen["shares"]] == sorted(map(float, seen["shares"]), reverse=True)
     assert seen["drawn"] == seen["all"] > 20
     assert seen["wide"] == []
     assert seen["scroll"] == seen["client"] <= width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -252,6 +253,7 @@ def test_a_progress_bar_appears_on_request(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().err
     assert "25/25" in shown
     assert f"divergence={result.divergence:.6g}" in shown
+    assert re.search(r"10/25 \[\d\d:\d\d, at most \d\d:\d\d left, ", shown)
     observed(Backend.NUMPY.target(), tol=0, max_iter=25)
     assert capsys.readouterr().err == ""
 

@@ -298,6 +298,7 @@ def test_a_progress_bar_counts_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(bar.n, bar.total, bar.unit) for bar in bars] == [(3, 3, "rank")]
     consensus_factors(V, 2, n_restarts=3, max_iter=20, max_distance=2, progress=True, random_state=0)
     assert [bar.total for bar in bars] == [3, 20]
+    assert ["at most" in str(bar) for bar in bars] == [False, True]  # all ranks are tried, iterations may end early
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])

@@ -7,7 +7,8 @@ import pytest
 from nmf_xp.testing.arrivals import ARRIVALS, Arrival
 from tests.scripts import ROOT
 
-TEXT = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+TEXT = PAGE.partition("<!-- arrays -->")[2].partition("<!-- /arrays -->")[0]
 
 
 @pytest.mark.parametrize("arrival", ARRIVALS, ids=lambda arrival: f"{arrival.library}: {arrival.what}")

@@ -1,4 +1,4 @@
-"""The command line: `nmf-xp fit`, `transform`, `select`, `report`, `demo` and `conformance`.
+"""The command line: `nmf-xp fit`, `transform`, `select`, `cnmf`, `report`, `demo` and `conformance`.
 
 Every mistake that a user can make ends in one line and exit status 2; an interrupt in 130, with nothing written but
 a checkpoint; a standard output that cannot be written in 1, whatever was done before.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays.faults import DeviceError
-from nmf_xp.cli import demo, fit, report, select, transform
+from nmf_xp.cli import cnmf, demo, fit, report, select, transform
 from nmf_xp.cli.terminal import OutputError, Parser, complain, open_streams, output_error, plain_warnings, put_away
 from nmf_xp.files import FileError
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="nmf-xp", description="Non-negative matrix factorization on any array type.")
     parser.add_argument("--version", action="version", version=f"nmf-xp {nmf_xp.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (fit, transform, select, report, demo):
+    for command in (fit, transform, select, cnmf, report, demo):
         command.add_parser(commands)
     _add_conformance(commands)
     return parser

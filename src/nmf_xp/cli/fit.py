@@ -109,7 +109,8 @@ def run(asked: argparse.Namespace) -> int:
     warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)  # the summary says how it ended
     try:
         with options.memory_errors():
-            result = nmf_xp.nmf(V, asked.n_components, progress=options.wants_progress(asked), **chosen, **kept)
+            progress, several = options.wants_progress(asked), (asked.n_restarts or 1) > 1
+            result = nmf_xp.nmf(V, asked.n_components, progress=progress, keep_restarts=several, **chosen, **kept)
     except KeyboardInterrupt as interrupt:
         if asked.checkpoint is None or not asked.checkpoint.exists():
             raise

@@ -14,8 +14,8 @@ from nmf_xp.files import OUTPUTS, check_output, write_atomically
 def add_parser(commands: Any) -> None:
     """Add the command to those of `nmf-xp`."""
     text = (
-        "Write one HTML page about a factorization: settings, convergence, components, fit and environment. It stands "
-        "alone: nothing is loaded from the network, and nothing in it runs."
+        "Write one HTML page about a factorization: components, rows, columns, fit, convergence, settings and "
+        "environment. It stands alone: nothing is loaded, and no script runs but the one that sorts and copies a table."
     )
     report = commands.add_parser("report", help="show a factorization as a page", description=text)
     report.set_defaults(run=run)

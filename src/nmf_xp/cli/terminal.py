@@ -93,7 +93,9 @@ class Parser(argparse.ArgumentParser):
     def _commands(self) -> Iterator[Parser]:
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                yield from action.choices.values()
+                for command in action.choices.values():
+                    yield command
+                    yield from command._commands()
 
     def _print_message(self, message: str, file: Any = None) -> None:
         file = file or sys.stderr

@@ -12,6 +12,7 @@ from nmf_xp.arrays import transfer
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.data.naming import text
 from nmf_xp.files import OUTPUTS, archive, write_atomically
+from nmf_xp.result.agreement import found_again
 from nmf_xp.result.explained import Seen
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def arrays_of(result: Any) -> dict[str, HostArray]:
     arrays |= {name: np.asarray(getattr(result, name)) for name in NUMBERS}
     if result.restarts is not None:
         arrays["restart_objectives"] = np.asarray(result.restarts.objective)
+    again = found_again(result)
+    if again is not None:
+        arrays["restart_cosines"] = again
     for name in NAMES:
         labels = getattr(result, name)
         if labels is not None:

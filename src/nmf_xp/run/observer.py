@@ -59,4 +59,6 @@ def progress_bar(total: int, *, unit: str = "it", what: str = "nmf") -> Any:
     except ImportError as error:
         msg = '`progress=True` needs tqdm: pip install "nmf_xp[progress]"'
         raise ImportError(msg) from error
-    return tqdm(total=total, unit=unit, desc=what, disable=sys.stderr is None)
+    at_most = "at most " if unit == "it" else ""  # a run mostly ends before its last iteration
+    shown = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, " + at_most + "{remaining} left, {rate_fmt}{postfix}]"
+    return tqdm(total=total, unit=unit, desc=what, bar_format=shown, disable=sys.stderr is None)

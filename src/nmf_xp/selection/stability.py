@@ -1,16 +1,11 @@
-"""Whether restarts find the same components.
-
-A component is the matrix w h of one column of W and its row of H, so neither its scale nor its number matters. The
-cosine of two of them is the product of the cosines of their columns and of their rows. Those of all restarts come
-from two matrix products on V's device; the k x k blocks are compared on the host.
-"""
+"""Whether restarts find the same components: their cosines, of which the k x k blocks are compared on the host."""
 
 from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import operators, transfer
+from nmf_xp.result.agreement import cosines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,10 +30,10 @@ def stability(W: Array, H: Array, *, xp: Namespace) -> Stability:
     import scipy.optimize
 
     restarts, k = W.shape[0], W.shape[-1]
-    cosines = _cosines(operators.transposed(W), xp=xp) * _cosines(H, xp=xp)
+    similar = cosines((W, H), (W, H), xp=xp)
     matched, amari = [], []
     for a, b in itertools.combinations(range(restarts), 2):
-        block = cosines[a * k : (a + 1) * k, b * k : (b + 1) * k]
+        block = similar[a * k : (a + 1) * k, b * k : (b + 1) * k]
         rows, columns = scipy.optimize.linear_sum_assignment(block, maximize=True)
         matched.append(block[rows, columns].mean())
         amari.append(amari_distance(block))
@@ -55,13 +50,3 @@ def amari_distance(similarity: Matrix) -> float:
     k = len(similarity)
     # Rounding makes cosines of 1 a little larger.
     return max(0.0, float(1 - (similarity.max(axis=0).sum() + similarity.max(axis=1).sum()) / (2 * k)))
-
-
-def _cosines(components: Array, *, xp: Namespace) -> Matrix:
-    """Cosines between all components (restarts, k, length) of all restarts."""
-    flat = xp.reshape(components, (-1, components.shape[-1]))
-    largest = xp.max(flat, axis=1, keepdims=True)
-    flat = flat / xp.where(largest > 0, largest, 1.0)
-    length = xp.sqrt(xp.sum(flat * flat, axis=1, keepdims=True))
-    flat = flat / xp.where(length > 0, length, 1.0)
-    return transfer.to_host(flat @ operators.transposed(flat))

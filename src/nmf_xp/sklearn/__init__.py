@@ -7,7 +7,10 @@ is the same and what differs. It needs scikit-learn (``pip install "nmf_xp[sklea
 |---|---|
 | `base` | what both estimators share |
 | `nmf`, `minibatch` | one estimator each |
+| `function` | `non_negative_factorization` |
+| `plain` | fits of ordinary numbers, by the solver itself |
 | `inputs` | X, W and H of any array library, with scikit-learn's messages |
+| `together` | many fits of one matrix, in threads |
 | `starts` | scikit-learn's starts |
 | `callbacks` | what sees a run: the stopping rule of `mu`, the lines of `verbose`, the user's callback |
 """

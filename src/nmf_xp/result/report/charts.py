@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 28, 40  # margins
+BAR_HEIGHT = 56
 
 
 def line_chart(x: Sequence[float], y: Sequence[float], *, x_label: str, y_label: str, log: bool) -> str:
@@ -67,6 +68,19 @@ def bar(share: float, kind: str = "") -> str:
     """A bar of that share of its box, beside a number that says it."""
     width = f"{100 * min(1.0, max(0.0, share)):.1f}%"
     return f'<svg class="bar {kind}" aria-hidden="true"><rect width="{width}" height="100%"/></svg>'
+
+
+def spikes(heights: Sequence[float], label: str) -> str:
+    """A bar for each of many numbers, side by side: for what has no order, through which no line may lead."""
+    high = max(heights) or 1.0
+    steps = "".join(
+        f"M{i + 0.5:g} {BAR_HEIGHT}V{BAR_HEIGHT * (1 - y / high):.1f}" for i, y in enumerate(heights) if y > 0
+    )
+    return (
+        f'<svg class="spikes" role="img" aria-label="{html.escape(label)}" viewBox="0 0 {len(heights)} {BAR_HEIGHT}" '
+        f'preserveAspectRatio="none"><title>{html.escape(label)}</title>'
+        f'<path d="{steps}" fill="none" stroke="currentColor" stroke-width="0.8"/></svg>'
+    )
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:

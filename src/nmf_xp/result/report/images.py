@@ -34,6 +34,13 @@ def difference(values: Matrix, far: float) -> str:
     return _data_uri(_with_gaps(colours.round().astype(np.uint8), values))
 
 
+def scale(low: str, kind: str, high: str) -> str:
+    """What the shades of "grey" or of "difference" mean, between the words for the ends."""
+    ramp = np.linspace(0, 1, 64)[None, :]
+    uri = grey(ramp, 1.0) if kind == "grey" else difference(2 * ramp - 1, 1.0)
+    return f'<div class="scale">{low}<img class="shades" alt="from {low} to {high}" src="{uri}">{high}</div>'
+
+
 def _with_gaps(pixels: Matrix, values: Matrix) -> Matrix:
     """Pixels (height, width, 3) with their own colour where there is no value."""
     return np.where(np.isnan(values)[..., None], np.asarray(UNOBSERVED, dtype=np.uint8), pixels)

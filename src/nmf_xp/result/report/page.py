@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from typing import TYPE_CHECKING
 
 import nmf_xp
 from nmf_xp.arrays import precision
 from nmf_xp.result.report import sections
+from nmf_xp.result.report.components import components
+from nmf_xp.result.report.features import SCRIPT, features
+from nmf_xp.result.report.loadings import loadings
+from nmf_xp.result.report.parts import parts_of
 
 if TYPE_CHECKING:
     from nmf_xp.result.report.stored import Stored
 
-# Nothing may be loaded and nothing may run, whatever stands in the page.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --quiet: #57606a; --paper: #ffffff; --card: #f6f8fa;
@@ -53,7 +57,7 @@ svg { display: block; }
 .chart .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
 .chart .dot { fill: var(--accent); stroke: var(--paper); }
 .chart .ring { fill: var(--paper); stroke: var(--accent); stroke-width: 1.5; }
-.profile svg { width: 100%; color: var(--accent); }
+.profile svg { width: 100%; height: 3.5rem; color: var(--accent); }
 .bar { width: 100%; height: 0.8rem; margin-top: 0.25rem; }
 .bar rect { fill: var(--accent); }
 .share { height: 0.3rem; background: var(--edge); }
@@ -62,13 +66,46 @@ svg { display: block; }
 figure { margin: 0 0 1rem; min-width: 0; }
 .panels img { display: block; width: 100%; height: 17rem; border: 1px solid var(--edge); }
 .scale { display: flex; align-items: center; gap: 0.5rem; }
+.rows { max-width: 20rem; }
 .scale img { flex: 1; height: 0.7rem; min-width: 3rem; border: 1px solid var(--edge); }
 .card ul { margin: 0; padding-left: 1.1rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 0 1.5rem; }
+table.loadings th:first-child { width: 7rem; }
+table.loadings td:nth-child(n+3), table.loadings th:nth-child(n+3) { width: 4rem; padding-right: 0; text-align: right;
+  font-variant-numeric: tabular-nums; }
+table.loadings { table-layout: fixed; font-size: 0.875rem; }
+table.loadings td, table.loadings th { vertical-align: middle; }
+@media (max-width: 36rem) { table.loadings th:first-child { width: 4.5rem; }
+  table.loadings td:nth-child(n+3), table.loadings th:nth-child(n+3) { width: 3rem; } }
+.strip { display: block; width: 100%; height: 1.25rem; border: 1px solid var(--edge); }
+.wide { overflow: auto; max-height: 32rem; border: 1px solid var(--edge); border-radius: 0.5rem; }
+table.sortable { font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+table.sortable th, table.sortable td { padding: 0.2rem 0.6rem; text-align: right; }
+table.sortable td { white-space: nowrap; }
+table.sortable tr > :first-child { text-align: left; min-width: 8rem; max-width: 20rem; }
+table.sortable tbody tr:nth-child(even) { background: var(--card); }
+table.sortable thead th { position: sticky; top: 0; background: var(--paper); white-space: nowrap; }
+button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+th[aria-sort=ascending] button::after { content: " \\2191"; }
+th[aria-sort=descending] button::after { content: " \\2193"; }
+.copy { margin: 0 0 0.5rem; padding: 0.15rem 0.6rem; border: 1px solid var(--edge); border-radius: 0.35rem;
+  font-size: 0.875rem; }
 .part { display: block; align-self: flex-start; height: 9rem; max-width: 100%; border: 1px solid var(--edge); }
-.shades { image-rendering: pixelated; }
+.part, .panels .shades { image-rendering: pixelated; }
 footer { margin: 2.5rem 0 1rem; }
 @media print { .card, figure, table.pairs { break-inside: avoid; } }
 """
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# Nothing may be loaded, and nothing may run or style but what is written here, whatever else stands in the page.
+POLICY = (
+    f"default-src 'none'; img-src data:; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; "
+    "form-action 'none'"
+)
 
 
 def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] | None = None) -> str:
@@ -89,12 +126,15 @@ def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] 
         msg = f"at least 1 feature must be named for a component, got {n_top}"
         raise ValueError(msg)
     with precision.own_errors():  # a file may hold any numbers
+        parts = parts_of(stored)
         body = (
             sections.summary(stored, title),
-            sections.settings(stored),
-            sections.convergence(stored),
-            sections.components(stored, n_top=n_top, shape=shape),
+            components(stored, parts, n_top=n_top, shape=shape),
+            loadings(parts),
+            features(stored, parts, n_top=n_top),
             sections.fit(stored),
+            sections.convergence(stored, parts),
+            sections.settings(stored),
             sections.environment(stored),
         )
     text = (
@@ -103,6 +143,7 @@ def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] 
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in body if part)
-        + f'\n<footer class="quiet small">Written by nmf_xp {nmf_xp.__version__}.</footer>\n</body>\n</html>\n'
+        + f'\n<footer class="quiet small">Written by nmf_xp {nmf_xp.__version__}.</footer>\n'
+        + f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as a file name may have

@@ -1,4 +1,4 @@
-"""What the page says, section by section. Every text from the file is escaped here, by `name` and `pairs`."""
+"""What the page says of the factorization as a whole: its numbers, its fit, its way there, and how it was asked for."""
 
 from __future__ import annotations
 
@@ -7,27 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp.result.display import falls_far, loss_name, sparkline
+from nmf_xp.result.display import falls_far, loss_name
 from nmf_xp.result.report import charts, images
+from nmf_xp.result.report.markup import name, pairs
+from nmf_xp.result.report.parts import SAME
 from nmf_xp.result.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from nmf_xp.result.report.parts import Part
     from nmf_xp.result.report.stored import Stored
 
-POINTS = 240  # of a component's profile
-
-
-def name(text: str) -> str:
-    """A text from the file, escaped, whose direction of writing stays its own affair."""
-    return f"<bdi>{html.escape(text)}</bdi>"
-
-
-def pairs(said: dict[str, str]) -> str:
-    """Names and values as a table, escaped."""
-    lines = (f'<tr><th scope="row">{html.escape(key)}</th><td>{name(value)}</td></tr>' for key, value in said.items())
-    return f'<table class="pairs"><tbody>{"".join(lines)}</tbody></table>'
+TAIL = 3  # checks at least of which the last half is drawn once more
 
 
 def summary(stored: Stored, title: str) -> str:
@@ -73,72 +65,59 @@ def settings(stored: Stored) -> str:
     return f"<h2>Settings</h2>{pairs({key: value for key, value in said.items() if value})}"
 
 
-def convergence(stored: Stored) -> str:
-    """The objective, check by check, and where the restarts ended."""
+def convergence(stored: Stored, parts: list[Part]) -> str:
+    """The objective, check by check, its tail once more, and what other starts came to."""
     history = [y for y in stored.series("history") if np.isfinite(y)]
-    parts = ["<h2>Convergence</h2>"]
     if len(history) > 1:
-        every, n_iter = stored.counted("check_every"), stored.counted("n_iter")
-        x, label = [float(i) for i in range(len(history))], "check (0 is the start)"
-        if every is not None and n_iter is not None:
-            x, label = [min(i * every, n_iter) for i in x], "iteration"
-        log = falls_far(history)
-        chart = charts.line_chart(x, history, x_label=label, y_label="objective", log=log)
-        axis = " The vertical axis is logarithmic." if log else ""
-        caption = f"The divergence plus the penalties. {_last_step(history)}{axis}"
-        parts.append(f"<figure>{chart}<figcaption>{caption}</figcaption></figure>")
+        curves = _curves(stored, history)
     else:
-        parts.append("<p>Nothing was checked between the start and the end (tol 0), so there is no curve.</p>")
-    restarts = [y for y in stored.series("restart_objectives") if np.isfinite(y)]
-    if len(restarts) > 1:
-        label = f"The objectives of {len(restarts)} restarts, from {min(restarts):.6g} to {max(restarts):.6g}"
-        caption = f"Where {len(restarts)} random starts ended; the least, filled, is the result."
-        parts.append(f"<figure>{charts.dot_strip(restarts, label=label)}<figcaption>{caption}</figcaption></figure>")
-    return "".join(parts)
+        curves = "<p>Nothing was checked between the start and the end (tol 0), so there is no curve.</p>"
+    return f"<h2>Convergence</h2>{curves}{_restarts(stored, parts)}"
 
 
-def components(stored: Stored, *, n_top: int, shape: tuple[int, int] | None) -> str:
-    """Each component: its share of the model, its picture, its features, and the rows that have most of it."""
-    W, H = stored.W.astype(float), stored.H.astype(float)
-    # Relative to the largest entries, whose sums and products may be beyond the numbers.
-    amount = (W / (W.max() or 1.0)).sum(axis=0) * (H / (H.max() or 1.0)).sum(axis=1)
-    share = amount / (amount.sum() or 1.0)
-    cards = [
-        _card(stored, W[:, k], H[k], k, float(share[k]), n_top=n_top, shape=shape)
-        for k in np.argsort(-share, kind="stable").tolist()
-    ]
-    order = "The largest share of W @ H comes first; the number of a component is its row in H, from 0."
-    return f'<h2>Components</h2><p class="quiet">{order}</p><div class="cards">{"".join(cards)}</div>'
-
-
-def _card(stored: Stored, w: Any, h: Any, k: int, share: float, *, n_top: int, shape: tuple[int, int] | None) -> str:
-    n, called = len(h), f"H[{k}]" if stored.component_names is None else name(stored.component_names[k])
-    top = np.argsort(-h, kind="stable")[:n_top]
-    largest = float(h.max())
-    lines = "".join(
-        f"<tr><td>{_called(stored.column_names, j, 'column')}</td><td>{charts.bar(h[j] / (largest or 1.0))}</td>"
-        f"<td>{h[j]:.3g}</td></tr>"
-        for j in top.tolist()
-    )
-    picture = ""
-    if shape is not None:
-        uri = images.grey(h.reshape(shape), largest)
-        picture = (
-            f'<img class="part shades" alt="H[{k}] as an image" src="{uri}" style="aspect-ratio:{shape[1]}/{shape[0]}">'
+def _curves(stored: Stored, history: list[float]) -> str:
+    """The whole curve, and its last half on a scale of its own, where all that was left looks flat in the first."""
+    every, n_iter = stored.counted("check_every"), stored.counted("n_iter")
+    x, label = [float(i) for i in range(len(history))], "check (0 is the start)"
+    if every is not None and n_iter is not None:
+        x, label = [min(i * every, n_iter) for i in x], "iteration"
+    log = falls_far(history)
+    axis = " The vertical axis is logarithmic." if log else ""
+    figures = [
+        (
+            charts.line_chart(x, history, x_label=label, y_label="objective", log=log),
+            f"The divergence plus the penalties. {_last_step(history)}{axis}",
         )
-    elif n > n_top:
-        label = f"H[{k}] over the {n} columns of V, largest in column {int(top[0])}"
-        picture = f'<div class="profile">{sparkline(_profile(h), label)}</div>'
-    rows = np.argsort(-w, kind="stable")[: min(5, n_top)]
-    most = [_called(stored.row_names, i, "row") for i in rows.tolist() if w[i] > 0]
-    listed = ", ".join(most) if stored.row_names is None else f"<ul>{''.join(f'<li>{row}</li>' for row in most)}</ul>"
-    return (
-        f'<section class="card"><header><h3>{called}</h3>'
-        f'<span class="quiet small">{share:.1%} of the model</span></header>{charts.bar(share, "share")}{picture}'
-        f'<table class="features"><tbody>{lines}</tbody></table>'
-        + (f'<div class="small"><span class="quiet">most of it in</span> {listed}</div>' if most else "")
-        + "</section>"
+    ]
+    half = len(history) // 2
+    if len(history) - half >= TAIL:
+        tail = charts.line_chart(x[half:], history[half:], x_label=label, y_label="objective, the last half", log=False)
+        fell = (history[half] - history[-1]) / (history[0] - history[-1] or 1.0)
+        figures.append((tail, f"The last half, on a scale of its own: {100 * fell:.1g} % of the whole fall."))
+    drawn = (f"<figure>{chart}<figcaption>{caption}</figcaption></figure>" for chart, caption in figures)
+    return f'<div class="curves">{"".join(drawn)}</div>'
+
+
+def _restarts(stored: Stored, parts: list[Part]) -> str:
+    """Where other starts ended, and which components they found again."""
+    ends = [y for y in stored.series("restart_objectives") if np.isfinite(y)]
+    if len(ends) < 2:
+        return ""
+    label = f"The objectives of {len(ends)} restarts, from {min(ends):.6g} to {max(ends):.6g}"
+    caption = f"Where {len(ends)} random starts ended; the least, filled, is the result."
+    strip = f"<figure>{charts.dot_strip(ends, label=label)}<figcaption>{caption}</figcaption></figure>"
+    again = stored.cells("restart_cosines")
+    if again is None or parts[0].found is None:
+        return strip
+    others, whole = len(again), int((again >= SAME).all(axis=1).sum())
+    least = min(parts, key=lambda part: part.found or 0)
+    words = f"{whole} of the {others} other starts found all {len(parts)} components again"
+    words += "" if whole == others else f"; {least.name} was found by {least.found} of them, the fewest"
+    meant = (
+        f"A component is found again where its matrix w h has a cosine of at least {SAME:g} with the one that is "
+        "matched with it. What other starts do not find is no firm ground."
     )
+    return f'{strip}<p>{words}.</p><p class="quiet small">{meant}</p>'
 
 
 def fit(stored: Stored) -> str:
@@ -172,15 +151,14 @@ def _panels(stored: Stored) -> str:
     high = float(np.percentile(positive, 99)) if positive.size else 1.0
     sizes = np.abs(gap[~np.isnan(gap)])
     far = (float(np.percentile(sizes, 99)) if sizes.size else 0.0) or high
-    ramp = np.linspace(0, 1, 64)[None, :]
-    scale = _scale("0", images.grey(ramp, 1.0), f"{high:.3g}")
+    shades = images.scale("0", "grey", f"{high:.3g}")
     figures = [
-        _panel("V, the data", images.grey(data, high), scale),
-        _panel("W @ H, the model", images.grey(model, high), scale),
+        _panel("V, the data", images.grey(data, high), shades),
+        _panel("W @ H, the model", images.grey(model, high), shades),
         _panel(
             "V - W @ H",
             images.difference(gap, far),
-            _scale(f"-{far:.3g}", images.difference(2 * ramp - 1, 1.0), f"{far:.3g}"),
+            images.scale(f"-{far:.3g}", "difference", f"{far:.3g}"),
         ),
     ]
     m, n = stored.W.shape[0], stored.H.shape[1]
@@ -193,10 +171,6 @@ def _panels(stored: Stored) -> str:
 def _panel(title: str, uri: str, scale: str) -> str:
     image = f'<img class="shades" alt="{title}" src="{uri}">'
     return f"<figure><h3>{title}</h3>{image}<figcaption>{scale}</figcaption></figure>"
-
-
-def _scale(low: str, uri: str, high: str) -> str:
-    return f'<div class="scale">{low}<img class="shades" alt="from {low} to {high}" src="{uri}">{high}</div>'
 
 
 def environment(stored: Stored) -> str:
@@ -230,18 +204,6 @@ def _last_step(history: Sequence[float]) -> str:
     before, after = history[-2:]
     change = abs(before - after) / (abs(before) or 1.0)
     return f"Between the last two checks it {'rose' if after > before else 'fell'} by {change:.1g} of itself."
-
-
-def _profile(h: Any) -> Iterable[float]:
-    """A component over the columns, as the largest of neighbours where there are many, from a base of 0."""
-    count = min(len(h), POINTS)
-    heights = np.maximum.reduceat(h, np.arange(count) * len(h) // count)
-    return [float(y) for y in heights]
-
-
-def _called(names: list[str] | None, i: int, kind: str) -> str:
-    """The name of a row or column, or its number."""
-    return f"{kind} {i}" if names is None else name(names[i])
 
 
 def _value(value: Any) -> str:
