@@ -25,7 +25,7 @@ from nmf_xp.run.beginning import begin, same_stack
 from nmf_xp.run.observer import observer
 from nmf_xp.solvers import SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
-from nmf_xp.solvers.reweighted import Reweighted, found_dispersion, found_scale
+from nmf_xp.solvers.reweighted import Reweighted, ReweightedAhead, found_dispersion, found_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,8 @@ def _solve(
     if renewed is not None:
         settings: Any = {"beta": posed.beta, "floor": solver.floor, "fixed_h": method.fixed_h}
         loss = robust and dataclasses.replace(robust, scale=None)
-        solver = Reweighted(**settings, inner=SOLVERS[method.name], loss=loss)
+        make = Reweighted if noise is None else ReweightedAhead
+        solver = make(**settings, inner=SOLVERS[method.name], loss=loss)
     if record is not None:
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))

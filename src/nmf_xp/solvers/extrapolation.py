@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import component_scale, is_penalised
-from nmf_xp.problem.optimality import objective, penalties
+from nmf_xp.problem.optimality import penalties
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import factor_floor
 
@@ -112,7 +112,7 @@ class Extrapolated(Solver):
         if self.knows_changes(problem.data):
             start = 0.0 * xp.sum(W, axis=(-2, -1), dtype=libraries.accumulator_dtype(xp, libraries.device(W)))
         else:
-            start = objective(problem, W, H, beta=self.beta, xp=xp)
+            start = self.objective(problem, W, H, xp=xp)
         zero = 0.0 * start
         momentum = zero + MOMENTUM
         return State(W, H, W, H, momentum, zero + 1.0, momentum, zero, start)
@@ -210,5 +210,5 @@ class Extrapolated(Solver):
     def _objective(self, problem: Problem, W: Array, H: Array, divergence: Array | None, *, xp: Namespace) -> Array:
         """The objective at W and H, for their divergence where it came with H."""
         if divergence is None:
-            return objective(problem, W, H, beta=self.beta, xp=xp)
+            return self.objective(problem, W, H, xp=xp)
         return divergence + penalties(problem, W, H, xp=xp)

@@ -18,6 +18,7 @@ from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.batches import Batched
 from nmf_xp.problem.optimality import penalties, report
 from nmf_xp.problem.overdispersed import LEAST, Overdispersed, likeliest
+from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.mu import MultiplicativeUpdate, multiplied
 from nmf_xp.solvers.solver import Solver
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem.optimality import Report
-    from nmf_xp.problem.robust import Doubted, Robust
+    from nmf_xp.problem.robust import Robust
+    from nmf_xp.solvers.extrapolation import Momentum
 
 FIRST = 20
 """Iterations of the fit from which the scale is found."""
@@ -92,9 +94,9 @@ class Reweighted(Solver):
     def objective(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array:
         """The loss and the penalties."""
         data: Any = problem.data
-        return data.divergence(W, H, self.loss, beta=self.beta, xp=xp) + self._penalties(problem, W, H, xp=xp)
+        return data.divergence(W, H, self.loss, beta=self.beta, xp=xp) + self._beside(problem, W, H, xp=xp)
 
-    def _penalties(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array | float:
+    def _beside(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array | float:
         data: Any = problem.data
         return penalties(problem, W, H, xp=xp) + data.penalty(W, H, xp=xp)
 
@@ -105,7 +107,26 @@ class Reweighted(Solver):
         settings: Any = {"beta": self.beta, "floor": self.floor, "fixed_h": self.fixed_h, "xp": xp}
         seen = report(problem._replace(data=renewed), *factors, **settings)
         loss = data.divergence(*factors, self.loss, beta=self.beta, xp=xp)
-        return seen._replace(divergence=loss, objective=loss + self._penalties(problem, *factors, xp=xp))
+        return seen._replace(divergence=loss, objective=loss + self._beside(problem, *factors, xp=xp))
+
+
+class ReweightedAhead(Extrapolated, Reweighted):
+    """The same, extrapolated: for a loss that its divergence majorises so far that an iteration goes a small way."""
+
+    def half(
+        self,
+        data: Data,
+        W: Array,
+        H: Array,
+        constraints: Constraints,
+        *,
+        momentum: Momentum | None = None,
+        top: Array | None = None,
+        measured: bool = False,
+        xp: Namespace,
+    ) -> Half:
+        """The new W."""
+        return Half(self._half(data, W, H, constraints, xp=xp))
 
 
 def found_dispersion(
