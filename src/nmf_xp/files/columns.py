@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-OLD_FEATHER = b"FEA1"
+FEATHER, OLD_FEATHER = b"ARROW1", b"FEA1"
 ROWS = 2**16  # that are read at a time
 NAME = 64  # bytes that a name takes
 
@@ -39,11 +39,14 @@ def read_feather(path: Path) -> Matrix:
     """The numbers of a Feather file, which is one of Arrow."""
     arrow = optional_module("pyarrow", "files")
     with path.open("rb") as file:
-        old = file.read(len(OLD_FEATHER)) == OLD_FEATHER
-    if old:
+        head = file.read(len(FEATHER))
+    if head[: len(OLD_FEATHER)] == OLD_FEATHER:
         check_fits(path, "its table", float(path.stat().st_size))
         table = optional_module("pyarrow.feather", "files").read_table(path, memory_map=False)
         return _read(path, Source(table.schema, table.num_rows, table.to_batches()))
+    if head != FEATHER:
+        msg = f"{path}: cannot be read: it is no Feather file"
+        raise FileError(msg)
     rows = optional_module("pyarrow.dataset", "files").dataset(path, format="feather").count_rows()  # by its headers
     with arrow.OSFile(str(path)) as file, arrow.ipc.open_file(file) as reader:
         batches: Iterator[Any] = (reader.get_batch(i) for i in range(reader.num_record_batches))

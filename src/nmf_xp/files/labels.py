@@ -75,21 +75,15 @@ def _checked(stored: Any, length: int, what: str) -> Any:
 def _texts(stored: Any, length: int, what: str) -> Iterator[str]:
     """The names in an array of texts or numbers, a few at a time."""
     left = max(memory.available(), ALWAYS)
-    values = stored.asstr(errors="replace") if _is_text(stored) else stored
     pieces = [(0, length)] if is_zarr(stored) else itertools.pairwise([*range(0, length, TOGETHER), length])
     for start, stop in pieces:
-        for value in values[start:stop].tolist():
+        for value in stored[start:stop].tolist():
             name = _text(value)
             left -= NAME + len(name)
             if len(name) > LONGEST or left < 0:
                 msg = f"the names in {what} are longer than names are, or do not fit in memory"
                 raise ValueError(msg)
             yield name
-
-
-def _is_text(stored: Any) -> bool:
-    """Whether h5py has to be asked for text."""
-    return hasattr(stored, "asstr") and stored.dtype.kind in "OS" and stored.id.get_type().get_class() == 3
 
 
 def _text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from nmf_xp.files.opening import FileError, check_fits, listed, optional_module
 if TYPE_CHECKING:
     from pathlib import Path
 
-HDF5 = b"MATLAB 7.3"
+HDF5, USER_BLOCK = b"\x89HDF", 512  # how HDF5 begins, and what stands before it
 NUMBERS = {
     *(
         "double",
@@ -34,7 +35,6 @@ NUMBERS = {
 """The classes that hold numbers, as MATLAB calls them."""
 BEGIN = 128  # bytes before the first variable
 COMPRESSED = 15  # what a compressed variable is called
-MOST = 1032  # bytes that zlib makes of one at most
 PIECE = 2**20
 
 
@@ -64,20 +64,18 @@ class Sparse:
 def read_matlab(path: Path, key: str | None) -> Matrix:
     """A variable of a .mat file: the one that is asked for, or the only matrix."""
     with path.open("rb") as file:
-        head = file.read(len(HDF5))
-    if head == HDF5:
-        return _read_hdf5(path, key)
+        file.seek(USER_BLOCK)
+        if file.read(len(HDF5)) == HDF5:
+            return _read_hdf5(path, key)
     scipy_io = optional_module("scipy.io", "files")
     _check_unfolding(path)
-    variables = [Variable(name, shape) for name, shape, kind in scipy_io.whosmat(path) if kind in NUMBERS]
+    found = [(name, shape, kind) for name, shape, kind in scipy_io.whosmat(path) if kind in NUMBERS]
+    variables = [Variable(name, shape) for name, shape, _ in found if not name.startswith("__")]
     name = _chosen(path, variables, key)
-    shape = next(variable.shape for variable in variables if variable.name == name)
-    size = 1.0
-    for length in shape:
-        size *= length
-    if size > path.stat().st_size:  # of a sparse one, or one that unfolds
-        check_fits(path, f"its variable {name!r}", size if size > MOST * path.stat().st_size else 0)
-    values = scipy_io.loadmat(path, variable_names=[name], appendmat=False)[name]
+    shape, kind = next((shape, kind) for one, shape, kind in found if one == name)
+    numbers = max(shape, default=1) if kind == "sparse" else math.prod(shape)
+    check_fits(path, f"its variable {name!r}", 8.0 * numbers)
+    values = scipy_io.loadmat(path, variable_names=[name], appendmat=False, mat_dtype=True)[name]
     return Matrix(checked(values) if hasattr(values, "format") else values, note=_note(name, variables, key))
 
 
@@ -104,9 +102,9 @@ def _check_unfolding(path: Path) -> None:
     """Refuse a file with a compressed variable that unfolds to more than the memory."""
     with path.open("rb") as file:
         head = file.read(BEGIN)
-        order = {b"IM": "little", b"MI": "big"}.get(head[126:128])
-        while order in ("little", "big") and len(tag := file.read(8)) == 8:
-            kind, size = (int.from_bytes(tag[i : i + 4], "little" if order == "little" else "big") for i in (0, 4))
+        order: Any = {b"IM": "little", b"MI": "big"}.get(head[126:128])
+        while order and len(tag := file.read(8)) == 8:
+            kind, size = int.from_bytes(tag[:4], order), int.from_bytes(tag[4:], order)
             begin = file.tell()
             if kind == COMPRESSED:
                 _check_variable(path, file, size)

@@ -25,6 +25,7 @@ def read_sound(path: Path) -> Matrix:
     wavfile = optional_module("scipy.io.wavfile", "files")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of parts that are not read
+        warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
         try:
             rate, samples = wavfile.read(path, mmap=True)
         except ValueError as error:  # of 24 bits, which cannot be mapped

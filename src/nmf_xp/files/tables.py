@@ -52,6 +52,9 @@ def matrix_of(grid: Grid, asked: Asked, separated: str) -> Matrix:
         msg = f"{path}: {what}{remedy}"
         raise FileError(msg)
     values = _values(grid, asked, header=header, index=index)
+    if values[0, 0] != values[0, 0] and not (values == values).any():
+        msg = f"{path}: holds no number, only names and what is missing"
+        raise FileError(msg)
     names = [name for name, there in (("column names", header), ("row names", index)) if there]
     note = f"a table with {' and '.join(names)}" if names else "a table without names"
     if header and index and first[0] in SIGPROFILER:
