@@ -206,18 +206,18 @@ def sheet(path: Path, given: Given) -> None:
 
 
 def columns(path: Path, given: Given) -> None:
-    import pyarrow
+    import pyarrow as pa
     import pyarrow.feather
     import pyarrow.parquet
 
-    arrays = [pyarrow.array([None if x is None else str(x) for x in given.rows]), *map(pyarrow.array, given.V.T)]
-    found = pyarrow.Table.from_arrays(arrays, names=["index", *map(str, given.columns)])
+    arrays = [pa.array([None if x is None else str(x) for x in given.rows]), *map(pa.array, given.V.T)]
+    found = pa.Table.from_arrays(arrays, names=["index", *map(str, given.columns)])
     said = {"index_columns": ["index"], "columns": []}
     found = found.replace_schema_metadata({"pandas": json.dumps(said)})
     if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(found, path)
+        pa.parquet.write_table(found, path)
     else:
-        pyarrow.feather.write_feather(found, path)
+        pa.feather.write_feather(found, path)
 
 
 def matlab(path: Path, given: Given) -> None:

@@ -107,8 +107,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "the first half": lambda content: content[: len(content) // 2],
     "all but a byte": lambda content: content[:-1],
     "wrong magic": lambda content: b"no file of this kind, 1 2 3\n" + content[28:],
-    "text in its place": lambda content: b"This is a letter.\n\nDear reader,\n",
-    "noise in its place": lambda content: np.random.default_rng(0).bytes(500),
+    "text in its place": lambda _: b"This is a letter.\n\nDear reader,\n",
+    "noise in its place": lambda _: np.random.default_rng(0).bytes(500),
     "zeros at its begin": lambda content: bytes(64) + content[64:],
     "zeros in its middle": _zeros,
     "zeros in its place": lambda content: bytes(len(content)),
@@ -198,7 +198,7 @@ def test_a_number_beyond_all_numbers_is_refused(tmp_path: Path, suffix: str) -> 
     for packed in (False, True):
         path = tmp_path / f"V{suffix}{'.gz' * packed}"
         path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
-        with pytest.raises(FileError, match="'1e400' is beyond the numbers of float64, which end at 1.8e308"):
+        with pytest.raises(FileError, match="'1e400' is beyond the numbers of float64"):
             read_matrix(path)
 
 
@@ -235,7 +235,7 @@ def test_a_folder_of_10x_that_leads_out_of_itself_is_refused(tmp_path: Path) -> 
     (tmp_path / "secret").write_text("a\nb\nc\nd\n")
     (path / "barcodes.tsv").unlink()
     (path / "barcodes.tsv").symlink_to(tmp_path / "secret")
-    with pytest.raises(FileError, match="barcodes.tsv: leads out of its folder"):
+    with pytest.raises(FileError, match=r"barcodes\.tsv: leads out of its folder"):
         read_matrix(path)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nmf_xp.files import arrow
 from nmf_xp.files.labels import NONE
 from nmf_xp.files.matrix import Matrix
 from nmf_xp.files.opening import FileError, check_fits, listed, optional_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
-FEATHER, OLD_FEATHER = b"ARROW1", b"FEA1"
 ROWS = 2**16  # that are read at a time
 NAME = 64  # bytes that a name takes
 
@@ -37,20 +37,8 @@ def read_parquet(path: Path) -> Matrix:
 
 def read_feather(path: Path) -> Matrix:
     """The numbers of a Feather file, which is one of Arrow."""
-    arrow = optional_module("pyarrow", "files")
-    with path.open("rb") as file:
-        head = file.read(len(FEATHER))
-    if head[: len(OLD_FEATHER)] == OLD_FEATHER:
-        check_fits(path, "its table", float(path.stat().st_size))
-        table = optional_module("pyarrow.feather", "files").read_table(path, memory_map=False)
-        return _read(path, Source(table.schema, table.num_rows, table.to_batches()))
-    if head != FEATHER:
-        msg = f"{path}: cannot be read: it is no Feather file"
-        raise FileError(msg)
-    rows = optional_module("pyarrow.dataset", "files").dataset(path, format="feather").count_rows()  # by its headers
-    with arrow.OSFile(str(path)) as file, arrow.ipc.open_file(file) as reader:
-        batches: Iterator[Any] = (reader.get_batch(i) for i in range(reader.num_record_batches))
-        return _read(path, Source(reader.schema, rows, batches))
+    schema, rows = arrow.read_schema(path)
+    return _read(path, Source(schema, rows, arrow.batches(path, schema)))
 
 
 def _read(path: Path, source: Source) -> Matrix:
@@ -68,6 +56,7 @@ def _read(path: Path, source: Source) -> Matrix:
     names: list[str] = []
     start = 0
     for batch in source.batches:
+        batch.validate(full=True)
         stop = start + batch.num_rows
         if stop > source.rows:
             break

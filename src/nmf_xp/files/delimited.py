@@ -142,10 +142,11 @@ def _form(path: Path, usual: str, asked: Asked) -> Form:
         msg = f"`decimal` must be '.' or ',', got {asked.decimal!r}"
         raise ValueError(msg)
     forms = [(one, point) for one in (sep or usual) for point in decimals]
-    forms.sort(key=lambda form: form[0] == form[1])  # where both are commas, numbers stand within quotes
+    # Where both are commas, numbers stand within quotes. `a;1,5` is more likely a number than a name with a semicolon.
+    forms.sort(key=lambda form: (form[0] == form[1], form[0] != ";"))
     forms = [form for form in forms if form[0] != form[1] or asked.decimal is not None]
     best = max(forms, key=lambda form: _fitness(lines[:LINES], *form))
-    return Form(*(best if _fitness(lines, *best) > (0, 0.0) else forms[0]), encoding)
+    return Form(*(best if _fitness(lines[:LINES], *best) > (0, 0.0) else (sep or usual[0], decimals[0])), encoding)
 
 
 def _fitness(lines: list[str], sep: str, decimal: str) -> tuple[int, float]:
@@ -156,7 +157,7 @@ def _fitness(lines: list[str], sep: str, decimal: str) -> tuple[int, float]:
         return (0, 0.0)
     below = rows[1:] or rows
     widths = {len(row) for row in below}
-    even = len(widths) == 1 and len(rows[0]) - max(widths) in (0, -1) and max(widths) > 1
+    even = 0 if len(widths) > 1 or max(widths) < 2 else {0: 2, 1: 1}.get(max(widths) - len(rows[0]), 0)
     numbers = Numbers(decimal)
     cells = [cell.strip() for row in below for cell in row[1:]]
     share = sum(map(numbers.is_number, cells)) / max(1, len(cells))

@@ -32,7 +32,8 @@ def matrix_of(grid: Grid, asked: Asked, separated: str) -> Matrix:
     if not grid.first_line:
         msg = f"{path}: the file is empty"
         raise FileError(msg)
-    header, index = asked.header, asked.index
+    known = grid.first[0] in SIGPROFILER
+    header, index = ((known or None) if said is None else said for said in (asked.header, asked.index))
     corner = is_corner(grid, header=header, index=index)
     if header is None:
         header = corner or is_header(grid)
@@ -57,7 +58,7 @@ def matrix_of(grid: Grid, asked: Asked, separated: str) -> Matrix:
         raise FileError(msg)
     names = [name for name, there in (("column names", header), ("row names", index)) if there]
     note = f"a table with {' and '.join(names)}" if names else "a table without names"
-    if header and index and first[0] in SIGPROFILER:
+    if header and index and known:
         note = "a matrix of SigProfiler, with mutation types as its row names and samples as its column names"
     columns = first[len(first) - width + index :] if header else None
     return Matrix(values, column if index else None, columns, note)
