@@ -11,6 +11,7 @@ from nmf_xp.files.opening import FileError, check_fits, listed, optional_module
 from nmf_xp.files.tables import matrix_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from nmf_xp.files.matrix import Asked, Matrix
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 OLD = b"\xd0\xcf\x11\xe0"  # how .xls begins, and a workbook with a password
 LARGER = 8  # times its size, that XML takes once it is read
 PIECE = 2**20
+LAST = 2**20  # row of a sheet
 DECLARATION = re.compile(rb"<!(DOCTYPE|ENTITY)|encoding=[\"'](?!utf-8|us-ascii)", re.IGNORECASE)
 """What leads from XML to other files, or hides that it does."""
 NO_RESULT = re.compile(rb"</f>\s*(<v\s*/>|<v>\s*</v>|</c>)")
@@ -36,19 +38,16 @@ def read_sheet(path: Path, asked: Asked) -> Matrix:
             raise FileError(msg)
         for sheet in sheets.values():
             sheet.reset_dimensions()  # what it declares may be anything
-        widths = {
-            name: max(map(len, map(_cells, sheet.iter_rows(values_only=True))), default=0)
-            for name, sheet in sheets.items()
-        }
-        filled = [name for name, width in widths.items() if width]
+        bounds = {name: _bounds(path, sheet) for name, sheet in sheets.items()}
+        filled = [name for name, found in bounds.items() if found is not None]
         if asked.key is None and len(filled) != 1:
             msg = f"{path}: holds {f'the sheets {listed(filled)}; say which one with --key' if filled else 'no cells'}"
             raise FileError(msg)
         name = asked.key or filled[0]
+        left, right = bounds[name] or (0, 0)
         grid = Grid(path, Numbers(), index=asked.index)
-        for n, row in enumerate(sheets[name].iter_rows(values_only=True), 1):
-            cells = _cells(row)
-            if cells and not grid.add(n, cells + [""] * (widths[name] - len(cells))):
+        for n, cells in _rows(path, sheets[name]):
+            if not grid.add(n, cells[left:] + [""] * (right - len(cells))):
                 break
         matrix = matrix_of(grid, asked, "columns of the sheet")
     finally:
@@ -56,12 +55,26 @@ def read_sheet(path: Path, asked: Asked) -> Matrix:
     return matrix if len(sheets) == 1 else matrix._replace(note=f"the sheet {name!r}, {matrix.note}")
 
 
-def _cells(row: tuple[Any, ...]) -> list[str]:
-    """The cells of a row as text, without those at its end that are empty."""
-    cells = [_text(value) for value in row]
-    while cells and not cells[-1]:
-        cells.pop()
-    return cells
+def _rows(path: Path, sheet: Any) -> Iterator[tuple[int, list[str]]]:
+    """The rows that hold something, by their numbers, without the empty cells at their ends."""
+    for n, row in enumerate(sheet.iter_rows(values_only=True), 1):
+        if n > LAST:
+            msg = f"{path}: is damaged: it declares rows beyond the last that a sheet has, {LAST}"
+            raise FileError(msg)
+        cells = [_text(value) for value in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            yield n, cells
+
+
+def _bounds(path: Path, sheet: Any) -> tuple[int, int] | None:
+    """The first column that holds something, and the one behind the last; None where none does."""
+    left, right = 0, 0
+    for _, cells in _rows(path, sheet):
+        first = next(j for j, cell in enumerate(cells) if cell)
+        left, right = min(left, first) if right else first, max(right, len(cells))
+    return (left, right) if right else None
 
 
 def _text(value: Any) -> str:
