@@ -33,6 +33,8 @@ NUMBERS = {
     ),
 }
 """The classes that hold numbers, as MATLAB calls them."""
+STORED_SMALLER = {"double": "float64", "single": "float32", "sparse": "float64"}
+"""Classes whose numbers MATLAB stores as small integers, where they are such."""
 BEGIN = 128  # bytes before the first variable
 COMPRESSED = 15  # what a compressed variable is called
 PIECE = 2**20
@@ -83,8 +85,11 @@ def _read_scipy(scipy_io: Any, path: Path, key: str | None) -> Matrix:
     shape, kind = next((shape, kind) for one, shape, kind in found if one == name)
     numbers = max(shape, default=1) if kind == "sparse" else math.prod(shape)
     check_fits(path, f"its variable {name!r}", 8.0 * numbers)
-    values = scipy_io.loadmat(path, variable_names=[name], appendmat=False, mat_dtype=True)[name]
-    return Matrix(checked(values) if hasattr(values, "format") else values, note=_note(name, variables, key))
+    values = scipy_io.loadmat(path, variable_names=[name], appendmat=False)[name]
+    values = checked(values) if hasattr(values, "format") else values
+    if values.dtype.kind in "iu" and kind in STORED_SMALLER:
+        values = values.astype(STORED_SMALLER[kind])
+    return Matrix(values, note=_note(name, variables, key))
 
 
 def _chosen(path: Path, variables: list[Variable], key: str | None) -> str:

@@ -28,8 +28,11 @@ def read_sound(path: Path) -> Matrix:
         warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
         try:
             rate, samples = wavfile.read(path, mmap=True)
-        except ValueError as error:  # of 24 bits, which cannot be mapped
-            if "mmap" not in str(error):
+        except ValueError as error:
+            if "greater than file size" in str(error):
+                msg = f"{path}: is cut short: it declares more samples than it holds"
+                raise FileError(msg) from error
+            if "not compatible" not in str(error):  # as 24 bits are with a map of the file
                 raise
             check_fits(path, "the recording", 2.0 * path.stat().st_size)
             rate, samples = wavfile.read(path)
