@@ -38,7 +38,7 @@ def changed(path: Path, part: str, old: bytes, new: bytes) -> None:
             zipped.writestr(name, content)
 
 
-ROWS = [["id", "x", "y"], ["a", 1, 2.5], ["b", None, 4]]
+ROWS: list[list[Any]] = [["id", "x", "y"], ["a", 1, 2.5], ["b", None, 4]]
 SHEET = "xl/worksheets/sheet1.xml"
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import memory
 from nmf_xp.data.chunks import ALWAYS, check_chunks, is_zarr, part
-from nmf_xp.data.codecs import check_codecs
-from nmf_xp.data.unfolding import check_unfolding
+from nmf_xp.data.codecs import check_codecs, names_of
+from nmf_xp.data.unfolding import COMPRESSORS, check_unfolding, pieces_of
+from nmf_xp.files.opening import optional_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,30 @@ def _checked(stored: Any, length: int, what: str) -> Any:
     check_chunks(stored)
     check_codecs(stored, TEXTS)
     check_unfolding(stored)
+    if is_zarr(stored):
+        _check_counts(stored)
     return stored
+
+
+def _check_counts(stored: Any) -> None:
+    """Refuse a chunk of texts that says it holds more than there are: its decoder makes room for them at once."""
+    names = [name.removeprefix("numcodecs.") for name in names_of(stored)]
+    if not {*TEXTS} & {*names}:
+        return
+    codecs = [optional_module("numcodecs", "files").get_codec({"id": name}) for name in names if name in COMPRESSORS]
+    if {*names} - {*TEXTS} - COMPRESSORS:
+        msg = f"its names are stored by {', '.join(names)}; store them anew"
+        raise ValueError(msg)
+    for path, begin, size in pieces_of(stored):
+        with path.open("rb") as file:
+            file.seek(begin)
+            content = file.read(size)
+        for codec in codecs:
+            content = codec.decode(content)
+        found = int.from_bytes(bytes(content[:4]), "little")
+        if found > max(stored.chunks):
+            msg = f"it is damaged: a chunk of names declares {found} of them"
+            raise ValueError(msg)
 
 
 def _texts(stored: Any, length: int, what: str) -> Iterator[str]:

@@ -78,7 +78,7 @@ def _header(path: Path, file: Any) -> Header:
     layout, field, symmetry = banner[2:]
     fields = FIELDS if layout == "coordinate" else FIELDS[:2]
     if layout not in LAYOUTS or field not in fields or symmetry not in SYMMETRIES:
-        msg = f"{path}: must hold real numbers, general or symmetric, got {layout} {field} {symmetry}"
+        msg = f"{path}: must hold real numbers, general or symmetric, got {' '.join(banner[2:])[:60]}"
         raise FileError(msg)
     line = b"%"
     while line.startswith(b"%") or line.isspace():
