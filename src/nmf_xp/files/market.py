@@ -7,13 +7,12 @@ takes of a cell as much as looks like a number, 1 of `1D5`, and leaves out cells
 
 from __future__ import annotations
 
-import io
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.files.cells import BEYOND
 from nmf_xp.files.gz import pieces, text_of
-from nmf_xp.files.opening import FileError, check_fits, optional_module
+from nmf_xp.files.opening import GZ, FileError, check_fits, optional_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +62,8 @@ def read_market(path: Path) -> Any:
         msg = f"{path}: is cut short: it declares {entries} entries, and holds {found}"
         raise FileError(msg)
     with threadpoolctl.threadpool_limits(1, user_api="scipy"), text_of(path) as file:
-        matrix = scipy_io.mmread(file if ended else io.BufferedReader(_Ended(file)))
+        plain = ended and path.suffix.lower() != GZ
+        matrix = scipy_io.mmread(path if plain else _Text(file, b"" if ended else NEWLINE))
     _check_range(path, getattr(matrix, "data", matrix))
     return matrix
 
@@ -166,18 +166,15 @@ def _wrong_line(path: Path, line: bytes, number: int, cells: list[bytes]) -> str
     return f"{path}: line {number}: its cells must be separated by blanks"
 
 
-class _Ended(io.RawIOBase):
-    """A file whose last line gets the end that it lacks."""
+class _Text:
+    """A file whose last line gets the end that it may lack; what can only be read, SciPy gives up without a crash."""
 
-    def __init__(self, file: Any) -> None:
-        self._file, self._left = file, NEWLINE
+    def __init__(self, file: Any, end: bytes) -> None:
+        self._file, self._end = file, end
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._file.read(len(buffer))
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        piece: bytes = self._file.read(size)
         if not piece:
-            piece, self._left = self._left, b""
-        buffer[: len(piece)] = piece
-        return len(piece)
+            piece, self._end = self._end, b""
+        return piece
