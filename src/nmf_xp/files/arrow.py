@@ -10,25 +10,26 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.files.opening import FileError, check_fits, optional_module
+from nmf_xp.files.opening import FileError, check_fits, listed, optional_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BEGIN, OLD = b"ARROW1\0\0", b"FEA1"
-NEXT = b"\xff\xff\xff\xff"  # how each message begins
-BODY_LENGTH, HEADER, KIND = 3, 2, 1  # fields of a message
+MAGIC, OLD = b"ARROW1", b"FEA1"  # how files begin and end
+NEXT = b"\xff\xff\xff\xff"  # how a message may begin, before its size
+BATCHES = 3  # field of the footer
+BLOCK = struct.Struct("<qi4xq")  # where a message begins, and the lengths of its parts
+HEADER, KIND = 2, 1  # fields of a message
 ROWS, BUFFERS, COMPRESSION = 0, 2, 3  # fields of a record batch
-SCHEMA, BATCH = 1, 3  # kinds of messages
+BATCH = 3  # the kind of a message with one
 AS_IT_IS = -1  # the declared size of a part that is not compressed
 
 
 class Message(NamedTuple):
-    """A message, its kind, the rows it declares, and the bytes that its parts become."""
+    """A message with a record batch, the rows it declares, and the bytes that its parts become."""
 
     content: bytes
-    kind: int
     rows: int
     bytes: int
 
@@ -61,17 +62,18 @@ class Table:
 
 
 def read_schema(path: Path) -> tuple[Any, int]:
-    """The schema of a file and its rows, once it is known that all of its messages can be decoded."""
+    """The schema of a file and its rows, once it is known that all of its batches can be decoded."""
     arrow = optional_module("pyarrow", "files")
-    schema, rows, bytes_ = None, 0, 0
+    rows, bytes_ = 0, 0
     for message in _messages(path):
-        if message.kind == SCHEMA:
-            schema = arrow.ipc.read_schema(arrow.py_buffer(message.content))
         rows, bytes_ = rows + message.rows, max(bytes_, message.bytes)
-    if schema is None:
-        msg = f"{path}: cannot be read: it has no schema"
-        raise FileError(msg)
     check_fits(path, "a part of its table", bytes_)
+    with arrow.OSFile(str(path)) as file, arrow.ipc.open_file(file) as reader:
+        schema = reader.schema
+    categories = [field.name for field in schema if str(field.type).startswith("dictionary")]
+    if categories:
+        msg = f"{path}: holds categories in {listed(map(repr, categories))}; save them as text"
+        raise FileError(msg)
     return schema, rows
 
 
@@ -79,37 +81,45 @@ def batches(path: Path, schema: Any) -> Iterator[Any]:
     """The record batches, not yet known to be consistent."""
     arrow = optional_module("pyarrow", "files")
     for message in _messages(path):
-        if message.kind == BATCH:
-            yield arrow.ipc.read_record_batch(arrow.ipc.read_message(message.content), schema)
+        yield arrow.ipc.read_record_batch(arrow.ipc.read_message(message.content), schema)
 
 
 def _messages(path: Path) -> Iterator[Message]:
-    """The messages of a file, of which none is larger than what is left of it."""
+    """The messages with record batches that the end of a file lists, each of which must lie within it."""
     with path.open("rb") as file:
-        left = os.fstat(file.fileno()).st_size
-        begin = file.read(len(BEGIN))
-        if begin != BEGIN:
-            what = "is an old Feather file; write it anew" if begin.startswith(OLD) else "is no Feather file"
+        whole = os.fstat(file.fileno()).st_size
+        begin = file.read(len(MAGIC))
+        file.seek(max(0, whole - len(MAGIC) - 4))
+        end = file.read()
+        size = int.from_bytes(end[:4], "little")
+        if begin != MAGIC or end[4:] != MAGIC or not 0 < size < whole:
+            what = "is an old Feather file; write it anew" if begin.startswith(OLD) else "is no whole Feather file"
             msg = f"{path}: cannot be read: it {what}"
             raise FileError(msg)
-        while (head := file.read(8))[:4] == NEXT and any(head[4:]):
-            size = int.from_bytes(head[4:], "little")
-            said = file.read(min(size, left))
-            message = Table(said, struct.unpack_from("<I", said)[0])
-            length = message.number(BODY_LENGTH, "<q")
-            if len(said) < size or not 0 <= length <= left:
-                break
-            body = file.read(length)
-            if len(body) < length:
-                break
-            place, kind = message.target(HEADER), message.number(KIND, "<B")
-            batch = None if place is None or kind != BATCH else Table(said, place)
-            rows = 0 if batch is None else batch.number(ROWS, "<q")
-            yield Message(head + said + body, kind, rows, 0 if batch is None else _unfolded(said, batch, body))
-        else:
-            return
-    msg = f"{path}: is cut short"
-    raise FileError(msg)
+        file.seek(max(0, whole - len(MAGIC) - 4 - size))
+        footer = file.read(size)
+        place = Table(footer, struct.unpack_from("<I", footer)[0]).target(BATCHES)
+        count = 0 if place is None else struct.unpack_from("<I", footer, place)[0]
+        for i in range(count):
+            offset, said, length = BLOCK.unpack_from(footer, (place or 0) + 4 + BLOCK.size * i)
+            if min(offset, said, length) < 0 or offset + said + length > whole:
+                msg = f"{path}: is damaged: one of its parts lies outside of it"
+                raise FileError(msg)
+            file.seek(offset)
+            yield _message(file.read(said), file.read(length))
+
+
+def _message(said: bytes, body: bytes) -> Message:
+    """A message, by what it says of itself."""
+    begin = 8 if said.startswith(NEXT) else 4
+    table = said[begin:]
+    message = Table(table, struct.unpack_from("<I", table)[0])
+    place = message.target(HEADER)
+    if place is None or message.number(KIND, "<B") != BATCH:
+        msg = "it is damaged: what should be a part of the table is none"
+        raise ValueError(msg)
+    batch = Table(table, place)
+    return Message(said + body, batch.number(ROWS, "<q"), _unfolded(table, batch, body))
 
 
 def _unfolded(said: bytes, batch: Table, body: bytes) -> int:

@@ -56,15 +56,12 @@ def read_tiff(path: Path, page: int) -> Deep:
 
 def grey(pixels: Any) -> Any:
     """The grey values of colours along the last axis; a channel of transparency is left out."""
-    import numpy as np
-
     if pixels.ndim < 3:
         return pixels
     if pixels.shape[-1] < 3:
         return pixels[..., 0]
     red, green, blue = LUMA
-    with np.errstate(all="ignore"):  # of what is not finite
-        return red * pixels[..., 0] + green * pixels[..., 1] + blue * pixels[..., 2]
+    return red * pixels[..., 0] + green * pixels[..., 1] + blue * pixels[..., 2]
 
 
 def read_png(path: Path) -> Any:

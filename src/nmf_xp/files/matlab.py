@@ -65,20 +65,12 @@ class Sparse:
 
 def read_matlab(path: Path, key: str | None) -> Matrix:
     """A variable of a .mat file: the one that is asked for, or the only matrix."""
-    import numpy as np
-
     with path.open("rb") as file:
         file.seek(USER_BLOCK)
         if file.read(len(HDF5)) == HDF5:
             return _read_hdf5(path, key)
     scipy_io = optional_module("scipy.io", "files")
     _check_unfolding(path)
-    with np.errstate(all="ignore"):  # SciPy multiplies what is declared
-        return _read_scipy(scipy_io, path, key)
-
-
-def _read_scipy(scipy_io: Any, path: Path, key: str | None) -> Matrix:
-    """A variable of versions 4 to 7."""
     found = [(name, shape, kind) for name, shape, kind in scipy_io.whosmat(path) if kind in NUMBERS]
     variables = [Variable(name, shape) for name, shape, _ in found if not name.startswith("__")]
     name = _chosen(path, variables, key)

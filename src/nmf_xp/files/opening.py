@@ -64,9 +64,8 @@ def suffix_of(path: Path) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """What stands before the suffix of a file; of a path that ends in no name, such as `..`, the name that it has."""
-    name = path.name if path.name not in ("", "..") else path.resolve().name
-    return name[: len(name) - len(suffix_of(Path(name)))] or name
+    """What stands before the suffix of a file."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def _unknown(path: Path, suffix: str, suffixes: Sequence[str]) -> FileError:
@@ -99,8 +98,10 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
             msg = f"{path}: the file is empty"
             raise FileError(msg)
         with warnings.catch_warnings():
-            # Of what is not read, such as EXIF, and of the text of headers; other damage is an error.
+            # Of what is not read, such as EXIF, of the text of headers, of sizes beyond all numbers. Other damage is an
+            # error.
             warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.filterwarnings("ignore", "invalid escape sequence", DeprecationWarning)
             yield suffix

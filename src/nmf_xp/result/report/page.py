@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import TYPE_CHECKING
 
 import nmf_xp
 from nmf_xp.arrays import precision
+from nmf_xp.files import printable
 from nmf_xp.result.report import sections
 
 if TYPE_CHECKING:
@@ -70,6 +72,9 @@ footer { margin: 2.5rem 0 1rem; }
 @media print { .card, figure, table.pairs { break-inside: avoid; } }
 """
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What no page may hold, and a terminal that shows it would obey."""
+
 
 def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] | None = None) -> str:
     """The whole page, as text.
@@ -105,4 +110,5 @@ def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] 
         + "\n".join(part for part in body if part)
         + f'\n<footer class="quiet small">Written by nmf_xp {nmf_xp.__version__}.</footer>\n</body>\n</html>\n'
     )
-    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as a file name may have
+    text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as a file name may have
+    return CONTROL.sub(lambda found: printable(found[0]), text)
