@@ -61,11 +61,17 @@ def read_npy(path: Path) -> Stored:
 
 def open_hdf5(h5py: ModuleType, path: Path) -> Any:
     """An HDF5 file, which stays open as long as something of it is in use."""
+    if path.is_file() and not h5py.is_hdf5(path):
+        msg = "it is no HDF5 file"
+        raise ValueError(msg)
     return Within(h5py, h5py.File(path, "r"))
 
 
 def open_zarr(zarr: ModuleType, path: Path) -> Any:
     """A zarr store in a folder: an array or a group."""
+    if path.is_file():
+        msg = "it is a file, and a zarr store is a folder; if it is an archive, unpack it"
+        raise ValueError(msg)
     check_folder(path)
     return zarr.open(path, mode="r")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 GZ = ".gz"
-FOLDER = ""  # in the place of a suffix: a folder that holds one matrix in several files
+FOLDER = "folder"  # in the place of a suffix: one that holds one matrix in several files
 FOLDERS = (FOLDER, ".zarr")
 ADVICE = {
     ".xls": "save it as .xlsx",
@@ -26,6 +26,10 @@ ADVICE = {
     ".rdata": "save it from R as .csv or .mtx",
     ".pkl": "a pickle can run any code; save plain numbers, such as .npy",
     ".pickle": "a pickle can run any code; save plain numbers, such as .npy",
+    ".zip": "unpack it first",
+    ".bz2": "unpack it first",
+    ".xz": "unpack it first",
+    ".zst": "unpack it first",
     ".mp3": "save it as .wav",
     ".flac": "save it as .wav",
     ".arrow": "did you mean .feather?",
@@ -70,7 +74,8 @@ def stem_of(path: Path) -> str:
 
 def _unknown(path: Path, suffix: str, suffixes: Sequence[str]) -> FileError:
     """That nobody knows a suffix, which one is nearest, and all that are known."""
-    near = difflib.get_close_matches(suffix, suffixes, 1, cutoff=0.5)
+    suffixes = [one for one in suffixes if one != FOLDER]
+    near = difflib.get_close_matches(suffix, suffixes, 1)
     what = ADVICE.get(suffix) or (f"did you mean {near[0]}?" if near else "")
     if suffix.endswith(GZ) and suffix.removesuffix(GZ) in suffixes:
         what = "unpack it first, as `gunzip` does"

@@ -105,6 +105,6 @@ def _refusal(grid: Grid, asked: Asked, wrong: Wrong) -> FileError:
         remedy += "; say --header if this line holds names"
     if wrong.column == 1 and asked.index is None:
         remedy += "; say --index if this column holds names"
-    if not remedy and asked.decimal is None and COMMA.fullmatch(wrong.cell):
-        remedy = "; say --decimal , if its comma stands before decimal places"
+    if asked.decimal is None and COMMA.fullmatch(wrong.cell):
+        remedy = f"{remedy}; say --decimal , if its comma stands before decimal places"
     return FileError(f"{grid.path}: line {wrong.line}, column {wrong.column}: {wrong.cell!r} {wrong.why}{remedy}")
