@@ -134,3 +134,28 @@ def test_an_old_feather_file_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"FEA1" + bytes(100) + b"FEA1")
     with pytest.raises(FileError, match="it is an old Feather file; write it anew"):
         read_matrix(path)
+
+
+def test_categories_are_names_in_parquet_and_said_in_feather(tmp_path: Path) -> None:
+    content = {"id": pa.array(["a", "b"]).dictionary_encode(), "x": [1, 2]}
+    assert read_matrix(write(tmp_path / "V.parquet", content)).row_names == ["a", "b"]
+    with pytest.raises(FileError, match="holds categories; save them as text"):
+        read_matrix(write(tmp_path / "V.feather", content))
+
+
+@both
+def test_columns_of_the_same_name_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"V{suffix}"
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    (parquet.write_table if suffix == ".parquet" else feather.write_feather)(table, path)
+    with pytest.raises(FileError, match="holds columns of the same name; give each its own"):
+        read_matrix(path)
+
+
+@both
+def test_wide_tables_are_read_some_columns_at_a_time(tmp_path: Path, suffix: str) -> None:
+    many = np.random.default_rng(0).random((5, 700))
+    path = write(tmp_path / f"V{suffix}", {"id": list("abcde"), **{f"g.{j}": many[:, j] for j in range(700)}})
+    found = read_matrix(path)
+    np.testing.assert_array_equal(found.values, many)
+    assert found.row_names == list("abcde")

@@ -10,7 +10,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.files.opening import FileError, check_fits, listed, optional_module
+from nmf_xp.files.opening import FileError, check_fits, optional_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MAGIC, OLD = b"ARROW1", b"FEA1"  # how files begin and end
 NEXT = b"\xff\xff\xff\xff"  # how a message may begin, before its size
-BATCHES = 3  # field of the footer
+DICTIONARIES, BATCHES = 2, 3  # fields of the footer
 BLOCK = struct.Struct("<qi4xq")  # where a message begins, and the lengths of its parts
 HEADER, KIND = 2, 1  # fields of a message
 ROWS, BUFFERS, COMPRESSION = 0, 2, 3  # fields of a record batch
@@ -29,7 +29,6 @@ AS_IT_IS = -1  # the declared size of a part that is not compressed
 class Message(NamedTuple):
     """A message with a record batch, the rows it declares, and the bytes that its parts become."""
 
-    content: bytes
     rows: int
     bytes: int
 
@@ -70,18 +69,16 @@ def read_schema(path: Path) -> tuple[Any, int]:
     check_fits(path, "a part of its table", bytes_)
     with arrow.OSFile(str(path)) as file, arrow.ipc.open_file(file) as reader:
         schema = reader.schema
-    categories = [field.name for field in schema if str(field.type).startswith("dictionary")]
-    if categories:
-        msg = f"{path}: holds categories in {listed(map(repr, categories))}; save them as text"
-        raise FileError(msg)
     return schema, rows
 
 
-def batches(path: Path, schema: Any) -> Iterator[Any]:
-    """The record batches, not yet known to be consistent."""
+def batches(path: Path, columns: list[int]) -> Iterator[Any]:
+    """The record batches of a file that was looked at, with some of its columns, not yet known to be consistent."""
     arrow = optional_module("pyarrow", "files")
-    for message in _messages(path):
-        yield arrow.ipc.read_record_batch(arrow.ipc.read_message(message.content), schema)
+    options = arrow.ipc.IpcReadOptions(included_fields=columns, use_threads=False)
+    with arrow.OSFile(str(path)) as file, arrow.ipc.open_file(file, options=options) as reader:
+        for i in range(reader.num_record_batches):
+            yield reader.get_batch(i)
 
 
 def _messages(path: Path) -> Iterator[Message]:
@@ -98,8 +95,12 @@ def _messages(path: Path) -> Iterator[Message]:
             raise FileError(msg)
         file.seek(max(0, whole - len(MAGIC) - 4 - size))
         footer = file.read(size)
-        place = Table(footer, struct.unpack_from("<I", footer)[0]).target(BATCHES)
-        count = 0 if place is None else struct.unpack_from("<I", footer, place)[0]
+        lists = Table(footer, struct.unpack_from("<I", footer)[0])
+        if _count(footer, lists.target(DICTIONARIES)):
+            msg = f"{path}: holds categories; save them as text"
+            raise FileError(msg)
+        place = lists.target(BATCHES)
+        count = _count(footer, place)
         for i in range(count):
             offset, said, length = BLOCK.unpack_from(footer, (place or 0) + 4 + BLOCK.size * i)
             if min(offset, said, length) < 0 or offset + said + length > whole:
@@ -107,6 +108,11 @@ def _messages(path: Path) -> Iterator[Message]:
                 raise FileError(msg)
             file.seek(offset)
             yield _message(file.read(said), file.read(length))
+
+
+def _count(data: bytes, place: int | None) -> int:
+    """The length of a list, which may not be there."""
+    return 0 if place is None else int(struct.unpack_from("<I", data, place)[0])
 
 
 def _message(said: bytes, body: bytes) -> Message:
@@ -119,7 +125,7 @@ def _message(said: bytes, body: bytes) -> Message:
         msg = "it is damaged: what should be a part of the table is none"
         raise ValueError(msg)
     batch = Table(table, place)
-    return Message(said + body, batch.number(ROWS, "<q"), _unfolded(table, batch, body))
+    return Message(batch.number(ROWS, "<q"), _unfolded(table, batch, body))
 
 
 def _unfolded(said: bytes, batch: Table, body: bytes) -> int:

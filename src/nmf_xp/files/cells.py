@@ -124,6 +124,7 @@ class Grid:
         self.width = 0  # cells of the second line and those below it
         self.column: list[str] = []
         self.lines = 0  # below the first
+        self.skipped = 0  # columns at the left whose numbers are not kept
         self.ragged: tuple[int, int] | None = None  # the first line of another length, and that length
         self.at_left: Wrong | None = None  # the first bad cell of the first column
         self.inside: Wrong | None = None  # that of all others
@@ -138,12 +139,13 @@ class Grid:
             return True
         if not self.second_line:
             self.second_line, self.width = line, len(cells)
+            self.skipped = int(self._index is not False and self.numbers.of(cells[0]) is None)
         if len(cells) != self.width:
             self.ragged = line, len(cells)
             return False
         self.lines += 1
         numbers = self.numbers.line(cells)
-        self._values.extend(self._one_by_one(line, cells) if numbers is None else numbers)
+        self._values.extend((self._one_by_one(line, cells) if numbers is None else numbers)[self.skipped :])
         if self._index is not False:
             self.column.append(cells[0])
             if self._index is None and numbers is not None and self.numbers.line(self.first[:1]) is not None:
@@ -175,8 +177,9 @@ class Grid:
             msg = f"{self.path}: its table takes more than {bytes_ / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free"
             raise FileError(msg)
 
-    def values(self) -> HostArray:
-        """The numbers below the first line, which are not to be changed."""
+    def values(self, *, index: bool) -> HostArray:
+        """The numbers below the first line, of all columns or of those that follow the first."""
         import numpy as np
 
-        return np.frombuffer(self._values, dtype=np.float64).reshape(self.lines, self.width)
+        kept = np.frombuffer(self._values, dtype=np.float64).reshape(self.lines, self.width - self.skipped)
+        return kept[:, int(index) - self.skipped :]

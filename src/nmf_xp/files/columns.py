@@ -11,34 +11,39 @@ from nmf_xp.files.matrix import Matrix
 from nmf_xp.files.opening import FileError, check_fits, listed, optional_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 ROWS = 2**16  # that are read at a time
+PASSES, FEWEST = 8, 64  # in which columns are read at most, and the columns of one at least
 NAME = 64  # bytes that a name takes
 
 
 class Source(NamedTuple):
-    """A table that is read some rows at a time."""
+    """A table of which some columns are read at a time, and of these some rows."""
 
     schema: Any
     rows: int
-    batches: Iterable[Any]
+    batches: Callable[[list[int]], Iterable[Any]]
 
 
 def read_parquet(path: Path) -> Matrix:
     """The numbers of a Parquet file."""
     parquet = optional_module("pyarrow.parquet", "files")
     with parquet.ParquetFile(path, memory_map=False) as file:
-        width = max(1, file.metadata.num_columns)
-        batches = file.iter_batches(batch_size=max(1, min(ROWS, 2**22 // width)), use_threads=False)
-        return _read(path, Source(file.schema_arrow, file.metadata.num_rows, batches))
+        schema = file.schema_arrow
+
+        def batches(columns: list[int]) -> Iterable[Any]:
+            some = [schema.field(j).name for j in columns]
+            return file.iter_batches(max(1, min(ROWS, 2**22 // len(some))), columns=some, use_threads=False)
+
+        return _read(path, Source(schema, file.metadata.num_rows, batches))
 
 
 def read_feather(path: Path) -> Matrix:
     """The numbers of a Feather file, which is one of Arrow."""
     schema, rows = arrow.read_schema(path)
-    return _read(path, Source(schema, rows, arrow.batches(path, schema)))
+    return _read(path, Source(schema, rows, lambda columns: arrow.batches(path, columns)))
 
 
 def _read(path: Path, source: Source) -> Matrix:
@@ -46,6 +51,9 @@ def _read(path: Path, source: Source) -> Matrix:
     import numpy as np
 
     schema = source.schema
+    if len(set(schema.names)) < len(schema.names):
+        msg = f"{path}: holds columns of the same name; give each its own"
+        raise FileError(msg)
     index = _index(schema)
     columns = [j for j in range(len(schema)) if j not in index]
     _check_kinds(path, schema, columns)
@@ -53,23 +61,33 @@ def _read(path: Path, source: Source) -> Matrix:
     check_fits(path, "its row names", float(NAME * source.rows * len(index)))
     single = all(str(schema.field(j).type) in ("float", "halffloat") for j in columns)
     values = np.empty((source.rows, len(columns)), np.float32 if single else np.float64)
+    together = max(FEWEST, -(-len(columns) // PASSES))
+    for first in range(0, len(columns), together):
+        some = columns[first : first + together]
+        for start, batch in _batches(path, source, some):
+            for place, j in enumerate(some, first):
+                column = batch.column(schema.field(j).name)
+                values[start : start + batch.num_rows, place] = _numbers(column)
     names: list[str] = []
-    start = 0
-    for batch in source.batches:
-        batch.validate(full=True)
-        stop = start + batch.num_rows
-        if stop > source.rows:
-            break
-        for place, j in enumerate(columns):
-            values[start:stop, place] = _numbers(batch.column(j))
-        parts = [_texts(batch.column(j)) for j in index]
+    for _, batch in _batches(path, source, index) if index else ():
+        parts = [_texts(batch.column(schema.field(j).name)) for j in index]
         names += map(", ".join, zip(*parts, strict=True))
-        start = stop
-    if start != source.rows:
-        msg = f"{path}: is damaged: it declares {source.rows} rows, and holds {start}"
-        raise FileError(msg)
     found = "column names and row names" if index else "column names"
     return Matrix(values, names if index else None, [schema.field(j).name for j in columns], f"a table with {found}")
+
+
+def _batches(path: Path, source: Source, columns: list[int]) -> Iterator[tuple[int, Any]]:
+    """Each batch of some columns, with its first row; together as many as are declared."""
+    start = 0
+    for batch in source.batches(columns):
+        batch.validate(full=True)
+        if start + batch.num_rows > source.rows:
+            break
+        yield start, batch
+        start += batch.num_rows
+    if start != source.rows:
+        msg = f"{path}: is damaged: it declares {source.rows} rows, and holds {start} or more"
+        raise FileError(msg)
 
 
 def _index(schema: Any) -> list[int]:

@@ -155,6 +155,8 @@ def _fitness(lines: list[str], sep: str, decimal: str) -> tuple[int, float]:
         rows = [row for row in _cells(iter(lines), sep) if row]
     except csv.Error:
         return (0, 0.0)
+    if not rows:
+        return (0, 0.0)
     below = rows[1:] or rows
     widths = {len(row) for row in below}
     even = 0 if len(widths) > 1 or max(widths) < 2 else {0: 2, 1: 1}.get(max(widths) - len(rows[0]), 0)

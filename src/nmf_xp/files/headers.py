@@ -71,10 +71,11 @@ def _are_labels(grid: Grid) -> bool:
     if _form(grid.first[0]) not in set(map(_form, grid.column)):
         return True
     labels = [number for number in map(grid.numbers.of, grid.first[1:]) if number is not None]
-    rows = ([x for x in row if not math.isnan(x)] for row in map(list, grid.values()[:, 1:]))
+    below = grid.values(index=True)
+    rows = ([x for x in row if not math.isnan(x)] for row in map(list, below))
     if _evenly_spaced(labels) and not any(map(_evenly_spaced, rows)):
         return True
-    return min(labels) > FAR * max((abs(x) for row in grid.values()[:, 1:] for x in row if x == x), default=0.0)
+    return min(labels) > FAR * max((abs(x) for row in below for x in row if x == x), default=0.0)
 
 
 def _form(name: str) -> str:

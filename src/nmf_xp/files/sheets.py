@@ -38,17 +38,12 @@ def read_sheet(path: Path, asked: Asked) -> Matrix:
             raise FileError(msg)
         for sheet in sheets.values():
             sheet.reset_dimensions()  # what it declares may be anything
-        bounds = {name: _bounds(path, sheet) for name, sheet in sheets.items()}
-        filled = [name for name, found in bounds.items() if found is not None]
+        filled = [name for name, sheet in sheets.items() if next(_rows(path, sheet), None) is not None]
         if asked.key is None and len(filled) != 1:
             msg = f"{path}: holds {f'the sheets {listed(filled)}; say which one with --key' if filled else 'no cells'}"
             raise FileError(msg)
         name = asked.key or filled[0]
-        left, right = bounds[name] or (0, 0)
-        grid = Grid(path, Numbers(), index=asked.index)
-        for n, cells in _rows(path, sheets[name]):
-            if not grid.add(n, cells[left:] + [""] * (right - len(cells))):
-                break
+        grid = _grid(path, sheets[name], asked)
         matrix = matrix_of(grid, asked, "columns of the sheet")
     finally:
         book.close()
@@ -68,13 +63,23 @@ def _rows(path: Path, sheet: Any) -> Iterator[tuple[int, list[str]]]:
             yield n, cells
 
 
-def _bounds(path: Path, sheet: Any) -> tuple[int, int] | None:
-    """The first column that holds something, and the one behind the last; None where none does."""
-    left, right = 0, 0
-    for _, cells in _rows(path, sheet):
-        first = next(j for j, cell in enumerate(cells) if cell)
-        left, right = min(left, first) if right else first, max(right, len(cells))
-    return (left, right) if right else None
+def _grid(path: Path, sheet: Any, asked: Asked, bounds: tuple[int, int] | None = None) -> Grid:
+    """The rows between the first and the last column that holds something.
+
+    Which those are is first taken from the first row. Where another one begins before it or ends behind it, or has
+    cells at its ends that are empty, the sheet is read once more.
+    """
+    grid = Grid(path, Numbers(), index=asked.index)
+    left, right = bounds or (0, 0)
+    alike = True
+    for n, cells in _rows(path, sheet):
+        begin, end = next(j for j, cell in enumerate(cells) if cell), len(cells)
+        if bounds is None:
+            alike = alike and (not right or (begin, end) == (left, right))
+            left, right = (min(left, begin), max(right, end)) if right else (begin, end)
+        if alike and not grid.add(n, cells[left:] + [""] * (right - end)):
+            break
+    return grid if alike else _grid(path, sheet, asked, (left, right))
 
 
 def _text(value: Any) -> str:

@@ -80,12 +80,12 @@ def _values(grid: Grid, asked: Asked, *, header: bool, index: bool) -> HostArray
     wrong = wrong or min(filter(None, (None if index else grid.at_left, grid.inside)), default=None)
     if wrong is not None:
         raise _refusal(grid, asked, wrong)
-    below = grid.values() if grid.width else np.empty((0, width))
     if header:
-        return np.ascontiguousarray(below[:, int(index) :]) if index else below
+        return np.ascontiguousarray(grid.values(index=index))
     values = np.empty((grid.lines + 1, width - index))
     values[0] = [grid.numbers.of(cell) for cell in grid.first[int(index) :]]
-    values[1:] = below[:, int(index) :]
+    if grid.lines:
+        values[1:] = grid.values(index=index)
     return values
 
 

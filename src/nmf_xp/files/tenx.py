@@ -84,8 +84,21 @@ def read_folder(path: Path) -> Matrix:
             msg = f"{place}: holds {count} names, and the matrix has {length} {what}"
             raise FileError(msg)
     turned = entries if by_cells else entries.T
-    values = turned.tocsr() if hasattr(turned, "tocsr") else turned
+    values = _by_rows(turned) if hasattr(turned, "tocsr") else turned
     return Matrix(values, column_names, row_names, NOTE.replace("turned: ", "") if by_cells else NOTE)
+
+
+def _by_rows(entries: Any) -> Any:
+    """Compressed rows; of entries that are in the order of the rows, as 10x writes them, in the same memory."""
+    import numpy as np
+    from scipy.sparse import csr_array
+
+    if not (entries.row[1:] >= entries.row[:-1]).all():
+        return csr_array(entries)
+    starts = np.searchsorted(entries.row, np.arange(entries.shape[0] + 1, dtype=entries.row.dtype))
+    rows = csr_array((entries.data, entries.col, starts), shape=entries.shape)
+    rows.sum_duplicates()
+    return rows
 
 
 def _names(path: Path, column: int) -> list[str]:
