@@ -170,6 +170,32 @@ def test_what_separates_cells_is_found_and_said(tmp_path: Path, name: str, text:
             assert note in found.note
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "rows", "columns", "note"),
+    [
+        ("V.csv", "sep=;\nx;y\n1,5;2\n3;4\n", None, ["x", "y"], "separated by semicolons, with decimal commas"),
+        ("V.csv", "sep=,\nx,y\n1.5,2\n3,4\n", None, ["x", "y"], "column names"),
+        ("V.txt", "# x y\n1.5 2\n3 4\n", None, ["x", "y"], "column names, separated by blanks"),  # numpy.savetxt
+        ("V.txt", "# made by hand\n1.5\t2\n3\t4\n", None, None, "without a line of comments above it"),
+        (
+            "V.tsv",
+            "# Constructed from biom file\n#OTU ID\ts1\ts2\na\t1.5\t2\nb\t3\t4\n",
+            ["a", "b"],
+            ["s1", "s2"],
+            "without a line of comments above it",
+        ),
+    ],
+)
+def test_lines_above_a_table_are_its_header_or_left_out_with_a_word(
+    tmp_path: Path, name: str, text: str, rows: list[str] | None, columns: list[str] | None, note: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    found = read_matrix(tmp_path / name)
+    np.testing.assert_array_equal(found.values, [[1.5, 2], [3, 4]])
+    assert (found.row_names, found.column_names) == (rows, columns)
+    assert note in str(found.note)
+
+
 def test_text_of_windows_and_of_utf_16_is_read_and_said(tmp_path: Path) -> None:
     path = tmp_path / "V.csv"
     path.write_text("a;1,5\nb;2,5\n")

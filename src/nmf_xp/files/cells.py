@@ -124,6 +124,7 @@ class Grid:
         self.width = 0  # cells of the second line and those below it
         self.column: list[str] = []
         self.lines = 0  # below the first
+        self.comments = 0  # lines above it that are left out
         self.skipped = 0  # columns at the left whose numbers are not kept
         self.ragged: tuple[int, int] | None = None  # the first line of another length, and that length
         self.at_left: Wrong | None = None  # the first bad cell of the first column

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import memory
-from nmf_xp.files.cells import Grid, Numbers
+from nmf_xp.files.cells import MARKS, Grid, Numbers
 from nmf_xp.files.gz import text_of
 from nmf_xp.files.opening import GZ, FileError
 from nmf_xp.files.tables import matrix_of
@@ -27,6 +27,8 @@ DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".txt": "\t;,| ", ".all": "\t"}
 """What may separate cells in files of a suffix, the likely first."""
 HEAD, LINES = 2**20, 100  # bytes and lines in which it is found
 SHARE = 64  # of the memory that a line may take: each of its cells takes some 70 bytes
+COMMENT = "#"
+DECLARED = re.compile(r"sep=(.)")  # a first line that is for Excel
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 
 
@@ -52,6 +54,8 @@ def read_delimited(path: Path, suffix: str, asked: Asked) -> Matrix:
     separated = WORDS.get(form.sep, repr(form.sep))
     matrix = matrix_of(grid, asked, separated)
     said = [f"separated by {separated}"] if form.sep != usual[0] else []
+    lines = "a line" if grid.comments == 1 else f"{grid.comments} lines"
+    said += [f"without {lines} of comments above it"] if grid.comments else []
     said += ["with decimal commas"] if form.decimal == "," else []
     said += [f"in the encoding {form.encoding}"] if form.encoding in ("cp1252", "utf-16") else []
     return matrix._replace(note=", ".join([matrix.note or "", *said]))
@@ -73,7 +77,7 @@ def _grid(path: Path, form: Form, asked: Asked) -> Grid | None:
 def _fill(grid: Grid, form: Form, file: Any) -> None:
     """All lines that are not empty; none of them goes on over the end of its line."""
     reader = _cells(_limited(grid.path, file), form.sep)
-    empty = None
+    empty, comments = None, list[tuple[int, list[str]]]()
     while True:
         n = reader.line_num + 1
         try:
@@ -92,8 +96,25 @@ def _fill(grid: Grid, form: Form, file: Any) -> None:
         joined = "".join(row)
         if "\n" in joined or "\r" in joined or "\0" in joined:
             raise _refusal(grid.path, n, row)
-        if not grid.add(n, [cell.strip() for cell in row]):
+        cells = [cell.strip() for cell in row]
+        if not grid.first_line and cells[0].startswith(COMMENT) and cells[0].lower() not in MARKS:
+            comments.append((n, cells))
+            continue
+        if comments:
+            _add_header(grid, comments, len(cells))
+            comments.clear()
+        if not (n == 1 and DECLARED.fullmatch(form.sep.join(cells))) and not grid.add(n, cells):
             return
+
+
+def _add_header(grid: Grid, comments: list[tuple[int, list[str]]], width: int) -> None:
+    """Take the last of the lines that begin as comments for a header, where it has as many cells as the line below."""
+    line, cells = comments[-1]
+    names = cells[1:] if cells[0] == COMMENT else cells
+    is_header = len(names) == width > 1
+    grid.comments = len(comments) - is_header
+    if is_header:
+        grid.add(line, names)
 
 
 def _cells(lines: Iterator[str], sep: str) -> Any:
@@ -134,6 +155,9 @@ def _form(path: Path, usual: str, asked: Asked) -> Form:
     lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     lines = lines[:-1] if len(head) == HEAD and len(lines) > 1 else lines  # the last one is cut
     sep = None if asked.sep is None else SAID.get(asked.sep, asked.sep)
+    declared = DECLARED.fullmatch(lines[0].strip()) if lines else None
+    sep = declared[1] if declared and sep is None else sep
+    lines = [line for line in lines if not line.startswith(COMMENT) and not DECLARED.fullmatch(line.strip())]
     decimals = (".", ",") if asked.decimal is None else (asked.decimal,)
     if sep is not None and (len(sep) != 1 or sep in '"\r\n\0'):
         msg = f"`sep` must be one character, 'tab' or 'space', got {asked.sep!r}"
@@ -146,23 +170,29 @@ def _form(path: Path, usual: str, asked: Asked) -> Form:
     forms.sort(key=lambda form: (form[0] == form[1], form[0] != ";"))
     forms = [form for form in forms if form[0] != form[1] or asked.decimal is not None]
     best = max(forms, key=lambda form: _fitness(lines[:LINES], *form))
-    return Form(*(best if _fitness(lines[:LINES], *best) > (0, 0.0) else (sep or usual[0], decimals[0])), encoding)
+    return Form(*(best if _fitness(lines[:LINES], *best) > (0, 0.0, 0.0) else (sep or usual[0], decimals[0])), encoding)
 
 
-def _fitness(lines: list[str], sep: str, decimal: str) -> tuple[int, float]:
-    """How well lines are read so: whether they have one number of cells, and the share of these that are numbers."""
+def _fitness(lines: list[str], sep: str, decimal: str) -> tuple[int, float, float]:
+    """How well lines are read so: whether they have one number of cells, and the share of these that are numbers.
+
+    Those of the first column, which may be names, count where the others do not decide.
+    """
     try:
         rows = [row for row in _cells(iter(lines), sep) if row]
     except csv.Error:
-        return (0, 0.0)
+        return (0, 0.0, 0.0)
     if not rows:
-        return (0, 0.0)
+        return (0, 0.0, 0.0)
     below = rows[1:] or rows
     widths = {len(row) for row in below}
     even = 0 if len(widths) > 1 or max(widths) < 2 else {0: 2, 1: 1}.get(max(widths) - len(rows[0]), 0)
     numbers = Numbers(decimal)
     cells = [cell.strip() for row in below for cell in row[1:]]
-    share = sum(map(numbers.is_number, cells)) / max(1, len(cells))
-    if decimal == "," != sep and sep != ";" and all(THOUSANDS.fullmatch(cell) for cell in cells if "," in cell):
+    if not cells:  # which is no reason to read it so
+        return (0, 0.0, 0.0)
+    share = sum(map(numbers.is_number, cells)) / len(cells)
+    commas = [cell.strip() for row in below for cell in row if "," in cell]
+    if decimal == "," != sep and sep != ";" and all(map(THOUSANDS.fullmatch, commas)):
         share = 0.0  # 1,500 may be either, so it has to be said
-    return (1 + even if cells else 0, share)
+    return (1 + even, share, sum(numbers.is_number(row[0].strip()) for row in below) / len(below))
