@@ -276,7 +276,7 @@ KINDS = (
     Kind("V.xlsx", sheet, named=True),
     Kind("V.parquet", columns, named=True),
     Kind("V.feather", columns, named=True),
-    Kind("V.mat", matlab, loose=True),
+    Kind("V.mat", matlab, key="V", loose=True),
     Kind("hdf5.mat", matlab_hdf5, loose=True),
     Kind("V.wav", sound, exact=False),
     Kind("V.png", picture),

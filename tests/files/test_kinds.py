@@ -172,7 +172,7 @@ def test_names_that_are_there_twice_are_kept_and_said(tmp_path: Path, kind: Kind
     found = read_matrix(written(tmp_path, kind, rows=twice), key=kind.key)
     assert found.row_names == twice
     assert found.note is not None
-    assert "1 row names are repeated, such as 'a' (2 times)" in found.note
+    assert "row names are there more than once, such as 'a' (2 times)" in found.note
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.apart], ids=lambda kind: kind.name)

@@ -128,5 +128,5 @@ def _with_repeated(matrix: Matrix) -> Matrix:
     for what, names in (("row", matrix.row_names), ("column", matrix.column_names)):
         if names and len(set(names)) < len(names):
             name, times = collections.Counter(names).most_common(1)[0]
-            said.append(f"{len(names) - len(set(names))} {what} names are repeated, such as {name!r} ({times} times)")
+            said.append(f"{what} names are there more than once, such as {name!r} ({times} times)")
     return matrix._replace(note="; ".join(said) or None)
