@@ -14,6 +14,9 @@ from nmf_xp.cli import main
 from nmf_xp.files import read_matrix
 from tests.files.kinds import KINDS, Given
 
+for needed in ("scipy", "threadpoolctl", "h5py", "zarr", "pyarrow"):
+    pytest.importorskip(needed, reason="files of several kinds are read")
+
 V = np.random.default_rng(0).poisson(4.0, (6, 4)).astype(float)
 EVIL = ["<script>alert(1)</script>", "\x1b[2J\x1b]0;x\x07", "two\nlines", "\u202etxt.exe", "=HYPERLINK(1)", " =1+1"]
 

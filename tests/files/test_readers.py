@@ -24,7 +24,7 @@ from tests.scripts import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-for needed in ("scipy", "PIL", "safetensors", "h5py", "zarr", "threadpoolctl"):
+for needed in ("scipy", "PIL", "safetensors", "h5py", "zarr", "threadpoolctl", "openpyxl", "pyarrow", "tifffile"):
     pytest.importorskip(needed, reason="the readers of all formats are tried together")
 
 MATRIX = b"%%MatrixMarket matrix "
