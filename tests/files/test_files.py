@@ -178,7 +178,7 @@ def test_an_empty_cell_is_nan(tmp_path: Path) -> None:
         ("V.csv", b"x,y,z,w\n1,2\n", "line 1 has 4 names for the 2 columns below it"),
         ("V.csv", b"\xff\xfe1,2", "cannot be read: "),
         ("V.csv", b"\n\n", "the file is empty"),
-        ("V.csv", b"1;2\n3;4\n", "holds one column, of names; cells must be separated by commas"),
+        ("V.csv", b"1:2\n3:4\n", "holds one column, of names; cells must be separated by commas"),
         ("V.tsv", b"1,2\n3,4\n", "holds one column, of names; cells must be separated by tabs"),
         ("V.csv", b"x,y\n1,2\n3,1_000\n", "line 3, column 2: '1_000' is not a number"),
     ],

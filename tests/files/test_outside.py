@@ -112,7 +112,7 @@ def test_links_within_a_file_are_followed(tmp_path: Path, h5py: Any) -> None:
     assert "holds no 'circle'" in _refused(tmp_path / "V.h5", key="circle")
 
 
-@pytest.mark.parametrize(("names", "said"), [(1, "obs/_index holds 1 names, and the matrix has 6 rows"), (6, None)])
+@pytest.mark.parametrize(("names", "said"), [(1, "obs/_index holds 1 names, where the matrix needs 6"), (6, None)])
 def test_names_of_anndata_are_as_many_as_the_rows(tmp_path: Path, h5py: Any, names: int, said: str | None) -> None:
     path = tmp_path / "V.h5ad"
     with h5py.File(path, "w") as file:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from nmf_xp.arrays import memory
 from nmf_xp.files import FileError, read_matrix
+from tests.files.pictures import png
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pillow = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+tifffile: Any = pytest.importorskip("tifffile", reason="tifffile is not installed")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".gif"])
@@ -49,51 +50,71 @@ def test_of_several_pages_one_is_to_be_said(tmp_path: Path, suffix: str) -> None
     assert found.note.endswith("number 3 of 3")
 
 
-def _png(kind: int, channels: int) -> bytes:
-    """A picture of 4 x 4 pixels with 16 bits a channel."""
-    lines = b"".join(b"\0" + np.arange(4 * channels, dtype=">u2").tobytes() for _ in range(4))
-    parts = (
-        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, kind, 0, 0, 0)),
-        (b"IDAT", zlib.compress(lines)),
-        (b"IEND", b""),
-    )
-    chunks = (struct.pack(">I", len(x)) + name + x + struct.pack(">I", zlib.crc32(name + x)) for name, x in parts)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+COLOURS = np.random.default_rng(0).integers(0, 2**16, (7, 5, 3), dtype=np.uint16)
+GREY = COLOURS @ [0.299, 0.587, 0.114]
 
 
-def _tiff(planes: int) -> bytes:
-    """A picture of 4 x 4 pixels with three channels of 16 bits, together or plane by plane."""
-    pixels = np.arange(48, dtype="<u2").tobytes()
-    count = 3 if planes == 2 else 1
-    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, count, 0)]
-    tags += [(277, 3, 1, 3), (278, 3, 1, 4), (279, 4, count, len(pixels)), (284, 3, 1, planes)]
-    end = 8 + 2 + 12 * len(tags) + 4
-    places = {258: end, 273: end + 30 if planes == 1 else end + 6, 279: len(pixels) if planes == 1 else end + 18}
-    rows = [struct.pack("<HHII", tag, kind, n, places.get(tag, value)) for tag, kind, n, value in tags]
-    starts = struct.pack("<6I", *(end + 30 + 32 * i for i in range(3)), *(32 for _ in range(3)))
-    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(rows) + struct.pack("<I", 0)
-    return head + struct.pack("<3H", 16, 16, 16) + starts + pixels
+@pytest.mark.parametrize("how", range(5))
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_png_of_16_bits_keeps_them_whatever_its_filters(tmp_path: Path, how: int, channels: int) -> None:
+    pixels = np.random.default_rng(channels).integers(0, 2**16, (6, 9, channels), dtype=np.uint16)
+    (tmp_path / "V.png").write_bytes(png(pixels, how))
+    found = read_matrix(tmp_path / "V.png").values
+    expected = pixels[..., 0] if channels < 3 else pixels[..., :3] @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("rgb.png", _png(2, 3)),
-        ("rgba.png", _png(6, 4)),
-        ("grey and alpha.png", _png(4, 2)),
-        ("rgb.tif", _tiff(1)),
-        ("planes.tif", _tiff(2)),
-    ],
-)
-def test_colours_of_16_bits_are_not_cut_to_8(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(FileError, match="holds colours of 16 bits, of which 8 would be lost"):
-        read_matrix(tmp_path / name)
+@pytest.mark.parametrize("options", [{}, {"planarconfig": "separate"}, {"compression": "zlib"}, {"bigtiff": True}])
+def test_a_tiff_of_16_bits_a_channel_keeps_them(tmp_path: Path, options: dict[str, Any]) -> None:
+    pixels = np.moveaxis(COLOURS, -1, 0) if "planarconfig" in options else COLOURS
+    tifffile.imwrite(tmp_path / "V.tif", pixels, photometric="rgb", **options)
+    found = read_matrix(tmp_path / "V.tif")
+    np.testing.assert_allclose(found.values, GREY, rtol=1e-12)
+    assert found.note == "an image of uint16, read as greyscale"
 
 
-def test_grey_of_16_bits_keeps_them(tmp_path: Path) -> None:
-    (tmp_path / "V.png").write_bytes(_png(0, 1))
-    np.testing.assert_array_equal(read_matrix(tmp_path / "V.png").values, [[0, 1, 2, 3]] * 4)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "uint32", "int32", "uint16", "int16"])
+def test_a_tiff_of_grey_values_keeps_its_numbers(tmp_path: Path, dtype: str) -> None:
+    values = (np.random.default_rng(0).random((4, 3)) * 30000).astype(dtype) + np.asarray(1, dtype) / 3
+    values = values.astype(dtype)
+    tifffile.imwrite(tmp_path / "V.tif", values)
+    np.testing.assert_array_equal(read_matrix(tmp_path / "V.tif").values, values)
+
+
+def test_all_pages_are_a_row_each_where_that_is_said(tmp_path: Path) -> None:
+    for dtype in ("uint8", "uint16", "float64"):
+        stack = (np.random.default_rng(0).random((5, 4, 3)) * 200).astype(dtype)
+        tifffile.imwrite(tmp_path / "V.tif", stack, photometric="minisblack")
+        with pytest.raises(FileError, match="holds 5 pictures; say with --key which one, a number from 1 to 5, or all"):
+            read_matrix(tmp_path / "V.tif")
+        found = read_matrix(tmp_path / "V.tif", key="all")
+        np.testing.assert_array_equal(found.values, stack.reshape(5, 12))
+        assert found.note == "5 images of 4 x 3 grey values, each a row"
+        np.testing.assert_array_equal(read_matrix(tmp_path / "V.tif", key="2").values, stack[1])
+    with tifffile.TiffWriter(tmp_path / "V.tif") as writer:
+        writer.write(np.zeros((4, 3), np.uint8))
+        writer.write(np.zeros((5, 3), np.uint8))
+    with pytest.raises(FileError, match="its picture 2 has 5 x 3 pixels, the first 4 x 3"):
+        read_matrix(tmp_path / "V.tif", key="all")
+
+
+def test_a_png_of_16_bits_that_is_damaged_or_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "V.png"
+    whole = png(COLOURS, 4)
+    head = bytearray(whole[:33])
+    for place, value, message in ((28, 1, "save it without interlacing"), (23, 200, "is cut short: it declares 200")):
+        changed = head.copy()
+        changed[place] = value
+        changed[29:33] = zlib.crc32(changed[12:29]).to_bytes(4, "big")
+        path.write_bytes(bytes(changed) + whole[33:])
+        with pytest.raises(FileError, match=message):
+            read_matrix(path)
+    path.write_bytes(png(np.zeros((200, 200, 3), np.uint16), 1))
+    monkeypatch.setattr(memory, "available", lambda: 10**5)
+    with pytest.raises(FileError, match="the picture takes"):
+        read_matrix(path)
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_made(

@@ -20,6 +20,7 @@ import numpy as np
 from nmf_xp import nmf
 from nmf_xp.files import archive
 from nmf_xp.run.checkpoint import storage
+from tests.files import kinds, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -295,6 +296,52 @@ def checkpoint(rng: Rng) -> Sample:
     return Sample(suffix, {"header": header}, pack)
 
 
+def _of_kind(kind: kinds.Kind, V: Any) -> Sample:
+    """A file of a kind, or all files of its folder."""
+    rows, columns = ([f"{name} {i}" for i in range(length)] for name, length in zip("rc", V.shape, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / kind.name
+        kind.write(path, kinds.Given(V, rows, columns))
+        suffix = "".join(path.suffixes)
+        if path.is_file():
+            return _whole(suffix, path.read_bytes(), kind.key)
+        parts = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+        return Sample(suffix, parts, _same, kind.key)
+
+
+def _some_of(*names: str) -> Callable[[Rng], Sample]:
+    some = [kind for kind in kinds.KINDS if kind.name in names]
+
+    def make(rng: Rng) -> Sample:
+        return _of_kind(some[int(rng.integers(len(some)))], np.asarray(_matrix(rng, ("<f8",)), order="C"))
+
+    return make
+
+
+def sheet(rng: Rng) -> Sample:
+    """A workbook, whose parts are damaged before they are packed."""
+    content = io.BytesIO(_some_of("V.xlsx")(rng).parts[WHOLE])
+    return Sample(".xlsx", _members(content), _zipped(rng))
+
+
+def deep_picture(rng: Rng) -> Sample:
+    """A picture with more bits than Pillow keeps."""
+    import tifffile
+
+    pixels = rng.integers(0, 2**16, (*rng.integers(1, 20, 2), 3), dtype="<u2")
+    if rng.random() < 0.4:
+        parts = _chunks(pictures.png(pixels, int(rng.integers(5))))
+        return Sample(".png", parts, _png)
+    file = io.BytesIO()
+    dtype = str(rng.choice(["<u2", ">u2", "<f8", "<f4", "<u4", "<i8"]))
+    several = rng.random() < 0.3
+    array = (pixels[..., 0] if rng.random() < 0.5 else pixels).astype(dtype)
+    options: dict[str, Any] = {"photometric": "rgb" if array.ndim == 3 else "minisblack"}
+    options["compression"] = None if rng.random() < 0.5 else "zlib"
+    tifffile.imwrite(file, np.stack([array, array]) if several else array, **options)
+    return _whole(".tif", file.getvalue(), "all" if several else None)
+
+
 MAKERS: dict[str, Callable[[Rng], Sample]] = {
     "table": table,
     "npy": npy,
@@ -304,6 +351,14 @@ MAKERS: dict[str, Callable[[Rng], Sample]] = {
     "hdf5": hdf5,
     "zarr": zarr,
     "picture": picture,
+    "text": _some_of("V.txt", "V.all", "V.csv.gz", "V.tsv.gz", "V.mtx.gz"),
+    "columns": _some_of("V.parquet", "V.feather"),
+    "sheet": sheet,
+    "matlab": _some_of("V.mat", "hdf5.mat"),
+    "sound": _some_of("V.wav"),
+    "anndata": _some_of("V.h5ad", "records.h5ad", "categories.h5ad", "two.zarr", "three.zarr"),
+    "loom and 10x": _some_of("V.loom", "tenx.h5", "filtered_feature_bc_matrix", "hg19"),
+    "deep picture": deep_picture,
     "factors": factors,
     "checkpoint": checkpoint,
 }

@@ -132,6 +132,18 @@ TEXTS = {
     "ragged.csv": "1,2\n3,4,5\n",
     "names.csv": "a,b\n",
     "V.xyz": "1 2 3",
+    "V.cvs": "1 2 3",
+    "zip.csv": "PK\3\4",
+    "text.csv.gz": "1 2 3",
+    "text.h5ad": "1 2 3",
+    "text.loom": "1 2 3",
+    "text.xlsx": "1 2 3",
+    "text.feather": "1 2 3",
+    "text.wav": "1 2 3",
+    "text.zarr": "1 2 3",
+    "huge.csv": "1,2\n3,1e400\n",
+    "thousand.csv": 'x,y\n2,"1,500"\n',
+    "empty-names.csv": "x,y\n,\n",
     "done.npz": "an earlier result",
 }
 
@@ -140,7 +152,8 @@ TEXTS = {
 def test_a_bad_command_ends_in_one_line_and_writes_nothing(
     input_: str, outcome: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in ("scipy", "PIL", *(["torch"] if "--backend torch" in input_ else [])):
+    readers = ("scipy", "PIL", "h5py", "openpyxl", "pyarrow", "zarr")
+    for module in (*readers, *(["torch"] if "--backend torch" in input_ else [])):
         pytest.importorskip(module)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     try:

@@ -25,6 +25,7 @@ from nmf_xp.files import (
     is_folder,
     read_factors,
     read_matrix,
+    stem_of,
     write_factors,
     write_table,
 )
@@ -81,7 +82,7 @@ _ARRAYS = {
 
 def run(asked: argparse.Namespace) -> int:
     """Read, factorize, write, and say what happened."""
-    out = asked.out or Path(f"{asked.file.stem}.factors.npz")
+    out = asked.out or Path(f"{stem_of(asked.file)}.factors.npz")
     folder = out if is_folder(out) else None
     if folder is not None:
         check_folder(folder, force=asked.force)

@@ -29,17 +29,22 @@ YES_OR_NO = argparse.BooleanOptionalAction
 def add_file(command: argparse.ArgumentParser) -> None:
     """The matrix, and how its file is read."""
     plain = [suffix for suffix in INPUTS if suffix not in IMAGES]
-    formats = f"{', '.join(plain)}, or an image, of which the grey values are taken: {', '.join(sorted(IMAGES))}"
+    formats = f"{', '.join(plain)}, a folder of 10x, or an image as its grey values: {', '.join(sorted(IMAGES))}"
     command.add_argument("file", type=Path, metavar="FILE", help=f"the matrix: {formats}")
     file = command.add_argument_group("the file")
     file.add_argument("--key", metavar="NAME", help="the array to take from a file that holds several")
     file.add_argument("--header", action=YES_OR_NO, help="a table's first line holds column names (default: find out)")
     file.add_argument("--index", action=YES_OR_NO, help="a table's first column holds row names (default: find out)")
+    sep = "what separates a table's cells: a character, tab, or space for any blanks (default: find out)"
+    file.add_argument("--sep", metavar="CHARACTER", help=sep)
+    decimal = "what stands before a table's decimal places (default: find out)"
+    file.add_argument("--decimal", choices=[".", ","], help=decimal)
 
 
 def read(options: argparse.Namespace) -> Matrix:
     """The matrix, with a word about what its reader made of the file."""
-    matrix = read_matrix(options.file, key=options.key, header=options.header, index=options.index)
+    said = {name: getattr(options, name) for name in ("key", "header", "index", "sep", "decimal")}
+    matrix = read_matrix(options.file, **said)
     if matrix.note and not (options.quiet or options.json):
         say(f"{options.file}: {matrix.note}")
     return matrix

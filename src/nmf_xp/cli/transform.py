@@ -14,7 +14,7 @@ from nmf_xp.cli.names import check_names
 from nmf_xp.cli.placement import describe
 from nmf_xp.cli.terminal import say
 from nmf_xp.data.naming import text
-from nmf_xp.files import OUTPUTS, FileError, check_output, write_table
+from nmf_xp.files import OUTPUTS, FileError, check_output, stem_of, write_table
 from nmf_xp.result.frames import table_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Read, transform, write, and say what happened."""
-    out = asked.out or Path(f"{asked.file.stem}.loadings.csv")
+    out = asked.out or Path(f"{stem_of(asked.file)}.loadings.csv")
     check_names({"--out": out}, {"FILE": asked.file, "FACTORS": asked.factors})
     check_output(out, suffixes=(".csv", *OUTPUTS), force=asked.force)
     known = nmf_xp.load(asked.factors)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.data.chunks import is_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 SHARDS = "sharding_indexed"  # which has codecs of its own
 NUMBERS = {
@@ -22,11 +22,12 @@ NUMBERS = {
 """The codecs of numbers, as zarr and numcodecs call them, without numcodecs' own prefix."""
 
 
-def check_codecs(array: Any) -> None:
-    """Refuse a zarr array with a codec that is not one of numbers; all other arrays are left alone."""
+def check_codecs(array: Any, others: Container[str] = ()) -> None:
+    """Refuse a zarr array with a codec that is not one of numbers or `others`; all other arrays are left alone."""
     if not is_zarr(array):
         return
-    unknown = sorted({name for name in names_of(array) if name.removeprefix("numcodecs.") not in NUMBERS})
+    names = {name: name.removeprefix("numcodecs.") for name in names_of(array)}
+    unknown = sorted(name for name, plain in names.items() if plain not in NUMBERS and plain not in others)
     if unknown:
         msg = (
             f"`V` must be stored by codecs of numbers, got {', '.join(unknown)}, which may run any code; store it anew"

@@ -140,6 +140,18 @@ class NpyFile:
                 raise ValueError(msg)
 
 
+class Transposed:
+    """A matrix that is stored by its columns, which are read as rows."""
+
+    def __init__(self, stored: Any) -> None:
+        """Nothing is read yet."""
+        self._stored, self.dtype = stored, stored.dtype
+        self.shape = tuple(int(length) for length in reversed(stored.shape))
+
+    def __getitem__(self, rows: slice) -> Any:
+        return self._stored[:, rows].T
+
+
 class StoredRows:
     """A matrix in compressed rows in a group of an HDF5 or zarr file, as AnnData stores it."""
 
@@ -307,7 +319,7 @@ def of_store(V: Any) -> Source:
         check_codecs(V)
         chunks = getattr(V, "chunks", None)
         return Rows(V, step=chunks[0] if chunks else 1)
-    shape = V.attrs.get("shape")
+    shape = declared_shape(V)
     if shape is None or "indptr" not in V:
         names = ", ".join(V.keys()) or "nothing"
         msg = f"`V` must be an array or compressed rows in its file, got a group that holds {names}"
@@ -315,13 +327,25 @@ def of_store(V: Any) -> Source:
     m, n = (int(length) for length in shape)
     if not has_compressed_rows(V, m):
         raise ValueError(COLUMNS)
-    rows = StoredRows(V, (m, n))
+    return rows_of(V, (m, n))
+
+
+def rows_of(group: Any, shape: tuple[int, int]) -> Source:
+    """Compressed rows in a group of a file."""
+    rows = StoredRows(group, shape)
     return Rows(rows, row_bytes=rows.row_bytes)
+
+
+def declared_shape(group: Any) -> Any:
+    """The shape of compressed rows or columns, as AnnData says it, or as h5sparse did before; None where neither is."""
+    shape = group.attrs.get("shape")
+    return group.attrs.get("h5sparse_shape") if shape is None else shape
 
 
 def has_compressed_rows(group: Any, m: int) -> bool:
     """Whether a group of a file holds a matrix of m rows by rows, and not by columns."""
-    return group["indptr"].shape[0] == m + 1 and group.attrs.get("encoding-type") != "csc_matrix"
+    kind = group.attrs.get("encoding-type", group.attrs.get("h5sparse_format"))
+    return group["indptr"].shape[0] == m + 1 and kind not in ("csc_matrix", "csc", b"csc")
 
 
 def _of_anndata(V: Any) -> Source:

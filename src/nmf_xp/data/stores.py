@@ -1,4 +1,4 @@
-"""Matrices in .npy, HDF5, zarr and AnnData files: whole where they fit in memory, else as row blocks.
+"""Matrices in .npy, HDF5 and zarr files: whole where they fit in memory, else as row blocks.
 
 Whatever is raised here names no file; `files` does.
 """
@@ -12,22 +12,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import memory
 from nmf_xp.data.chunks import ALWAYS, part
 from nmf_xp.data.outside import Within, check_folder
-from nmf_xp.data.sources import NpyFile, RowBlocks, Rows, StoredRows, has_compressed_rows, npy_header, of_store
+from nmf_xp.data.sources import (
+    NpyFile,
+    RowBlocks,
+    Rows,
+    StoredRows,
+    Transposed,
+    declared_shape,
+    has_compressed_rows,
+    npy_header,
+    of_store,
+    rows_of,
+)
 from nmf_xp.data.unfolding import check_stored
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
-NAME = 64  # bytes that a name takes
+LISTED = 20  # names in a message
 
 
 class Stored(NamedTuple):
-    """A matrix, or its row blocks, with the names of its rows and columns where they are stored."""
+    """A matrix, or its row blocks, and a word about it where it is too large for the memory."""
 
     values: Any
-    row_names: list[str] | None = None
-    column_names: list[str] | None = None
     note: str | None = None
 
 
@@ -50,42 +59,35 @@ def read_npy(path: Path) -> Stored:
     return Stored(np.load(path, allow_pickle=False))
 
 
-def read_hdf5(h5py: ModuleType, path: Path, key: str | None) -> Stored:
-    """A dataset, or compressed rows or columns, of an HDF5 file."""
-    file = Within(h5py, h5py.File(path, "r"))  # stays open as long as something of it is in use
-    if path.suffix.lower() != ".h5ad":
-        return _read(_chosen(file, key))
-    key = key or "X"
-    stored = _read(_chosen(file, key))
-    names = [_names(file, axis, length) for axis, length in zip(_axes(key), stored.values.shape, strict=True)]
-    return stored._replace(row_names=names[0], column_names=names[1])
+def open_hdf5(h5py: ModuleType, path: Path) -> Any:
+    """An HDF5 file, which stays open as long as something of it is in use."""
+    if path.is_file() and not h5py.is_hdf5(path):
+        msg = "it is no HDF5 file"
+        raise ValueError(msg)
+    return Within(h5py, h5py.File(path, "r"))
 
 
-def _axes(key: str) -> tuple[str | None, str | None]:
-    """Where AnnData has the names of the rows and columns of an array."""
-    place = key.strip("/").partition("/")[0]
-    if place in ("X", "layers"):
-        return "obs", "var"
-    return ("obs" if place == "obsm" else "var" if place == "varm" else None), None
-
-
-def read_zarr(zarr: ModuleType, path: Path, key: str | None) -> Stored:
-    """An array, or compressed rows or columns, of a zarr store."""
+def open_zarr(zarr: ModuleType, path: Path) -> Any:
+    """A zarr store in a folder: an array or a group."""
+    if path.is_file():
+        msg = "it is a file, and a zarr store is a folder; if it is an archive, unpack it"
+        raise ValueError(msg)
     check_folder(path)
-    store = zarr.open(path, mode="r")
-    return _read(store if hasattr(store, "dtype") and key is None else _chosen(store, key))
+    return zarr.open(path, mode="r")
 
 
-def _chosen(group: Any, key: str | None) -> Any:
-    """The array or group of that name, or the only one."""
+def chosen(group: Any, key: str | None) -> Any:
+    """What has that name in a group of a file, or the only thing in it."""
+    if hasattr(group, "dtype"):
+        return group
     names = names_in(group)
     if "indptr" in names and key is None:
         return group
     if key is None and len(names) != 1:
-        msg = f"it holds {', '.join(names) or 'nothing'}; say which one with --key"
+        msg = f"it holds {', '.join(names[:LISTED]) or 'nothing'}; say which one with --key"
         raise ValueError(msg)
     if key is not None and key not in group:
-        msg = f"it holds no {key!r}, only {', '.join(names)}"
+        msg = f"it holds no {key!r}, only {', '.join(names[:LISTED])}"
         raise ValueError(msg)
     return group[names[0] if key is None else key]
 
@@ -103,34 +105,66 @@ def names_in(group: Any) -> list[str]:
     return sorted(inner.name for inner in folder.iterdir() if inner.is_dir() and inner.name in group)
 
 
-def _read(stored: Any) -> Stored:
-    """What is stored, whole or in blocks; nothing is decoded before it is known to be numbers that fit."""
-    if hasattr(stored, "dtype"):
-        shape = _shape(stored.shape)
-        _check_numbers(stored, "biuf", axes=2)
-        check_stored(stored)
-        note = _too_large(math.prod(shape) * memory.bytes_of(stored.dtype))
-        if note:
-            _check_room(shape, stored.dtype)
-        return Stored(RowBlocks(stored) if note else part(stored), note=note)
-    lacking = [name for name in ("indptr", "indices", "data") if name not in stored]
-    if lacking:
-        msg = f"the group holds {', '.join(names_in(stored)) or 'nothing'}; say with --key which array to take"
-        raise ValueError(msg)
-    for name, kinds in (("data", "biuf"), ("indices", "iu"), ("indptr", "iu")):
-        _check_numbers(stored[name], kinds, axes=1)
-        check_stored(stored[name])
-    m, n = shape = _shape(stored.attrs["shape"])
-    _check_room(shape, stored["data"].dtype)
-    note = _too_large(3 * int(stored["data"].shape[0]) * memory.bytes_of(stored["data"].dtype))  # with two indices
+def read(stored: Any, *, transposed: bool = False) -> Stored:
+    """What is stored, whole or in blocks; nothing is decoded before it is known to be numbers that fit.
+
+    `transposed` takes the columns of an array as rows.
+    """
+    if not hasattr(stored, "dtype"):
+        return _read_sparse(stored)
+    shape = shape_of(stored.shape)
+    _check_numbers(stored, "biuf", axes=2)
+    check_stored(stored)
+    note = _too_large(math.prod(shape) * memory.bytes_of(stored.dtype))
     if note:
-        return Stored(RowBlocks(of_store(stored)), note=note)
-    if has_compressed_rows(stored, m):
-        return Stored(StoredRows(stored, shape)[0:m])
-    return Stored(StoredRows(stored, (n, m))[0:n].T)
+        _check_room(shape, stored.dtype)
+    if not transposed:
+        return Stored(RowBlocks(stored) if note else part(stored), note=note)
+    chunks = getattr(stored, "chunks", None)
+    rows = Rows(Transposed(stored), step=chunks[1] if chunks else 1)
+    return Stored(RowBlocks(rows) if note else part(stored).T, note=note)
 
 
-def _shape(declared: Any) -> tuple[int, int]:
+def _read_sparse(group: Any) -> Stored:
+    """A matrix in compressed rows or columns."""
+    lacking = [name for name in ("indptr", "indices", "data") if name not in group]
+    declared = declared_shape(group)
+    if lacking or declared is None:
+        msg = f"the group holds {', '.join(names_in(group)[:LISTED]) or 'nothing'}; say with --key which array to take"
+        raise ValueError(msg)
+    m, n = shape_of(declared)
+    _check_parts(group)
+    if has_compressed_rows(group, m):
+        return read_rows(group, (m, n))
+    note = _check_sparse(group, (m, n))
+    if note:
+        return Stored(RowBlocks(of_store(group)), note=note)
+    return Stored(StoredRows(group, (n, m))[0:n].T)
+
+
+def read_rows(group: Any, shape: tuple[int, int]) -> Stored:
+    """A matrix of that shape in compressed rows, whatever else is said of it."""
+    _check_parts(group)
+    note = _check_sparse(group, shape)
+    if note:
+        return Stored(RowBlocks(rows_of(group, shape)), note=note)
+    return Stored(StoredRows(group, shape)[0 : shape[0]])
+
+
+def _check_parts(group: Any) -> None:
+    """Refuse compressed rows or columns whose parts are no numbers along one axis, or not safe to decode."""
+    for name, kinds in (("data", "biuf"), ("indices", "iu"), ("indptr", "iu")):
+        _check_numbers(group[name], kinds, axes=1)
+        check_stored(group[name])
+
+
+def _check_sparse(group: Any, shape: tuple[int, int]) -> str | None:
+    """Refuse a shape of which one line does not fit; a word where the matrix is too large for the memory."""
+    _check_room(shape, group["data"].dtype)
+    return _too_large(3 * int(group["data"].shape[0]) * memory.bytes_of(group["data"].dtype))  # with two indices
+
+
+def shape_of(declared: Any) -> tuple[int, int]:
     """Rows and columns, as a file declares them."""
     lengths = tuple(int(length) for length in declared)
     if len(lengths) != 2 or min(lengths) < 0:
@@ -154,25 +188,6 @@ def _check_room(shape: tuple[int, ...], dtype: Any) -> None:
     if memory.bytes_of(dtype) * max(m, n) > max(free, ALWAYS):
         msg = f"it declares the shape {m} x {n}, of which one line does not fit in {free / 1e9:.3g} GB of free memory"
         raise ValueError(msg)
-
-
-def _names(file: Any, axis: str | None, length: int) -> list[str] | None:
-    """The names of an AnnData file's observations or variables, of which a matrix has so many."""
-    index = file[axis].attrs.get("_index") if axis is not None and axis in file else None
-    if axis is None or index is None:
-        return None
-    if not isinstance(index, str) or index not in file[axis]:
-        msg = f"it is damaged: {axis} has no names {index!r}"
-        raise ValueError(msg)
-    names = file[axis][index]
-    if len(names.shape) != 1 or NAME * int(names.shape[0]) > max(memory.available(), ALWAYS):
-        msg = f"it declares names of the shape {tuple(names.shape)}, which do not fit in memory along one axis"
-        raise ValueError(msg)
-    if int(names.shape[0]) != length:
-        what = "rows" if axis == "obs" else "columns"
-        msg = f"it is damaged: {axis}/{index} holds {names.shape[0]} names, and the matrix has {length} {what}"
-        raise ValueError(msg)
-    return names.asstr()[:].tolist()
 
 
 def _too_large(bytes_: int) -> str | None:

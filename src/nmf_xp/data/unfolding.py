@@ -61,18 +61,21 @@ def _check_zarr(array: Any) -> None:
     compressors = [name for name in names if name in COMPRESSORS]
     if len(compressors) > 1:
         _refuse()
-    root = getattr(array.store, "root", None)
-    if not compressors or root is None:
+    if not compressors:
         return
     limit = max(memory.available(), ALWAYS)
-    for piece in _pieces(array, Path(root, array.path)):
+    for piece in pieces_of(array):
         bytes_ = _unfolded(compressors[0], piece, limit)
         if bytes_ > limit:
             _refuse(bytes_)
 
 
-def _pieces(array: Any, folder: Path) -> Iterator[Piece]:
-    """Where the compressed chunks stand: a file each, or parts of one where they are in shards."""
+def pieces_of(array: Any) -> Iterator[Piece]:
+    """Where the chunks of a zarr array in a folder stand: a file each, or parts of one where they are in shards."""
+    root = getattr(array.store, "root", None)
+    if root is None:
+        return
+    folder = Path(root, array.path)
     shards = [codec for codec in codecs_of(array) if hasattr(codec, "index_codecs")]
     for place, _, names in os.walk(folder):
         for name in names:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.data.sources import npy_header
 from nmf_xp.data.sparse_places import checked
+from nmf_xp.files.matrix import Matrix
 from nmf_xp.files.opening import FileError, check_fits, listed, optional_module
 
 if TYPE_CHECKING:
@@ -19,6 +20,50 @@ if TYPE_CHECKING:
     HostArray = np.ndarray[Any, Any]
 
 SPARSE = {"format", "shape", "data"}  # what SciPy calls the parts of a sparse matrix
+
+
+NAMES = {"W": ("row_names", "component_names"), "H": ("component_names", "column_names")}
+"""The arrays with the names of rows and columns, beside factors that were written here."""
+
+
+def named_npz(path: Path, key: str | None) -> Matrix:
+    """An array of an .npz file, or SciPy's sparse matrix; a factor that was written here with its names."""
+    values = read_npz(path, key)
+    there = set(npz_sizes(path)) if key in NAMES else set()
+    names = {name: read_npz(path, name).tolist() for name in NAMES.get(key or "", ()) if name in there}
+    return _named(path, values, key, names)
+
+
+def read_tensor(path: Path, key: str | None) -> Matrix:
+    """An array of a .safetensors file, or its only matrix; a factor that was written here with its names."""
+    check_fits(path, "what it holds", path.stat().st_size)
+    with optional_module("safetensors", "files").safe_open(path, "numpy") as stored:
+        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+        if key is not None and key not in shapes:
+            msg = f"{path}: holds no array {key!r}, only {listed(shapes)}"
+            raise FileError(msg)
+        if key is None and len(matrices) != 1:
+            msg = f"{path}: holds the arrays {listed(matrices or shapes)}; say which one with --key"
+            raise FileError(msg)
+        name = key or matrices[0]
+        texts = stored.metadata() or {}
+        names = {which: json.loads(texts[which]) for which in NAMES.get(name, ()) if which in texts}
+        return _named(path, stored.get_tensor(name), name, names)
+
+
+def _named(path: Path, values: Any, key: str | None, names: dict[str, Any]) -> Matrix:
+    """The array of that name, with the names of its rows and columns that are there."""
+    found: dict[int, list[str]] = {}
+    for axis, which in enumerate(NAMES.get(key or "", ())):
+        texts = names.get(which)
+        if texts is None:
+            continue
+        if not isinstance(texts, list) or len(texts) != values.shape[axis]:
+            msg = f"{path}: is damaged: its {which} are not as many as {key!r} has along that axis"
+            raise FileError(msg)
+        found[axis] = list(map(str, texts))
+    return Matrix(values, found.get(0), found.get(1))
 
 
 def read_npz(path: Path, key: str | None) -> Any:

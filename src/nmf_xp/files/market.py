@@ -7,11 +7,12 @@ takes of a cell as much as looks like a number, 1 of `1D5`, and leaves out cells
 
 from __future__ import annotations
 
-import io
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.files.opening import FileError, check_fits, optional_module, pieces
+from nmf_xp.files.cells import BEYOND
+from nmf_xp.files.gz import pieces, text_of
+from nmf_xp.files.opening import GZ, FileError, check_fits, optional_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,19 +48,24 @@ class Header(NamedTuple):
 def read_market(path: Path) -> Any:
     """A dense or sparse matrix, whose size is held against the memory before it is made."""
     scipy_io, threadpoolctl = optional_module("scipy.io", "files"), optional_module("threadpoolctl", "files")
-    with path.open("rb") as file:
+    with text_of(path) as file:
         header = _header(path, file)
-        begin = file.tell()
     (m, n), entries = header.shape, header.entries
     stored = (1 + header.symmetric) * entries
     dense = header.layout == "array"
     check_fits(path, f"its {m} x {n} matrix", 8.0 * m * n if dense else 24.0 * stored + 8.0 * (m + n))
-    if entries > path.stat().st_size - begin:
-        msg = f"{path}: is cut short: it declares {entries} entries, which is more than it holds"
+    with text_of(path) as file:
+        for _ in range(header.lines):
+            file.readline()
+        found, ended = _check_lines(path, header, file)
+    if found < entries:
+        msg = f"{path}: is cut short: it declares {entries} entries, and holds {found}"
         raise FileError(msg)
-    ended = _check_lines(path, header, begin)
-    with threadpoolctl.threadpool_limits(1, user_api="scipy"):
-        return scipy_io.mmread(path if ended else io.BytesIO(path.read_bytes() + NEWLINE))
+    with threadpoolctl.threadpool_limits(1, user_api="scipy"), text_of(path) as file:
+        plain = ended and path.suffix.lower() != GZ
+        matrix = scipy_io.mmread(path if plain else _Text(file, b"" if ended else NEWLINE))
+    _check_range(path, getattr(matrix, "data", matrix))
+    return matrix
 
 
 def _header(path: Path, file: Any) -> Header:
@@ -72,7 +78,7 @@ def _header(path: Path, file: Any) -> Header:
     layout, field, symmetry = banner[2:]
     fields = FIELDS if layout == "coordinate" else FIELDS[:2]
     if layout not in LAYOUTS or field not in fields or symmetry not in SYMMETRIES:
-        msg = f"{path}: must hold real numbers, general or symmetric, got {layout} {field} {symmetry}"
+        msg = f"{path}: must hold real numbers, general or symmetric, got {' '.join(banner[2:])[:60]}"
         raise FileError(msg)
     line = b"%"
     while line.startswith(b"%") or line.isspace():
@@ -99,34 +105,51 @@ def _check_text(path: Path, line: bytes, number: int) -> None:
         raise FileError(msg)
 
 
-def _check_lines(path: Path, header: Header, begin: int) -> bool:
-    """Refuse a file with a line that is no entry; returns whether the last line has an end.
+def _check_lines(path: Path, header: Header, file: Any) -> tuple[int, bool]:
+    """Refuse a file with a line that is no entry; returns how many are, and whether the last line has an end.
 
     Lines are looked at by their form, in which all digits are one: of these a file has few.
     """
     blank = rb"[ \t\r]"
     form = re.compile(rb"%b*(?:%b%b*)?" % (blank, (blank + b"+").join(header.cells), blank))
-    number, rest = header.lines + 1, b""
-    for piece in pieces(path, begin):
+    number, found, rest = header.lines + 1, 0, b""
+    for piece in pieces(file):
         lines, newline, rest = (rest + piece).rpartition(NEWLINE)
         if not newline:
             if len(rest) > LONGEST:
                 msg = f"{path}: line {number} is longer than an entry can be"
                 raise FileError(msg)
             continue
-        _check_forms(path, lines, number, form, header)
+        found += _entries(path, lines, number, form, header)
         number += 1 + lines.count(NEWLINE)
-    _check_forms(path, rest, number, form, header)
-    return not rest
+    return found + _entries(path, rest, number, form, header), not rest
 
 
-def _check_forms(path: Path, lines: bytes, number: int, form: re.Pattern[bytes], header: Header) -> None:
-    if all(map(form.fullmatch, set(lines.translate(ONE_DIGIT).split(NEWLINE)))):
+def _entries(path: Path, text: bytes, number: int, form: re.Pattern[bytes], header: Header) -> int:
+    """How many of these lines are entries; the others are blank."""
+    lines = text.split(NEWLINE)
+    forms = set(text.translate(ONE_DIGIT).split(NEWLINE))
+    if not all(map(form.fullmatch, forms)):
+        for n, line in enumerate(lines, number):
+            _check_text(path, line, n)
+            if not form.fullmatch(line):
+                raise FileError(_wrong_line(path, line, n, header.cells))
+    blank = any(not form.strip() for form in forms)
+    return sum(map(bool, map(bytes.strip, lines))) if blank else len(lines)
+
+
+def _check_range(path: Path, values: Any) -> None:
+    """Refuse numbers that became infinite, since they are written with too large an exponent."""
+    import numpy as np
+
+    if not np.isinf(values).any():
         return
-    for n, line in enumerate(lines.split(NEWLINE), number):
-        _check_text(path, line, n)
-        if not form.fullmatch(line):
-            raise FileError(_wrong_line(path, line, n, header.cells))
+    with text_of(path) as file:
+        for n, line in enumerate(file, 1):
+            cell = line.split()[-1:] if not line.startswith(b"%") else []
+            if cell and re.fullmatch(REAL, cell[0]) and b"n" not in cell[0].lower() and np.isinf(float(cell[0])):
+                msg = f"{path}: line {n}: {cell[0].decode('latin-1')[:40]!r} {BEYOND}"
+                raise FileError(msg)
 
 
 def _wrong_line(path: Path, line: bytes, number: int, cells: list[bytes]) -> str:
@@ -141,3 +164,17 @@ def _wrong_line(path: Path, line: bytes, number: int, cells: list[bytes]) -> str
             remedy = f"; write it as {text.lower().replace('d', 'e')}" if fortran and rule == REAL else ""
             return f"{path}: line {number}: {text!r} is no {'integer' if rule == INTEGER else 'number'}{remedy}"
     return f"{path}: line {number}: its cells must be separated by blanks"
+
+
+class _Text:
+    """A file whose last line gets the end that it may lack; what can only be read, SciPy gives up without a crash."""
+
+    def __init__(self, file: Any, end: bytes) -> None:
+        self._file, self._end = file, end
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        piece: bytes = self._file.read(size)
+        if not piece:
+            piece, self._end = self._end, b""
+        return piece

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
+GZ = ".gz"
+FOLDER = "folder"  # in the place of a suffix: one that holds one matrix in several files
+FOLDERS = (FOLDER, ".zarr")
+ADVICE = {
+    ".xls": "save it as .xlsx",
+    ".ods": "save it as .xlsx or .csv",
+    ".tab": "did you mean .tsv?",
+    ".dat": "did you mean .txt?",
+    ".rds": "save it from R as .csv or .mtx",
+    ".rdata": "save it from R as .csv or .mtx",
+    ".pkl": "a pickle can run any code; save plain numbers, such as .npy",
+    ".pickle": "a pickle can run any code; save plain numbers, such as .npy",
+    ".zip": "unpack it first",
+    ".bz2": "unpack it first",
+    ".xz": "unpack it first",
+    ".zst": "unpack it first",
+    ".mp3": "save it as .wav",
+    ".flac": "save it as .wav",
+    ".arrow": "did you mean .feather?",
+}
+"""What to do with a file of a kind that is not read, where no other suffix is like its own."""
 LONGEST = 400  # characters of what a library says
-PIECE = 2**20  # bytes that are looked at together
 LISTED = 20  # names in a message, before the rest is counted
 
 
@@ -40,18 +61,39 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
+def suffix_of(path: Path) -> str:
+    """How a file's name ends, in lower case; of what gzip has compressed with the suffix before, as in `.csv.gz`."""
+    last = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + last if last == GZ else last
+
+
+def stem_of(path: Path) -> str:
+    """What stands before the suffix of a file."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def _unknown(path: Path, suffix: str, suffixes: Sequence[str]) -> FileError:
+    """That nobody knows a suffix, which one is nearest, and all that are known."""
+    suffixes = [one for one in suffixes if one != FOLDER]
+    near = difflib.get_close_matches(suffix, suffixes, 1)
+    what = ADVICE.get(suffix) or (f"did you mean {near[0]}?" if near else "")
+    if suffix.endswith(GZ) and suffix.removesuffix(GZ) in suffixes:
+        what = "unpack it first, as `gunzip` does"
+    known = f"the suffix {suffix!r} is none of {', '.join(suffixes)}"
+    return FileError(f"{path}: {known}{f'; {what}' if what else ''}")
+
+
 @contextlib.contextmanager
 def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> Iterator[str]:
     """The suffix of a file that is to be read; what its reader raises becomes one sentence.
 
     It is that of the path, unless a link with another `suffix` leads to it.
     """
-    suffix = (suffix or path.suffix).lower()
+    suffix = (suffix_of(path) if suffix is None else suffix).lower()
     if suffix not in suffixes:
-        msg = f"{path}: the suffix {suffix!r} is none of {', '.join(suffixes)}"
-        raise FileError(msg)
+        raise _unknown(path, suffix, suffixes)
     try:
-        if path.is_dir() and suffix != ".zarr":
+        if path.is_dir() and suffix not in FOLDERS:
             msg = f"{path}: is a directory, not a file"
             raise FileError(msg)
         if path.exists() and not path.is_dir() and not path.is_file():
@@ -61,27 +103,23 @@ def opened(path: Path, suffixes: Sequence[str], suffix: str | None = None) -> It
             msg = f"{path}: the file is empty"
             raise FileError(msg)
         with warnings.catch_warnings():
-            # Of what is not read, such as EXIF, and of the text of headers; other damage is an error.
+            # Of what is not read, such as EXIF, of the text of headers, of sizes beyond all numbers. Other damage is an
+            # error.
             warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.filterwarnings("ignore", "invalid escape sequence", DeprecationWarning)
             yield suffix
     except (FileError, ImportError):
         raise
     except FileNotFoundError as error:
-        msg = f"{path}: no such file"
+        msg = (
+            f"{path}: leads to {path.readlink()}, which is not there" if path.is_symlink() else f"{path}: no such file"
+        )
         raise FileError(msg) from error
     except Exception as error:  # readers raise whatever their format leads them to
         msg = f"{path}: cannot be read: {reason_of(error)}"
         raise FileError(msg) from error
-
-
-def pieces(path: Path, begin: int = 0) -> Iterator[bytes]:
-    """What a file holds from there on, a piece at a time."""
-    with path.open("rb") as file:
-        file.seek(begin)
-        while piece := file.read(PIECE):
-            yield piece
 
 
 def reason_of(error: Exception) -> str:

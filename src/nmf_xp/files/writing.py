@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.files.archives import archive
-from nmf_xp.files.opening import FileError, optional_module
+from nmf_xp.files.opening import FileError, optional_module, printable
 from nmf_xp.files.replacing import check_place, target_of, write_atomically
 
 if TYPE_CHECKING:
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     HostArray = np.ndarray[Any, Any]
 
 OUTPUTS = (".npz", ".safetensors")
+FORMULAS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\N{FULLWIDTH EQUALS SIGN}",
+    "\N{FULLWIDTH PLUS SIGN}",
+    "\N{FULLWIDTH COMMERCIAL AT}",
+)
+"""How names begin that a spreadsheet takes for a formula."""
 
 
 def check_output(path: Path, *, suffixes: Sequence[str] | None = OUTPUTS, force: bool) -> None:
@@ -76,9 +87,9 @@ def write_table(path: Path, rows: Sequence[str], columns: Sequence[str], values:
 
 
 def _as_text(name: str) -> str:
-    """A name that no spreadsheet takes for a formula, and that ends no line."""
-    name = " ".join(str(name).splitlines())
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t")) else name
+    """A name that no spreadsheet takes for a formula, that ends no line, and that no terminal obeys."""
+    name = printable(" ".join(str(name).splitlines()))
+    return f"'{name}" if name.lstrip().startswith(FORMULAS) else name
 
 
 def write_factors(path: Path, arrays: dict[str, HostArray], settings: dict[str, str], *, replace: bool = True) -> None:

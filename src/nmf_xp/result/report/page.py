@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 from typing import TYPE_CHECKING
 
 import nmf_xp
 from nmf_xp.arrays import precision
+from nmf_xp.files import printable
 from nmf_xp.result.report import sections
 from nmf_xp.result.report.components import components
 from nmf_xp.result.report.features import SCRIPT, features
@@ -96,6 +98,9 @@ footer { margin: 2.5rem 0 1rem; }
 @media print { .card, figure, table.pairs { break-inside: avoid; } }
 """
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What no page may hold, and a terminal that shows it would obey."""
+
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -146,4 +151,5 @@ def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] 
         + f'\n<footer class="quiet small">Written by nmf_xp {nmf_xp.__version__}.</footer>\n'
         + f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
-    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as a file name may have
+    text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as a file name may have
+    return CONTROL.sub(lambda found: printable(found[0]), text)
