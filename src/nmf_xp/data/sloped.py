@@ -30,7 +30,9 @@ class Sloped(Fields, Wrapping):
         return Sloped(self.base.T, self.down, self.along)
 
     def rows(self, start: int, stop: int) -> Sloped:
-        return Sloped(self.base.rows(start, stop), self.along[..., start:stop, :], self.down)
+        share = (stop - start) / self.shape[-2]  # of what is a sum over rows, and will be summed over blocks
+        down = None if self.down is None else self.down * share
+        return Sloped(self.base.rows(start, stop), self.along[..., start:stop, :], down)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.contract(Z, H, xp=xp)

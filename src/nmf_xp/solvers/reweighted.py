@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
     from nmf_xp.problem.optimality import Report
-    from nmf_xp.problem.robust import Robust
+    from nmf_xp.problem.robust import Doubted, Robust
     from nmf_xp.solvers.extrapolation import Momentum
 
 FIRST = 20
@@ -54,14 +54,14 @@ class Reweighted(Solver):
         """Sparse data in both orders."""
         return problem._replace(data=problem.data.with_both_orders())
 
-    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
+    def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Any:
         """The state at the start."""
         return self._settled(W, H, problem, xp=xp)
 
-    def step(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
+    def step(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """One iteration."""
         data: Any = problem.data
-        W, H = state
+        W, H = state.W, state.H
         W = self._half(data, W, H, problem.w, xp=xp)
         if self.fixed_h:
             return Factors(W, H)
