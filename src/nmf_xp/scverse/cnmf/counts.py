@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.data.sources import RowBlocks
 from nmf_xp.files import FileError, opened, optional_module, read_matrix
-from nmf_xp.files.tables import read_table
+from nmf_xp.files.delimited import read_delimited
+from nmf_xp.files.matrix import Asked
 from nmf_xp.scverse.cnmf.frames import read_frame
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def read_counts(path: Path, *, densify: bool = False) -> Counts:
         raise FileError(msg)
     else:
         with opened(path, (path.suffix.lower(),)):
-            values, cells, genes, _ = read_table(path, "\t", header=True, index=True)
+            values, cells, genes, _ = read_delimited(path, ".tsv", Asked(header=True, index=True, sep="\t"))
         assert cells is not None
         assert genes is not None
     if hasattr(values, "format"):
