@@ -104,8 +104,12 @@ class Overdispersed(Fields, Wrapping):
         return Overdispersed(self.base.T, self.alpha)
 
     def member(self, i: int) -> Overdispersed:
-        """The same for every member of a stack of factors."""
-        return self
+        """One member of a stack."""
+        return self._replace(base=self.base.member(i))
+
+    def select(self, indices: Array, *, xp: Namespace) -> Overdispersed:
+        """Some members of a stack."""
+        return self._replace(base=self.base.select(indices, xp=xp))
 
     def renewed(self, W: Array, H: Array, _: Any, *, whole: bool = False, beta: float, xp: Namespace) -> Data:
         """The data with the slope at these factors; if `whole`, with that of the transposed problem too."""

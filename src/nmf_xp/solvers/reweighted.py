@@ -83,7 +83,7 @@ class Reweighted(Solver):
         new: Array = solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp).W
         return new
 
-    def balanced(self, state: Factors, problem: Problem, *, xp: Namespace) -> Factors:
+    def balanced(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """The state with balanced components, no entry of which has gone below the floor."""
         W, H = balanced(state, problem, fixed_h=self.fixed_h, xp=xp)
         W = problem.w.enforce(operators.at_least(W, self.floor, xp=xp), W, xp=xp)
