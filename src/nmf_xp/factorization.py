@@ -143,8 +143,8 @@ def nmf(
         for each batch g and column j, found with W and H (`result.batch_effects`), so that counts stay counts. For
         beta_loss="kullback-leibler" and V in memory, dense or sparse, without weights. See :doc:`/how-to/batches`.
     batch_prior : float, default 0
-        Pseudo-counts in each batch and column that draw B towards 1, as a gamma prior does: for small batches, and
-        beside penalties and bounds, which B would evade.
+        Pseudo-counts in each batch and column that draw B towards 1, as a gamma prior does: for small batches and rare
+        counts, and where something is asked of H, which B would evade.
     missing : {None, "nan"}, default None
         "nan": NaN in V means unobserved. By default it is an error.
     absent : {"zero", "missing"}, default "zero"
@@ -278,6 +278,7 @@ def transform(
     exposure: Array | None = None,
     batch: Any = None,
     batch_effects: dict[Hashable, Array] | None = None,
+    batch_prior: float = 0.0,
     missing: str | None = None,
     absent: str = "zero",
     layer: str | None = None,  # noqa: ARG001 - the door takes it
@@ -311,7 +312,9 @@ def transform(
         The label of each row's batch, as for `nmf`.
     batch_effects : dict, optional
         The effects of batches that are known, `batch_effects` of a result: by default those of H where it is a Result.
-        Those of other labels are found.
+        Those of other labels are found. Labels are the same where their texts are.
+    batch_prior : float, default 0
+        Pseudo-counts that draw the effects which are found towards 1, as for `nmf`.
     fixed_w : boolean array, optional
         Entries of W that keep the value they have in `init`.
     beta_loss, solver, weights, exposure, missing, absent, layer, alpha_W, l1_ratio, upper_w, w : optional
@@ -354,7 +357,9 @@ def transform(
         msg = "`solver` must be one that finds W alone, got 'online', which learns H; leave it out"
         raise ValueError(msg)
     record = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every)
-    posed = pose(V, beta=method.beta, **observation).in_batches(batch, effects=batch_effects)
+    posed = pose(V, beta=method.beta, **observation).in_batches(
+        batch, prior=batch_prior, effects=batch_effects, fixed_h=True
+    )
     n = posed.shape[1]
     check_array("H", H, min_ndim=2)
     check_columns((*posed.stack, *posed.shape), H)

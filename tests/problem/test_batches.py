@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 import nmf_xp
 from nmf_xp import CheckpointError, ConfoundingWarning, Lower, Robust, RowBlocks, beta_divergence
 from nmf_xp.arrays import kernels, precision
+from nmf_xp.sklearn import NMF
 from tests.compiled import eagerly
 
 if TYPE_CHECKING:
@@ -159,6 +160,98 @@ def test_a_prior_draws_the_effects_to_one_and_allows_penalties() -> None:
     assert penalised.W.sum() < nmf(V, 3, batch=labels, batch_prior=1.0, **KL).W.sum() * 1.01
 
 
+@pytest.mark.parametrize("prior", [1.0, 10.0, 100.0])
+def test_with_a_prior_too_the_fit_is_an_optimum(prior: float) -> None:
+    V, labels, *_ = planted(18, 10, 2)
+    result = nmf(V, 2, batch=labels, batch_prior=prior, max_iter=5000, tol=1e-12, **KL)
+    assert result.status.name in ("CONVERGED", "MAX_ITER")
+    start = np.concatenate([result.W.ravel(), result.H.ravel()])
+
+    def objective(x: Any) -> float:
+        return loss(V, x[:36].reshape(18, 2), x[36:].reshape(2, 10), labels, prior)
+
+    found = minimize(objective, start, method="L-BFGS-B", bounds=[(1e-12, None)] * start.size)
+    assert objective(start) == pytest.approx(result.objective, rel=1e-9)
+    assert found.fun >= result.objective * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("init", ["random", "nndsvd", "nndsvda"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_prior_and_few_rows_in_a_batch_do_not_make_it_rise(solver: str, init: str) -> None:
+    V, labels, *_ = planted(60, 40, 3, seed=3)
+    few = np.where(np.arange(60) < 3, "a", labels)
+    for prior, batch in ((100.0, few), (10.0, few), (0.5, np.arange(60) % 20)):
+        options: dict[str, Any] = {"batch": batch, "batch_prior": prior, "init": init, "solver": solver}
+        history = nmf(V, 3, check_every=1, max_iter=100, tol=1e-9, **options, **KL).history
+        assert np.max(np.diff(history), initial=0.0) <= 1e-9 * history[0]
+
+
+def test_labels_are_the_same_where_their_texts_are(tmp_path: Path) -> None:
+    V, labels, *_ = planted(100)
+    numbers = np.asarray([{"x": 0, "y": 1, "z": 2}[x] for x in labels])
+    days = np.asarray(["2020-01-01", "2020-02-01", "2020-03-01"], dtype="datetime64[D]")[numbers]
+    pandas = importlib.import_module("pandas")
+    for batch in (numbers, numbers > 0, days, pandas.Series(days), [bytes([65 + i]) for i in numbers]):
+        fitted = nmf(V[:80], 3, batch=batch[:80], **KL)
+        fitted.save(tmp_path / "fit.npz")
+        known = transform(V[80:], fitted, batch=batch[80:])
+        loaded = transform(V[80:], load(tmp_path / "fit.npz"), batch=batch[80:])
+        assert loaded.divergence == known.divergence
+    as_days = pandas.Series(days)
+    fitted = nmf(V[:80], 3, batch=as_days[:80], **KL)
+    stamps = transform(V[80:], fitted, batch=list(as_days[80:]))
+    assert stamps.divergence == transform(V[80:], fitted, batch=days[80:]).divergence
+    with pytest.raises(ValueError, match="differ as text"):
+        nmf(V, 3, batch=[1, "1"] * 50, **KL)
+
+
+def test_a_column_in_another_order_is_refused() -> None:
+    pandas = importlib.import_module("pandas")
+    anndata = importlib.import_module("anndata")
+    V, labels, *_ = planted()
+    names = [f"row{i}" for i in range(60)]
+    for index in (names, list(range(60))):
+        frame = pandas.DataFrame(V, index=index)
+        column = pandas.Series(labels, index=index)
+        assert nmf(frame, 3, batch=column, **KL).divergence == nmf(V, 3, batch=labels, **KL).divergence
+        mixed = column.sample(frac=1, random_state=0)
+        with pytest.raises(ValueError, match="`batch` must have the rows of `V`, in their order"):
+            nmf(frame, 3, batch=mixed, **KL)
+        with pytest.raises(ValueError, match="`batch` must have the rows of `V`, in their order"):
+            NMF(3, solver="mu", beta_loss=1.0, init="random").fit(frame, batch=mixed)
+    cells = anndata.AnnData(V, obs=pandas.DataFrame({"donor": labels}, index=names))
+    with pytest.raises(ValueError, match="`batch` must have the rows of `V`, in their order"):
+        nmf(cells[::-1], 3, batch=cells.obs["donor"], **KL)
+    shuffled = frame.sample(frac=1, random_state=1)
+    nmf(shuffled.to_numpy(), 3, batch=pandas.Series(labels, index=shuffled.index), **KL)  # of an array nothing is known
+
+
+def test_what_stands_for_no_label_in_tables() -> None:
+    pandas, pyarrow = importlib.import_module("pandas"), importlib.import_module("pyarrow")
+    V, labels, *_ = planted()
+    lacking = [None if i == 3 else x for i, x in enumerate(labels)]
+    masked = np.ma.masked_array(labels, np.arange(60) == 3)
+    kinds: list[Any] = [pandas.Series(lacking, dtype=kind) for kind in ("string", "category", object)]
+    numbers = pandas.Series([None if x is None else ord(x) for x in lacking], dtype="Int64")
+    for batch in (*kinds, numbers, numbers.astype("Float64"), pyarrow.array(lacking), masked):
+        with pytest.raises(ValueError, match="got none for row 3"):
+            nmf(V, 3, batch=batch, **KL)
+    expected = table_of(nmf(V, 3, batch=labels, **KL))
+    for batch in (pyarrow.array(list(labels)), pyarrow.array(list(labels)).dictionary_encode()):
+        np.testing.assert_array_equal(table_of(nmf(V, 3, batch=batch, **KL)), expected)
+    torch = importlib.import_module("torch")
+    scalars = list(torch.tensor([ord(x) for x in labels]))
+    assert len(nmf(V, 3, batch=scalars, **KL).batch_effects) == 3
+
+
+def test_the_picture_of_the_model_asks_for_the_effects() -> None:
+    V, labels, *_ = planted()
+    result = nmf(V, 3, batch=labels, **KL)
+    assert "batches       3" in str(result)
+    with pytest.raises(ValueError, match="`exposure` must be the effects"):
+        importlib.import_module("nmf_xp.plot").reconstruction(V, result)
+
+
 def test_transform_knows_old_batches_and_finds_new_ones() -> None:
     V, labels, *_ = planted(400)
     fitted = nmf(V[:300], 3, batch=labels[:300], max_iter=1000, tol=1e-8, **KL)
@@ -246,17 +339,22 @@ def test_a_component_of_one_batch_is_said_to_be_confounded() -> None:
 
 LABELS = np.asarray(list("ab") * 10)
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"batch": LABELS[:-1]}, ValueError, r"a label for each of the 20 rows of V, got shape \(19,\)"),
+    ({"batch": LABELS[:-1]}, ValueError, r"one label for each of the 20 rows of V, got shape \(19,\)"),
     ({"batch": [None, *LABELS[1:]]}, ValueError, "got none for row 0"),
     ({"batch": np.where(np.arange(20) == 3, np.nan, 1.0)}, ValueError, "got none for row 3"),
     ({"batch": "lab"}, TypeError, "of a table pass the column"),
     ({"batch": LABELS, "beta_loss": "frobenius"}, ValueError, "kullback-leibler"),
-    ({"batch": LABELS, "beta_loss": Robust("kullback-leibler")}, ValueError, "without `Robust`"),
+    ({"batch": LABELS, "beta_loss": Robust("kullback-leibler")}, ValueError, "got Robust"),
     ({"batch": LABELS, "weights": np.ones((20, 9))}, ValueError, "beside weights"),
     ({"batch": LABELS, "exposure": np.ones((20, 1))}, ValueError, "exposures"),
     ({"batch": LABELS, "missing": "nan"}, ValueError, "missing"),
     ({"batch": LABELS, "solver": "online"}, ValueError, "'online'"),
-    ({"batch": LABELS, "alpha_W": 0.1}, ValueError, "`batch_prior` must be positive"),
+    ({"batch": LABELS, "alpha_H": 0.1}, ValueError, "`batch_prior` must be positive"),
+    (
+        {"batch": LABELS, "init": (np.ones((20, 2)), np.ones((2, 9))), "fixed_h": np.ones((2, 9), dtype=bool)},
+        ValueError,
+        "asked of H, which they evade",
+    ),
     ({"batch": LABELS, "h": [Lower(0.1)]}, ValueError, "`batch_prior` must be positive"),
     ({"batch": LABELS, "batch_prior": -1.0}, ValueError, "non-negative"),
     ({"batch_prior": 1.0}, ValueError, "must come with `batch`"),
@@ -277,7 +375,11 @@ def test_what_is_not_whole_in_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="left out for stacks"):
         nmf(np.stack([V, V]), 2, beta_loss="kullback-leibler", batch=LABELS)
     fitted = nmf(V, 2, batch=LABELS, **KL)
-    with pytest.raises(ValueError, match="9 numbers from 0 on"):
+    with pytest.raises(ValueError, match="be positive where something is asked of W beside effects"):
+        transform(V, fitted, batch=["new"] * 20, alpha_W=1.0)
+    transform(V, fitted, batch=LABELS, alpha_W=1.0)
+    transform(V, fitted, batch=["new"] * 20, alpha_W=1.0, batch_prior=1.0)
+    with pytest.raises(ValueError, match="9 numbers from 0 to"):
         transform(V, fitted, batch=LABELS, batch_effects={"a": np.ones(8)})
     with pytest.raises(TypeError, match="a dict of labels"):
         transform(V, fitted, batch=LABELS, batch_effects=np.ones((2, 9)))

@@ -440,8 +440,9 @@ def test_batches_are_routed(solver: str) -> None:
     new = fit.transform(V, batch=["another"] * 80)
     assert new.shape == W.shape
     assert NMF(3, init="random", random_state=0).fit(V).batch_effects_ is None
-    with pytest.raises(ValueError, match="kullback-leibler"):
-        NMF(3, init="random", solver="auto").fit(V, batch=batch)
+    for options in ({"solver": "auto"}, {}, {"solver": "mu", "beta_loss": 1.0, "alpha_W": 0.1}):
+        with pytest.raises(ValueError, match=r"`batch` (needs|cannot go)"):
+            NMF(3, init="random", **options).fit(V, batch=batch)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -51,7 +51,8 @@ def reconstruction(
     Raises
     ------
     ValueError
-        V is a stack or does not fit the result, or `ax` does not hold three axes.
+        V is a stack or does not fit the result, or `ax` does not hold three axes; or the fit had batches, and
+        `exposure` does not say by what their effects multiply each row.
     ImportError
         matplotlib is not installed.
 
@@ -64,6 +65,9 @@ def reconstruction(
     """
     import numpy as np
 
+    if result.batch_labels is not None and exposure is None:
+        msg = "`exposure` must be the effects of each row's batch, an array of V's shape, where the fit had batches"
+        raise ValueError(msg)
     V, weights, exposure = (tables.array_of(k, x) for k, x in (("V", V), ("weights", weights), ("exposure", exposure)))
     observation: Any = {"weights": weights, "exposure": exposure, "missing": missing, "absent": absent}
     seen = overview(V, result.W, result.H, beta=result.beta, **observation, limit=CELLS)

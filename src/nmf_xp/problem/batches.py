@@ -21,6 +21,7 @@ from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.arrays.checks import check_non_negative
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import transposed_matmul
+from nmf_xp.data.naming import text
 from nmf_xp.data.seam import Wrapping
 from nmf_xp.data.tabled import AT_ONCE, Tabled, TabledTransposed, model_sums, sums_of_batches
 from nmf_xp.divergences import data_divergence
@@ -40,6 +41,8 @@ LEAST = 2.0**-126  # stands for an effect of 0, which says that the batch has no
 
 ALONE = 0.99  # of a component, which then lives in one batch
 LISTED = 5  # components in a message
+STEPS = 8  # of Newton's method, from where it ended in the iteration before
+LARGEST = 1e30  # of a known effect, far within the numbers of float32
 
 
 class ConfoundingWarning(UserWarning):
@@ -76,7 +79,7 @@ class Batched(Fields, Wrapping):
         tiny = float(xp.finfo(W.dtype).smallest_normal)
         model = model_sums(self.codes, W, H, self.counts.shape[0], turned=self.turned, xp=xp)
         best = (self.counts + self.prior) / operators.at_least(model + self.prior, tiny, xp=xp)
-        empty = xp.sum(self.counts, axis=-1, keepdims=True) == 0  # it says nothing of the columns
+        empty = xp.sum(self.counts, axis=-1, keepdims=True) + self.prior == 0  # it says nothing of the columns
         return xp.where(self.known > 0, self.known, xp.where(empty, 1.0, best))
 
     def gauge(self, table: Array, *, xp: Namespace) -> Array:
@@ -88,7 +91,7 @@ class Batched(Fields, Wrapping):
         return xp.exp(xp.sum(weights * logs, axis=-2, keepdims=True) / xp.where(total > 0, total, 1.0))
 
     def settled(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """H with the geometric means of the table, by which the loss stays as it is."""
+        """H with the scale of its columns that is agreed upon; the loss does not rise."""
         return H * self.gauge(self.table(W, H, xp=xp), xp=xp)
 
     def renewed(self, W: Array, H: Array, _: Any, *, whole: bool = False, beta: float, xp: Namespace) -> Data:
@@ -106,6 +109,39 @@ class Batched(Fields, Wrapping):
         table = self.table(W, H, xp=xp)
         free = xp.where(xp.logical_and(self.known == 0, table > 0), table, 1.0)
         return xp.sum(self.prior * (free - 1.0 - xp.log(free)), axis=(-2, -1), dtype=dtype)
+
+
+class Shrunk(Batched):
+    """The same with a prior, for which the scale of H's columns matters: it is the best one.
+
+    For the factor e^t of a column the loss is, but for a number, the sum over the batches of
+
+        (v + c) log(e^t y + c) - t v,
+
+    for the counts v and the model y of a batch. It is convex in t.
+    """
+
+    def settled(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        """H with the best scale of its columns."""
+        tiny = float(xp.finfo(W.dtype).smallest_normal)
+        model = model_sums(self.codes, W, H, self.counts.shape[0], turned=False, xp=xp)
+        free = xp.where(self.known > 0, 0.0, xp.ones_like(self.known))
+        counts = xp.sum(free * self.counts, axis=-2, keepdims=True)
+        weight = free * (self.counts + self.prior)
+
+        def loss(t: Array) -> Array:
+            logs = xp.log(operators.at_least(xp.exp(t) * model + self.prior, tiny, xp=xp))
+            return xp.sum(weight * logs, axis=-2, keepdims=True) - t * counts
+
+        t = xp.zeros_like(model[..., :1, :])
+        for _ in range(STEPS):
+            share = 1.0 - self.prior / (xp.exp(t) * model + self.prior)
+            slope = xp.sum(weight * share, axis=-2, keepdims=True) - counts
+            bend = xp.sum(weight * share * (1.0 - share), axis=-2, keepdims=True)
+            step = -slope / operators.at_least(bend, tiny, xp=xp)
+            t = t + operators.at_most(operators.at_least(step, -1.0, xp=xp), 1.0, xp=xp)
+        better = xp.logical_and(counts > 0, loss(t) <= loss(xp.zeros_like(t)))
+        return H * xp.exp(xp.where(better, t, 0.0))
 
 
 class BatchedTransposed(Batched):
@@ -126,6 +162,7 @@ class Batches(NamedTuple):
     codes: np.ndarray[Any, Any]  # (m,): the number of each row's label
     prior: float = 0.0
     known: np.ndarray[Any, Any] | None = None  # (G, n): tables that are given, 0 where they are to be found
+    fixed_h: bool = False
 
     @property
     def identity(self) -> str:
@@ -134,11 +171,14 @@ class Batches(NamedTuple):
         known = b"" if self.known is None else self.known.tobytes()
         return hashlib.blake2b(b"|".join((*parts, known)), digest_size=16).hexdigest()
 
-    def check_terms(self, *terms: Constraints) -> None:
-        """Refuse what is asked of a factor and would be evaded: only the product with B is known."""
-        asked = any(x.penalised or x.upper is not None or x.lower is not None or x.others for x in terms)
-        if asked and not self.prior and self.known is None:
-            msg = "`batch_prior` must be positive beside penalties and bounds, which batch effects evade, got 0"
+    def check_terms(self, w: Constraints, h: Constraints) -> None:
+        """Refuse what is asked of the factor whose scale goes into the effects that are found."""
+        x = w if self.fixed_h else h
+        found = self.known is None or bool((self.known == 0).all(axis=-1).any())
+        asked = x.penalised or x.others or x.upper is not None or x.lower is not None
+        if found and not self.prior and (asked or (not self.fixed_h and x.fixed is not None)):
+            which = "W beside effects that are to be found" if self.fixed_h else "H"
+            msg = f"`batch_prior` must be positive where something is asked of {which}, which they evade, got 0"
             raise ValueError(msg)
 
     def warn_of_confounded(self, W: Array, H: Array, effects: Any) -> None:
@@ -170,7 +210,8 @@ class Batches(NamedTuple):
         known = xp.zeros_like(counts)
         if self.known is not None:
             known = transfer.from_host(self.known, xp=xp, dtype=dtype, device=device)
-        return Batched(data, codes, counts, shares, xp.full((), prior, dtype=dtype, device=device), known)
+        kind = Shrunk if self.prior else Batched
+        return kind(data, codes, counts, shares, xp.full((), prior, dtype=dtype, device=device), known)
 
 
 def counts_of_batches(data: Data, codes: Array, count: int, *, xp: Namespace) -> Array:
@@ -184,7 +225,7 @@ def counts_of_batches(data: Data, codes: Array, count: int, *, xp: Namespace) ->
     return xp.concat(parts)
 
 
-def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool) -> Batches | None:
+def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, fixed_h: bool) -> Batches | None:
     """The batches that labels (m,) name, in the order of the labels; None without any.
 
     V is `alone` where it is one matrix on one device.
@@ -204,8 +245,11 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool) 
     import numpy as np
 
     m, n = data.shape
-    labels = _labels(batch, m)
+    labels = labels_of(batch, m)
     names = list(dict.fromkeys(labels))
+    if len({text(name) for name in names}) < len(names):
+        msg = f"`batch` must have labels that differ as text, got {names!r}"
+        raise ValueError(msg)
     try:
         names = sorted(names)
     except TypeError:  # of several types
@@ -213,42 +257,65 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool) 
     number = {name: i for i, name in enumerate(names)}
     codes = np.asarray([number[label] for label in labels], dtype=np.int32)
     known = None if effects is None else np.stack([_effect(effects, name, n) for name in names])
-    return Batches(tuple(names), codes, check_non_negative("batch_prior", prior), known)
+    return Batches(tuple(names), codes, check_non_negative("batch_prior", prior), known, fixed_h)
 
 
 def _effect(effects: Any, label: Hashable, n: int) -> np.ndarray[Any, Any]:
-    """The factors (n,) that are known of a batch; 0 where there are none."""
+    """The factors (n,) that are known of a batch; 0 where there are none. Labels are the same if their texts are."""
     import numpy as np
 
     if not isinstance(effects, dict):
         msg = f"`batch_effects` must be those of a result, a dict of labels and arrays, got {type(effects).__name__}"
         raise TypeError(msg)
-    if label not in effects:
+    row = next((x for known, x in effects.items() if text(known) == text(label)), None)
+    if row is None:
         return np.zeros(n)
-    row = effects[label]
     row = transfer.to_host(row) if libraries.is_array(row) else np.asarray(row)
-    if row.shape != (n,) or row.dtype.kind not in "iuf" or not np.isfinite(row).all() or (row < 0).any():
-        msg = f"`batch_effects` must have {n} numbers from 0 on, one for each column of V, those of {label!r} are not"
+    if row.shape != (n,) or row.dtype.kind not in "iuf" or not ((row >= 0) & (row <= LARGEST)).all():
+        msg = (
+            f"`batch_effects` must have {n} numbers from 0 to {LARGEST:g}, one for each column of V, "
+            f"those of {label!r} are not"
+        )
         raise ValueError(msg)
     return np.maximum(row, LEAST)
 
 
-def _labels(batch: Any, m: int) -> list[Any]:
+def labels_of(batch: Any, m: int) -> list[Any]:
     """The labels of the rows, as hashable values on the host."""
     import numpy as np
 
-    labels = transfer.to_host(batch) if libraries.is_array(batch) else batch
-    labels = labels.to_numpy() if hasattr(labels, "to_numpy") else labels
+    if libraries.is_array(batch) and not libraries.is_readable(batch):
+        msg = "`batch` must be known when the function is compiled, got labels that are traced"
+        raise TypeError(msg)
+    labels = batch
+    if np.ma.is_masked(batch):
+        labels = batch.tolist()  # with None for what is masked
+    elif libraries.is_array(batch):
+        labels = transfer.to_host(batch)
+    to_list = getattr(labels, "to_pylist", None) or getattr(labels, "to_numpy", None)
+    labels = labels if to_list is None else to_list()
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
         msg = f"`batch` must be the labels of V's rows, got {batch!r}; of a table pass the column"
         raise TypeError(msg)
-    found = np.asarray(labels, dtype=object) if isinstance(labels, list | tuple) else np.asarray(labels)
-    if found.ndim != 1 or found.shape[0] != m:
-        msg = f"`batch` must have a label for each of the {m} rows of V, got shape {found.shape}"
+    found = labels if isinstance(labels, list | tuple | np.ndarray) else np.asarray(labels)
+    shape = found.shape if isinstance(found, np.ndarray) else (len(found),)
+    if shape != (m,):
+        msg = f"`batch` must have one label for each of the {m} rows of V, got shape {shape}"
         raise ValueError(msg)
-    values = [x.item() if isinstance(x, np.generic) else x for x in found.tolist()]
-    missing = [i for i, x in enumerate(values) if x is None or x != x or str(x) in ("NaT", "<NA>")]
+    if isinstance(found, np.ndarray) and found.dtype.kind in "mM":  # as integers they would be no dates
+        found = found.astype(f"{'datetime' if found.dtype.kind == 'M' else 'timedelta'}64[us]")
+    found = found.tolist() if isinstance(found, np.ndarray) else found
+    values = [x.item() if hasattr(x, "item") else x for x in found]
+    values = [x.decode(errors="replace") if isinstance(x, bytes) else x for x in values]
+    missing = [i for i, x in enumerate(values) if _is_missing(x)]
     if missing:
         msg = f"`batch` must have a label for each row, got none for row {missing[0]}; name those that are unknown"
         raise ValueError(msg)
     return values
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is none: NaN and what tables and masked arrays have in its place."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float) and label != label

@@ -44,6 +44,8 @@ def rows(result: Any) -> dict[str, str]:
         "objective": _range(result.objective, ".6g"),
         "KKT residual": _range(result.kkt_residual, ".2g"),
     }
+    if result.batch_labels is not None:
+        said["batches"] = str(len(result.batch_labels))
     if said["objective"] == said["divergence"]:  # no penalty
         del said["objective"]
     if result.restarts is not None:

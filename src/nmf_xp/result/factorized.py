@@ -233,6 +233,8 @@ class Result:
     def reconstruct(self, rows: Any = None) -> Any:
         """WH, the model of V, or some rows of it, (k, n) or for one row (n,); without an exposure.
 
+        Beside batches it is the model of rows without their effects; times ``batch_effects[label]`` it is that of V.
+
         Parameters
         ----------
         rows : int, slice, name of a row, or sequence of them, optional

@@ -44,7 +44,7 @@ def door(function: F) -> F:
         check_keywords(function, options)
         read = tables.arrived("V", V, layer=options.pop("layer", None))
         names, components = read.names, None
-        given = {name: _array_of(name, x, names) for name, x in options.items()}
+        given = {name: _option_of(name, x, names) for name, x in options.items()}
         if function.__name__ == "transform" and args:
             args, given, names, components = _with_components(args, given, names)
         elif isinstance(init := options.get("init"), tuple) and len(init) == 2:
@@ -70,6 +70,10 @@ def door(function: F) -> F:
     return wrapper
 
 
+def _option_of(name: str, x: Any, names: Names) -> Any:
+    return labels_beside(x, names) if name == "batch" else _array_of(name, x, names)
+
+
 def _array_of(name: str, x: Any, names: Names) -> Any:
     """An option as an array, where it is a table or may be a list; a table beside V must have its labels."""
     if isinstance(x, list) and name not in LISTS:
@@ -81,6 +85,18 @@ def _array_of(name: str, x: Any, names: Names) -> Any:
         if ours is not None and theirs is not None and len(ours) == len(theirs):
             _check_labels((name, theirs), ("V", ours), side)
     return values
+
+
+def labels_beside(batch: Any, names: Names) -> Any:
+    """Labels of V's rows. A column of a table that stands in another order than V's rows is refused."""
+    index = getattr(batch, "index", None)
+    if index is None or callable(index) or not (names.rows or names.kind == "pandas"):
+        return batch  # a list's is a method; beside an array nothing says which row is which
+    rows = list(index)
+    numbered = list(range(len(rows)))
+    if rows != numbered:
+        _check_labels(("batch", rows), ("V", numbered if names.rows is None else names.rows), "rows")
+    return batch
 
 
 def _with_components(

@@ -11,8 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from nmf_xp.arrays import precision
+from nmf_xp.data import tables
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.result import Result, Status
+from nmf_xp.run.door import labels_beside
 from nmf_xp.sklearn.base import LOADINGS_MAX_ITER, LOADINGS_TOL, BaseNMF
 from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
 from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
@@ -195,6 +197,7 @@ class NMF(BaseNMF):
         """
         if batch is None:
             return super().transform(X, weights=weights, exposure=exposure)
+        batch = self._checked_batch(batch, X)
         X = self._checked_new(X, weights)
         return self._load(X, self.components_, Observation(weights, exposure), batch=batch).W
 
@@ -222,6 +225,7 @@ class NMF(BaseNMF):
             W, of X's library and on its device.
         """
         self._validate_params()
+        batch = self._checked_batch(batch, X)
         X = check_data(self, X, weights=weights, reset=True, whom="NMF initialization")
         result = self._factorize(X, W, H, Observation(weights, exposure), batch=batch)
         self.components_ = result.H
@@ -275,10 +279,22 @@ class NMF(BaseNMF):
         options = self._options(X, (W, H), observation, solver, both=False)
         return self._finished(transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options))
 
+    def _checked_batch(self, batch: Any, X: Any) -> Any:
+        """Labels in the order of X's rows, for a loss and a solver that take them."""
+        if batch is None:
+            return None
+        if self._beta != 1 or self.solver == "cd":
+            msg = "`batch` needs beta_loss='kullback-leibler' and a `solver` for it, such as 'mu' or 'auto'"
+            raise ValueError(msg)
+        if self.alpha_W or self.alpha_H not in (0, "same"):
+            msg = "`batch` cannot go with penalties here; `nmf_xp.nmf` takes them beside a `batch_prior`"
+            raise ValueError(msg)
+        return labels_beside(batch, tables.arrived("X", X).names) if tables.is_named(X) else batch
+
     def _minimum_in_batches(self, X: Any, H: Any, observation: Observation, batch: Any) -> Result:
         """The W that is best for H beside the effects of batches, of which those that are known stay."""
         schedule: Any = {"max_iter": max(self.max_iter, LOADINGS_MAX_ITER), "tol": LOADINGS_TOL * self.tol}
-        options = {**observation._asdict(), "batch": batch, "batch_effects": self.batch_effects_}
+        options = {**observation._asdict(), "batch": batch, "batch_effects": getattr(self, "batch_effects_", None)}
         return transform(
             X, H, beta_loss=self._beta, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options, **schedule
         )

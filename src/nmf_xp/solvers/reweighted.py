@@ -72,7 +72,7 @@ class Reweighted(Solver):
     def _settled(self, W: Array, H: Array, problem: Problem, *, xp: Namespace) -> Factors:
         """The factors, and where the scale of H's columns is no part of the loss, that which is agreed upon."""
         data: Any = problem.data
-        if self.fixed_h or not isinstance(data, Batched) or not (problem.w.free and problem.h.free):
+        if self.fixed_h or not isinstance(data, Batched) or not problem.h.free:
             return Factors(W, H)
         return Factors(W, operators.at_least(data.settled(W, H, xp=xp), self.floor, xp=xp))
 
