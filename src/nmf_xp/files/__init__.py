@@ -11,12 +11,22 @@ from nmf_xp.data import stores
 from nmf_xp.data.sources import RowBlocks
 from nmf_xp.data.sparse_places import checked
 from nmf_xp.files.archives import archive, read_archive, read_npz
+from nmf_xp.files.labels import LABELS, read_labels, read_observed
 from nmf_xp.files.market import read_market
 from nmf_xp.files.opening import FileError, check_fits, listed, opened, optional_module, printable
 from nmf_xp.files.pictures import FORMATS, read_picture
 from nmf_xp.files.replacing import write_atomically
 from nmf_xp.files.tables import MISSING, read_table
-from nmf_xp.files.writing import FOLDER, OUTPUTS, check_folder, check_output, is_folder, write_factors, write_table
+from nmf_xp.files.writing import (
+    EFFECTS,
+    FOLDER,
+    OUTPUTS,
+    check_folder,
+    check_output,
+    is_folder,
+    write_factors,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +36,12 @@ if TYPE_CHECKING:
     HostArray = np.ndarray[Any, Any]
 
 __all__ = [
+    "EFFECTS",
     "FOLDER",
     "HDF5",
     "IMAGES",
     "INPUTS",
+    "LABELS",
     "MISSING",
     "OUTPUTS",
     "TABLES",
@@ -44,7 +56,9 @@ __all__ = [
     "printable",
     "read_archive",
     "read_factors",
+    "read_labels",
     "read_matrix",
+    "read_observed",
     "write_atomically",
     "write_factors",
     "write_table",
