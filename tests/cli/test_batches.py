@@ -212,6 +212,7 @@ def test_options_that_cannot_be(here: Path, capsys: pytest.CaptureFixture[str]) 
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default")
 def test_names_of_batches_come_out_harmless(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = ["=1+1" if x == "new" else "\x1b[2J\u202eold" for x in LABELS]
     Path("hostile.txt").write_text("\n".join(hostile), encoding="utf-8")
