@@ -279,6 +279,8 @@ def test_batches_that_are_none(adata: Any, tmp_path: Path) -> None:
     for said, options in calls.items():
         with pytest.raises(ValueError, match=said):
             scverse.nmf(adata, 2, **{**OPTIONS, **options})
+    with pytest.raises(ValueError, match="`batch_prior` must come with `batch_key`"):
+        scverse.nmf(adata, 2, batch_prior=1.0, **OPTIONS)
     del adata.obs["gaps"], adata.obs["\x1b[2J"]
     adata.write_h5ad(tmp_path / "a.h5ad")
     backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
@@ -292,10 +294,14 @@ def test_a_reference_whose_effects_are_not_those_of_its_labels(adata: Any) -> No
     scverse.nmf(in_batches(adata), 2, batch_key="machine", **OPTIONS)
     new = adata.copy()
     adata.varm["nmf_batch_effects"] = adata.varm["nmf_batch_effects"][:, :1]
-    with pytest.raises(ValueError, match="a column for each of its 2 batches"):
-        scverse.project(new, adata)
+    for labels in (["new", "old"], ["new", "new"], "new"):
+        adata.uns["nmf"]["batch_labels"] = labels
+        if labels == ["new", "new"]:
+            adata.varm["nmf_batch_effects"] = new.varm["nmf_batch_effects"]
+        with pytest.raises(ValueError, match="with a column for each label"):
+            scverse.project(new, adata)
     del adata.varm["nmf_batch_effects"]
-    with pytest.raises(ValueError, match="a column for each of its 2 batches"):
+    with pytest.raises(ValueError, match="with a column for each label"):
         scverse.project(new, adata)
     del new.obs["machine"]
     with pytest.raises(ValueError, match=r"`batch_key` must be a column of `adata.obs`"):

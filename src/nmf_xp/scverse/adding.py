@@ -74,14 +74,15 @@ def known_effects(reference: Any, key: str, genes: Any) -> dict[str, Any]:
     labels = reference.uns[key].get("batch_labels")
     if labels is None:
         return {}
+    names = np.asarray(labels, dtype=object).ravel().tolist()
     effects = np.asarray(reference.varm.get(effects_key(key), np.empty((0, 0))))
-    if effects.ndim != 2 or effects.shape[1] != len(labels):
+    if effects.ndim != 2 or effects.shape[1] != len(set(map(str, names))) or len(names) != effects.shape[1]:
         msg = (
-            f"`reference` must have varm[{effects_key(key)!r}] with a column for each of its {len(labels)} batches, "
-            "as `nmf_xp.scverse.nmf` writes it"
+            f"`reference` must have varm[{effects_key(key)!r}] with a column for each label in "
+            f"uns[{key!r}]['batch_labels'], as `nmf_xp.scverse.nmf` writes them"
         )
         raise ValueError(msg)
-    return {"batch_effects": dict(zip(map(str, labels), effects[genes].T, strict=True))}
+    return {"batch_effects": dict(zip(map(str, names), effects[genes].T, strict=True))}
 
 
 def about(result: Result, params: dict[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def said_of(layer: str | None) -> Iterator[None]:
         whose = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         remedy = "; scaled or centred data are no counts: pass `layer=...` that holds them"
         said = message.partition(";")[0] + remedy if message.startswith(NEGATIVE) else message
-        if said.startswith(("`V`", "`batch`")):
+        if said.startswith(("`V`", "`batch")):
             raise ValueError(said.replace("`V`", f"`{whose}`").replace("`batch`", "`batch_key`")) from None
         raise
 
