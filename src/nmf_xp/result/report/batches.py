@@ -33,7 +33,8 @@ def batches(stored: Stored, *, n_top: int) -> str:
     more = f" The first {CARDS} of {len(labels)} batches are shown." if len(labels) > CARDS else ""
     words = (
         "The model of a row is W @ H times the effects of its batch, a factor for each column. Shown is log2 of it: 1 "
-        "is twice as many as in an average row, -1 half as many. All bars have one scale."
+        "is twice as many as in an average row, -1 half as many. All bars have one scale, and grey ones are below 0. "
+        "Where counts are few, effects are large by chance."
     )
     table = _table(stored, labels, steps, seen)
     return f'<h2>Batches</h2><p class="quiet">{words}{more}</p>{table}<div class="cards">{cards}</div>'
