@@ -12,6 +12,7 @@ import pytest
 
 import nmf_xp
 from nmf_xp.cli import main
+from nmf_xp.files import read_observed
 from tests.cli.test_commands import GENES, KL, table, write
 
 rng = np.random.default_rng(0)
@@ -129,6 +130,12 @@ def test_a_column_of_obs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert main(["fit", "bad.h5ad", "-k", "3", *KL, "--batch", column]) == 2
         assert said in capsys.readouterr().err
+    shutil.copy("cells.h5ad", "records.h5ad")
+    with h5py.File("records.h5ad", "a") as file:
+        del file["obs"]
+        file["obs"] = np.zeros(60, dtype=[("machine", "i4")])
+    with pytest.raises(nmf_xp.FileError, match="stored as records"):
+        read_observed(Path("records.h5ad"), "machine")
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
@@ -180,6 +187,9 @@ BAD = {
     "ragged.csv": ("a\n" * 59 + "a,b\n", "in each line one label, or a row's name and its label"),
     "few.csv": ("cell1,old\n\x1b[2J,new\n", "has no label for the rows 'cell0', 'cell2'"),
     "twice.csv": ("cell1,old\ncell1,new\n", "has different labels for the row 'cell1'"),
+    "nul.txt": ("a\0\n" * 60, "line 1: a label is one line of text"),
+    "open.csv": ('"a\nb"\n' * 60, "a label is one line of text"),
+    "quotes.csv": ('"a\n' * 61, "see whether its quotes are closed"),
     "empty.txt": ("", "the file is empty"),
     "labels.xlsx": ("a\n" * 60, "the suffix '.xlsx' is none of .txt, .csv, .tsv"),
 }

@@ -61,47 +61,6 @@ def read_hdf5(h5py: ModuleType, path: Path, key: str | None) -> Stored:
     return stored._replace(row_names=names[0], column_names=names[1])
 
 
-def read_observed(h5py: ModuleType, path: Path, column: str) -> list[str]:
-    """A column of obs of an AnnData file, as text; each row must have a value."""
-    with h5py.File(path, "r") as file:
-        obs = Within(h5py, file)["obs"]
-        known = names_in(obs)
-        if column not in known:
-            msg = f"its obs holds no {column!r}, only {', '.join(known)}"
-            raise ValueError(msg)
-        stored = obs[column]
-        if not isinstance(stored, Within):
-            values = _texts(h5py, stored)
-        elif "codes" in stored and "categories" in stored:
-            codes, categories = stored["codes"], _texts(h5py, stored["categories"])
-            _check_numbers(codes, "iu", axes=1)
-            check_stored(codes)
-            values = [categories[code] if 0 <= code < len(categories) else None for code in codes[:].tolist()]
-        else:
-            msg = f"obs/{column} holds neither text, numbers nor categories"
-            raise ValueError(msg)
-    if None in values:
-        msg = f"obs/{column} has no value for row {values.index(None)}, counted from 0; name those that are unknown"
-        raise ValueError(msg)
-    return [str(value) for value in values]
-
-
-def _texts(h5py: ModuleType, stored: Any) -> list[Any]:
-    """Texts or numbers along one axis, None for a number that is missing."""
-    if not hasattr(stored, "dtype") or len(stored.shape) != 1:
-        msg = f"it must hold text or numbers along one axis, got shape {tuple(getattr(stored, 'shape', ()))}"
-        raise ValueError(msg)
-    if NAME * int(stored.shape[0]) > max(memory.available(), ALWAYS):
-        msg = f"it declares {stored.shape[0]} labels, which do not fit in memory"
-        raise ValueError(msg)
-    if h5py.check_string_dtype(stored.dtype):
-        texts: list[Any] = stored.asstr()[:].tolist()
-        return texts
-    _check_numbers(stored, "biuf", axes=1)
-    check_stored(stored)
-    return [None if value != value else value for value in stored[:].tolist()]
-
-
 def _axes(key: str) -> tuple[str | None, str | None]:
     """Where AnnData has the names of the rows and columns of an array."""
     place = key.strip("/").partition("/")[0]

@@ -11,11 +11,11 @@ from nmf_xp.data import stores
 from nmf_xp.data.sources import RowBlocks
 from nmf_xp.data.sparse_places import checked
 from nmf_xp.files.archives import archive, read_archive, read_npz
-from nmf_xp.files.labels import LABELS, read_labels, read_observed
 from nmf_xp.files.market import read_market
 from nmf_xp.files.opening import FileError, check_fits, listed, opened, optional_module, printable
 from nmf_xp.files.pictures import FORMATS, read_picture
 from nmf_xp.files.replacing import write_atomically
+from nmf_xp.files.row_labels import LABELS, read_labels, read_observed
 from nmf_xp.files.tables import MISSING, read_table
 from nmf_xp.files.writing import (
     EFFECTS,

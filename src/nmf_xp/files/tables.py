@@ -57,7 +57,8 @@ class Guessed(NamedTuple):
 
 def read_table(path: Path, separator: str, *, header: bool | None, index: bool | None) -> Table:
     """A table, in which names are found unless it is said where they are."""
-    lines = lines_of(path, separator)
+    check_fits(path, "its table", _memory(path, separator))
+    lines = _lines(path, separator)
     if not lines:
         msg = f"{path}: the file is empty"
         raise FileError(msg)
@@ -98,9 +99,8 @@ def _memory(path: Path, separator: str) -> int:
     return bytes_
 
 
-def lines_of(path: Path, separator: str) -> Lines:
+def _lines(path: Path, separator: str) -> Lines:
     """The cells of all lines that are not empty; none of them goes on over the end of its line."""
-    check_fits(path, "its table", _memory(path, separator))
     lines: Lines = []
     empty = None
     with path.open(newline="", encoding="utf-8-sig") as file:
