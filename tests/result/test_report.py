@@ -378,6 +378,80 @@ def test_the_page_of_a_large_matrix_is_small() -> None:
     assert len(report.page(stored, title="large")) < 1_000_000
 
 
+def test_batches_are_shown_with_the_columns_of_their_largest_effects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    factor = np.where(np.arange(90)[:, None] % 3 == 0, [1, 1, 8, 1, 1, 0, 1, 0.125], 1.0)
+    V = rng.poisson(rng.gamma(1, 20, (90, 2)) @ rng.gamma(1, 1, (2, 8)) * factor)
+    quoted = ['"' + name.replace('"', '""') + '"' for name in HOSTILE]
+    Path("V.csv").write_text("\n".join([",".join(quoted), *(",".join(map(str, row)) for row in V.tolist())]))
+    labels = [quoted[0] if i % 3 == 0 else quoted[1] for i in range(90)]
+    Path("labels.csv").write_text("\n".join(labels), encoding="utf-8")
+    words = ["--beta-loss", "1", "--random-state", "0", "--batch", "labels.csv"]
+    assert main(["fit", "V.csv", "-k", "2", *words]) == 0
+    assert main(["report", "V.factors.npz", "--top", "3"]) == 0
+    page = Path("V.report.html").read_text(encoding="utf-8")
+    parsed = Parsed(page)
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings[2:5] == ["Columns", "Batches", "The fit"]
+    result = nmf_xp.load("V.factors.npz")
+    assert result.batch_effects is not None
+    (head,) = [i for i, row in enumerate(parsed.rows) if row[:1] == ["batch"] and len(row) > 2]
+    assert parsed.rows[head] == ["batch", "share of the rows", "median of |log2|", "columns without counts"]
+    for row, (label, effects) in zip(parsed.rows[head + 1 :], result.batch_effects.items(), strict=False):
+        share = "33.3%" if label == HOSTILE[0] else "66.7%"
+        middle = np.median(np.abs(np.log2(effects[effects > 0])))
+        assert row == [label, share, f"{middle:.2f}", str(int((effects == 0).sum()))]
+    changed = result.batch_effects[HOSTILE[0]]
+    assert changed[5] == 0
+    shown = [row for row in parsed.rows[head + 3 :] if len(row) == 3 and row[2][:1] in "+-"]
+    assert len(shown) == 6
+    for label, rows in zip(result.batch_labels or (), (shown[:3], shown[3:]), strict=True):
+        with np.errstate(divide="ignore"):
+            steps = np.log2(result.batch_effects[label])
+        steps[np.isinf(steps)] = 0
+        assert [row[0] for row in rows] == [HOSTILE[j] for j in np.argsort(-np.abs(steps))[:3]]
+        assert [row[2] for row in rows] == [f"{steps[j]:+.2f}" for j in np.argsort(-np.abs(steps))[:3]]
+    assert [tag for tag, _ in parsed.tags].count("h1") == 1  # none of a name
+    assert page.count("<script") == 1
+    assert "W @ H times the effects of batches, the model" in page
+    assert "explained" not in parsed.table()
+    result.report("again.html")  # which does not know the rows of the batches
+    assert ["batch", "median of |log2|", "columns without counts"] in Parsed(Path("again.html").read_text()).rows
+
+
+def test_a_page_without_batches_has_no_such_section(reported: Run) -> None:
+    assert "<h2>Batches</h2>" not in reported.page
+
+
+@pytest.mark.parametrize("effects", [np.full((2, 5), np.nan), -np.ones((2, 5)), np.full((2, 5), np.inf)])
+def test_effects_that_cannot_be_are_damage(effects: Any) -> None:
+    arrays = {
+        "W": np.ones((4, 2)),
+        "H": np.ones((2, 5)),
+        "batch_effects": effects,
+        "batch_labels": np.array(["a", "b"]),
+    }
+    with pytest.raises(nmf_xp.FileError, match="effects of batches are negative or not finite"):
+        report.stored_from(arrays, {"version": "0"})
+
+
+def test_many_batches_and_effects_at_the_end_of_their_range_are_a_page() -> None:
+    effects = np.ones((300, 5))
+    effects[0] = [0, 1e-308, 1e308, 5e-324, 1]
+    arrays: dict[str, Any] = {"W": np.ones((4, 2)), "H": np.ones((2, 5)), "batch_effects": effects}
+    arrays |= {"batch_labels": np.array([f"b{i}" for i in range(300)]), "batch_shares": np.full(300, 7.0)}
+    page = report.page(report.stored_from(arrays, {"version": "0"}), title="many")
+    assert "The first 24 of 300 batches are shown" in page
+    assert "share of the rows" not in page
+    assert "nan" not in page
+    Parsed(page)
+    arrays |= {"batch_effects": np.ones((0, 5)), "batch_labels": np.array([], dtype=str)}
+    assert "Batches" not in report.page(report.stored_from(arrays, {"version": "0"}), title="none")
+
+
 def test_components_as_images(
     reported: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -182,6 +182,132 @@ def test_a_robust_loss_comes_along(adata: Any) -> None:
     assert "robust" in new.uns["nmf"]["params"]
 
 
+def in_batches(adata: Any, effects: Any = None) -> Any:
+    """The cells in two batches, one of which counts some genes several times."""
+    labels = np.where(np.arange(adata.n_obs) % 3 == 0, "new", "old")
+    effects = np.repeat([1.0, 4.0, 0.5], [60, 15, 15]) if effects is None else effects
+    adata.X = np.rint(dense(adata.X) * np.where(labels[:, None] == "new", effects, 1.0))
+    adata.obs["machine"] = labels
+    adata.obs["machine"] = adata.obs["machine"].astype("category")
+    return adata
+
+
+@pytest.mark.parametrize("mask", [None, "variable"])
+def test_batch_effects_are_those_of_nmf_beside_the_genes(adata: Any, mask: str | None, tmp_path: Path) -> None:
+    in_batches(adata)
+    scverse.nmf(adata, 3, batch_key="machine", batch_prior=2.0, mask_var=mask, **OPTIONS)
+    genes = np.ones(90, bool) if mask is None else adata.var[mask].to_numpy()
+    V = adata.X[:, genes]
+    expected = nmf_xp.nmf(V, 3, batch=adata.obs["machine"], batch_prior=2.0, **OPTIONS)
+    assert expected.batch_effects is not None
+    np.testing.assert_array_equal(adata.obsm["X_nmf"], expected.W)
+    found = adata.varm["nmf_batch_effects"]
+    assert found.shape == (90, 2)
+    np.testing.assert_array_equal(found[genes], np.stack(list(expected.batch_effects.values()), axis=1))
+    assert (found[~genes] == 1).all()
+    assert list(adata.uns["nmf"]["batch_labels"]) == ["new", "old"]
+    assert adata.uns["nmf"]["params"]["batch_key"] == "machine"
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    again = anndata.read_h5ad(tmp_path / "a.h5ad")
+    np.testing.assert_array_equal(again.varm["nmf_batch_effects"], found)
+    assert list(again.uns["nmf"]["batch_labels"]) == ["new", "old"]
+    scverse.nmf(adata, 3, **OPTIONS)  # what has the key is replaced
+    assert "nmf_batch_effects" not in adata.varm
+    assert "batch_labels" not in adata.uns["nmf"]
+
+
+def test_new_cells_take_known_effects_by_label_and_gene(adata: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"tol": 1e-10, "max_iter": 5000}
+    in_batches(adata)
+    scverse.nmf(adata, 3, batch_key="machine", mask_var="variable", **options, **OPTIONS)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    reference = anndata.read_h5ad(tmp_path / "a.h5ad")
+    genes = adata.var["variable"].to_numpy()
+    known: dict[Any, Any] = dict(zip(["new", "old"], adata.varm["nmf_batch_effects"][genes].T, strict=True))
+    components, V = np.ascontiguousarray(adata.varm["nmf"][genes].T), adata.X[:60][:, genes]
+
+    new = adata[:60, ::-1].copy()  # genes in another order
+    del new.varm["nmf_batch_effects"], new.uns["nmf"]
+    scverse.project(new, reference, **options)  # by the column of the reference
+    expected = nmf_xp.transform(V, components, beta_loss=1, batch=new.obs["machine"], batch_effects=known, **options)
+    same(new.obsm["X_nmf"], expected.W, 1e-6)
+    same(new.varm["nmf_batch_effects"], adata.varm["nmf_batch_effects"][::-1], 1e-12)
+    same(new.obsm["X_nmf"], adata.obsm["X_nmf"][:60], 1e-2)
+
+    new.obs["lane"] = ["old"] * 30 + ["third"] * 30  # one that is known, and one that is not
+    scverse.project(new, reference, batch_key="lane", **options)
+    expected = nmf_xp.transform(V, components, beta_loss=1, batch=new.obs["lane"], batch_effects=known, **options)
+    assert expected.batch_effects is not None
+    same(new.obsm["X_nmf"], expected.W, 1e-4)
+    assert list(new.uns["nmf"]["batch_labels"]) == ["old", "third"]
+    effects = new.varm["nmf_batch_effects"][::-1][genes]
+    same(effects[:, 0], known["old"])
+    same(effects[:, 1], expected.batch_effects["third"], 1e-4)
+
+    few = adata[:60, 20:].copy()
+    with pytest.warns(UserWarning, match="unobserved"):
+        scverse.project(few, reference)
+    same(few.varm["nmf_batch_effects"], adata.varm["nmf_batch_effects"][20:])
+
+
+def test_numbers_are_labels_too_and_come_as_text(adata: Any, tmp_path: Path) -> None:
+    in_batches(adata)
+    adata.obs["run"] = np.where(adata.obs["machine"] == "new", 2, 10)
+    scverse.nmf(adata, 2, batch_key="run", **OPTIONS)
+    assert list(adata.uns["nmf"]["batch_labels"]) == ["10", "2"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    new = adata[:30].copy()
+    scverse.project(new, anndata.read_h5ad(tmp_path / "a.h5ad"))
+    genes = adata.varm["nmf"].any(axis=1)
+    same(new.varm["nmf_batch_effects"][genes], adata.varm["nmf_batch_effects"][genes])
+
+
+def test_batches_that_are_none(adata: Any, tmp_path: Path) -> None:
+    in_batches(adata)
+    gaps = adata.obs["machine"].astype(object)
+    gaps.iloc[[3, 7]] = np.nan
+    adata.obs["gaps"] = gaps
+    adata.obs["\x1b[2J"] = gaps
+    calls: dict[str, dict[str, Any]] = {
+        "`batch_key` must be a column of `adata.obs`, which are 'size', 'machine'": {"batch_key": "lane"},
+        "`batch_key` must be a column": {"batch_key": ["machine"]},
+        r"and 2 have none in `adata.obs\['gaps'\]`; leave them out": {"batch_key": "gaps"},
+        r"have none in `adata.obs\['\\x1b\[2J'\]`": {"batch_key": "\x1b[2J"},
+        "`size_key` must be left out beside `batch_key`": {"batch_key": "machine", "size_key": "size"},
+        "`batch_key` needs `beta_loss='kullback-leibler'`": {"batch_key": "machine", "beta_loss": "frobenius"},
+    }
+    for said, options in calls.items():
+        with pytest.raises(ValueError, match=said):
+            scverse.nmf(adata, 2, **{**OPTIONS, **options})
+    with pytest.raises(ValueError, match="`batch_prior` must come with `batch_key`"):
+        scverse.nmf(adata, 2, batch_prior=1.0, **OPTIONS)
+    del adata.obs["gaps"], adata.obs["\x1b[2J"]
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"`adata.X` must be whole in memory for `batch_key`"):
+        scverse.nmf(backed, 2, batch_key="machine", **OPTIONS)
+    backed.file.close()
+    assert not set(adata.obsm) | set(adata.varm) | set(adata.uns)
+
+
+def test_a_reference_whose_effects_are_not_those_of_its_labels(adata: Any) -> None:
+    scverse.nmf(in_batches(adata), 2, batch_key="machine", **OPTIONS)
+    new = adata.copy()
+    adata.varm["nmf_batch_effects"] = adata.varm["nmf_batch_effects"][:, :1]
+    for labels in (["new", "old"], ["new", "new"], "new"):
+        adata.uns["nmf"]["batch_labels"] = labels
+        if labels == ["new", "new"]:
+            adata.varm["nmf_batch_effects"] = new.varm["nmf_batch_effects"]
+        with pytest.raises(ValueError, match="with a column for each label"):
+            scverse.project(new, adata)
+    del adata.varm["nmf_batch_effects"]
+    with pytest.raises(ValueError, match="with a column for each label"):
+        scverse.project(new, adata)
+    del new.obs["machine"]
+    with pytest.raises(ValueError, match=r"`batch_key` must be a column of `adata.obs`"):
+        scverse.project(new, adata)
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "an array": (lambda a: scverse.nmf(a.X, 3), "must be AnnData, got csr_matrix"),
     "no such layer": (lambda a: scverse.nmf(a, 3, layer="c"), "must be one of the layers of `adata`, which are none"),

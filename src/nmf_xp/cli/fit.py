@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import nmf_xp
 from nmf_xp import CheckpointError
 from nmf_xp.arrays import libraries
-from nmf_xp.cli import options
+from nmf_xp.cli import batches, options
 from nmf_xp.cli.environment import environment
 from nmf_xp.cli.names import check_names
 from nmf_xp.cli.placement import describe
 from nmf_xp.cli.terminal import complain, say
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.files import (
+    EFFECTS,
     FOLDER,
     OUTPUTS,
     check_folder,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nmf_xp import Result
+    from nmf_xp.cli.placement import Place
 
 
 CELLS = 100  # of the data in the output, along an axis
@@ -53,7 +55,7 @@ def add_parser(commands: Any) -> None:
     fit.set_defaults(run=run)
     options.add_file(fit)
     fit.add_argument("-k", "--n-components", type=int, required=True, metavar="K", help="number of components")
-    out = ".npz or .safetensors, or a folder, which also gets W.csv and H.csv (default: NAME.factors.npz, here)"
+    out = ".npz or .safetensors, or a folder, which also gets tables (default: NAME.factors.npz, here)"
     fit.add_argument("--out", type=Path, metavar="FILE", help=out)
     fit.add_argument("--force", action="store_true", help="replace the output if it exists")
 
@@ -61,6 +63,9 @@ def add_parser(commands: Any) -> None:
     model.add_argument("--start", type=Path, metavar="FILE", help="begin with the W and H of an earlier output")
     for name, what in _ARRAYS.items():
         model.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=what)
+    model.add_argument("--batch", metavar="FILE", help=batches.HELP)
+    prior = "counts in each batch and column that draw its effects towards 1 (default: 0)"
+    model.add_argument("--batch-prior", type=float, metavar="C", help=prior)
 
     kept = fit.add_argument_group("long runs")
     kept.add_argument("--checkpoint", type=Path, metavar="FILE", help=f"keep the run's position: {', '.join(SUFFIXES)}")
@@ -85,8 +90,9 @@ def run(asked: argparse.Namespace) -> int:
     out = asked.out or Path(f"{stem_of(asked.file)}.factors.npz")
     folder = out if is_folder(out) else None
     if folder is not None:
-        check_folder(folder, force=asked.force)
-    written = {"--out": out} if folder is None else {f"--out {name}": folder / name for name in FOLDER}
+        check_folder(folder, force=asked.force, batches=asked.batch is not None)
+    names = FOLDER if asked.batch is None else (*FOLDER, EFFECTS)
+    written = {"--out": out} if folder is None else {f"--out {name}": folder / name for name in names}
     if folder is not None or out.suffix.lower() in OUTPUTS:
         check_names({**written, "--checkpoint": asked.checkpoint}, _read(asked))
     if folder is None:
@@ -98,7 +104,7 @@ def run(asked: argparse.Namespace) -> int:
     matrix, place = options.read(asked), options.place(asked)
     V = place.asarray(matrix.values)
     like = getattr(V, "like", V)  # what says where V is, if it comes in row blocks
-    chosen = options.chosen(asked, options.MODEL)
+    chosen = options.chosen(asked, (*options.MODEL, "batch_prior")) | batches.labels_of(asked, matrix)
     dtype = libraries.dtype_name(like.dtype)
     if asked.start is not None:
         chosen["init"] = tuple(place.asarray(x, dtype) for x in read_factors(asked.start))
@@ -119,14 +125,18 @@ def run(asked: argparse.Namespace) -> int:
         raise KeyboardInterrupt(msg) from interrupt
     seconds = time.perf_counter() - begin
     where = describe(like, place)
-    about = {"ran_on": where, "seconds": seconds, "check_every": _given(asked)["check_every"]}
+    about: dict[str, Any] = {"ran_on": where, "seconds": seconds, "check_every": _given(asked)["check_every"]}
     result = result.named(rows=matrix.row_names, columns=matrix.column_names)
+    if "batch" in chosen:
+        about["batch_shares"] = batches.shares_of(result, chosen["batch"])
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         out = folder / FOLDER[0]
         for which, path in zip("WH", (folder / FOLDER[1], folder / FOLDER[2]), strict=True):
             write_table(path, *table_of(result, which), replace=asked.force)
-    _write(out, result, asked, about | _overview(V, result, chosen))
+        if "batch" in chosen:
+            batches.write_effects(folder, result, replace=asked.force)
+    _write(out, result, asked, about | _overview(V, result, chosen, place))
     options.summary(asked, result, where, folder or out, seconds)
     return 0
 
@@ -134,6 +144,7 @@ def run(asked: argparse.Namespace) -> int:
 def _read(asked: argparse.Namespace) -> dict[str, Path | None]:
     """What a run reads and nothing else may replace; with --force an earlier output may be its own start."""
     read = {"FILE": asked.file, **{f"--{name.replace('_', '-')}": getattr(asked, name) for name in _ARRAYS}}
+    read["--batch"] = batches.path_of(asked)
     return read if asked.force else {**read, "--start": asked.start}
 
 
@@ -186,24 +197,32 @@ def _given(asked: argparse.Namespace) -> dict[str, Any]:
     values = {name: _DEFAULTS[name] if value is None else value for name, value in values.items()}
     files = {name: getattr(asked, name) for name in ("start", *_ARRAYS)}
     named = {name: path.name for name, path in files.items() if path is not None}
+    if asked.batch is not None:
+        named |= {"batch": Path(asked.batch).name, "batch_prior": asked.batch_prior or 0.0}
     return {name: value for name, value in (values | named).items() if value is not None}
 
 
-def _overview(V: Any, result: Result, chosen: dict[str, Any]) -> dict[str, Any]:
+def _overview(V: Any, result: Result, chosen: dict[str, Any], place: Place) -> dict[str, Any]:
     """What a report draws of V: its means over cells, those of the model, and a divergence to compare with.
 
-    Nothing of data that are read block by block.
+    Nothing of data that are read block by block. Effects of batches are a part of the model, and explain a part of V
+    that WH does not: with them nothing is compared.
     """
     if kind_of(V) is not Kind.WHOLE:
         return {}
     said = {name: chosen[name] for name in ("weights", "exposure", "missing", "absent") if name in chosen}
+    factors: Any = (result.W, result.H)
     try:
-        seen = overview(V, result.W, result.H, beta=result.beta, limit=CELLS, **said)
+        if "batch" in chosen:
+            dtype = libraries.dtype_name(result.W.dtype)
+            factors = [place.asarray(x, dtype) for x in batches.with_effects(result, chosen["batch"])]
+        seen = overview(V, *factors, beta=result.beta, limit=CELLS, **said)
     except (MemoryError, RuntimeError) as error:  # the latter of torch and JAX; the factors are not lost for a picture
         complain(f"nmf-xp: warning: V is left out of the output: {' '.join(str(error).split()) or 'out of memory'}")
         return {}
     cells = {"data_cells": seen.data, "model_cells": seen.model, "residual_cells": seen.residual}
-    return {**{name: _narrow(array) for name, array in cells.items()}, "reference": seen.reference}
+    drawn: dict[str, Any] = {name: _narrow(array) for name, array in cells.items()}
+    return drawn if "batch" in chosen else {**drawn, "reference": seen.reference}
 
 
 def _narrow(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays import libraries
-from nmf_xp.cli import options
+from nmf_xp.cli import batches, options
 from nmf_xp.cli.names import check_names
 from nmf_xp.cli.placement import describe
-from nmf_xp.cli.terminal import say
+from nmf_xp.cli.terminal import complain, say
 from nmf_xp.data.naming import text
 from nmf_xp.files import OUTPUTS, FileError, check_output, stem_of, write_table
 from nmf_xp.result.frames import table_of
@@ -41,7 +41,8 @@ def add_parser(commands: Any) -> None:
     out = "the loadings: .csv, .npz or .safetensors (default: NAME.loadings.csv, here)"
     command.add_argument("--out", type=Path, metavar="FILE", help=out)
     command.add_argument("--force", action="store_true", help="replace the output if it exists")
-    options.add_model(command, _DEFAULTS, MODEL)
+    model = options.add_model(command, _DEFAULTS, MODEL)
+    model.add_argument("--batch", metavar="FILE", help=f"{batches.HELP}; those that FACTORS knows keep their effects")
     options.add_place(command)
     options.add_said(command)
 
@@ -49,17 +50,21 @@ def add_parser(commands: Any) -> None:
 def run(asked: argparse.Namespace) -> int:
     """Read, transform, write, and say what happened."""
     out = asked.out or Path(f"{stem_of(asked.file)}.loadings.csv")
-    check_names({"--out": out}, {"FILE": asked.file, "FACTORS": asked.factors})
+    check_names({"--out": out}, {"FILE": asked.file, "FACTORS": asked.factors, "--batch": batches.path_of(asked)})
     check_output(out, suffixes=(".csv", *OUTPUTS), force=asked.force)
     known = nmf_xp.load(asked.factors)
     matrix, place = options.read(asked), options.place(asked)
     values = _columns_of(known, matrix, asked)
     V = place.asarray(values)
     like = getattr(V, "like", V)
-    chosen = options.chosen(asked, MODEL)
+    chosen = options.chosen(asked, MODEL) | batches.labels_of(asked, matrix)
     H = place.asarray(known.H, libraries.dtype_name(like.dtype))
     if "beta_loss" not in chosen:
         chosen["beta_loss"] = known.loss
+    if "batch" in chosen:
+        chosen["batch_effects"] = known.batch_effects
+    elif known.batch_effects is not None:
+        complain(f"nmf-xp: warning: the effects of batches in {asked.factors} are left out; say --batch to use them")
     begin = time.perf_counter()
     warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)  # the summary says how it ended
     with options.memory_errors():

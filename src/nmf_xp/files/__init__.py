@@ -13,7 +13,17 @@ from nmf_xp.files.matrix import Matrix
 from nmf_xp.files.opening import FileError, check_fits, listed, opened, optional_module, printable, stem_of
 from nmf_xp.files.reading import IMAGES, INPUTS, read_matrix
 from nmf_xp.files.replacing import write_atomically
-from nmf_xp.files.writing import FOLDER, OUTPUTS, check_folder, check_output, is_folder, write_factors, write_table
+from nmf_xp.files.row_labels import LABELS, read_labels, read_observed
+from nmf_xp.files.writing import (
+    EFFECTS,
+    FOLDER,
+    OUTPUTS,
+    check_folder,
+    check_output,
+    is_folder,
+    write_factors,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +33,11 @@ if TYPE_CHECKING:
     HostArray = np.ndarray[Any, Any]
 
 __all__ = [
+    "EFFECTS",
     "FOLDER",
     "IMAGES",
     "INPUTS",
+    "LABELS",
     "MISSING",
     "OUTPUTS",
     "FileError",
@@ -39,7 +51,9 @@ __all__ = [
     "printable",
     "read_archive",
     "read_factors",
+    "read_labels",
     "read_matrix",
+    "read_observed",
     "stem_of",
     "write_atomically",
     "write_factors",

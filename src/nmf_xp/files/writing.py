@@ -54,6 +54,8 @@ def check_output(path: Path, *, suffixes: Sequence[str] | None = OUTPUTS, force:
 
 FOLDER = ("factors.npz", "W.csv", "H.csv")
 """What a folder of factors holds."""
+EFFECTS = "batch_effects.csv"
+"""What it holds besides for a model with batches."""
 
 
 def is_folder(path: Path) -> bool:
@@ -61,11 +63,14 @@ def is_folder(path: Path) -> bool:
     return path.suffix.lower() not in OUTPUTS and (path.is_dir() or not path.suffix)
 
 
-def check_folder(path: Path, *, force: bool) -> None:
+def check_folder(path: Path, *, force: bool, batches: bool = False) -> None:
     """Find out before the work that a folder of factors can be written after it."""
     if path.is_dir():
-        for name in FOLDER:
+        for name in (*FOLDER, EFFECTS) if batches else FOLDER:
             check_output(path / name, suffixes=None, force=force)
+        if not batches and (path / EFFECTS).exists():
+            msg = f"{path / EFFECTS}: is of a fit with batches, unlike this one; remove it, or name another folder"
+            raise FileError(msg)
         return
     if path.exists():
         msg = f"{path}: is a file, not a folder; give a suffix, {' or '.join(OUTPUTS)}, or name a folder"

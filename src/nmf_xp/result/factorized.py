@@ -317,9 +317,10 @@ class Result:
         if not -self.W.shape[0] <= i < self.W.shape[0]:
             msg = f"the stack has {self.W.shape[0]} members, got index {i}"
             raise IndexError(msg)
-        given = (name for name in DATA_FIELDS if name not in ("W", "H", "restarts"))
-        members = {name: getattr(self, name)[i] for name in given if getattr(self, name) is not None}
-        member = replace(self, W=self.W[i, ...], H=self.H[i, ...], restarts=None, **members)
+        members: dict[str, Any] = {name: getattr(self, name)[i] for name in NUMBERS}
+        arrays = (name for name in ("W", "H", "_batch_table") if getattr(self, name) is not None)
+        members |= {name: getattr(self, name)[i, ...] for name in arrays}
+        member = replace(self, restarts=None, **members)
         return member._remember(explained.of_member(self._seen, i))
 
     def __iter__(self) -> Iterator[Result]:

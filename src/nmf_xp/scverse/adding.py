@@ -1,5 +1,7 @@
 """What was found, put into AnnData under a key: `obsm["X_key"]`, `varm["key"]` and `uns["key"]`.
 
+With batches there is also `varm["key_batch_effects"]`, whose columns are in the order of `uns["key"]["batch_labels"]`.
+
 All of it can be written to .h5ad: arrays on the host, numbers and text. What has the key already is replaced.
 """
 
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays import transfer
+from nmf_xp.data.naming import text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,9 +41,48 @@ def add_factors(adata: Any, result: Result, mask: Mask | None, key: str, about: 
     H = np.asarray(host(result.H)).T
     loadings = np.zeros((adata.n_vars, H.shape[1]), dtype=H.dtype)
     loadings[slice(None) if mask is None else mask] = H
-    adata.obsm[f"X_{key}"] = host(result.W)
     adata.varm[key] = loadings
+    add_loadings(adata, result, mask, key, about)
+
+
+def add_loadings(adata: Any, result: Result, genes: Any, key: str, about: dict[str, Any]) -> None:
+    """W, the effects of batches and what is known of the run; genes that took no part have effects of 1.
+
+    The genes that did are a mask, or their places in the order of H's columns; None for all.
+    """
+    import numpy as np
+
+    adata.obsm[f"X_{key}"] = host(result.W)
     adata.uns[key] = about
+    adata.varm.pop(effects_key(key), None)
+    if result.batch_effects is not None:
+        found = np.stack([host(x) for x in result.batch_effects.values()], axis=1)
+        effects = np.ones((adata.n_vars, found.shape[1]), dtype=found.dtype)
+        effects[slice(None) if genes is None else genes] = found
+        adata.varm[effects_key(key)] = effects
+
+
+def effects_key(key: str) -> str:
+    """Where `varm` has the effects of batches."""
+    return f"{key}_batch_effects"
+
+
+def known_effects(reference: Any, key: str, genes: Any) -> dict[str, Any]:
+    """The effects that a reference has of its batches, on some of its genes, as an option of `transform`."""
+    import numpy as np
+
+    labels = reference.uns[key].get("batch_labels")
+    if labels is None:
+        return {}
+    names = np.asarray(labels, dtype=object).ravel().tolist()
+    effects = np.asarray(reference.varm.get(effects_key(key), np.empty((0, 0))))
+    if effects.ndim != 2 or effects.shape[1] != len(set(map(str, names))) or len(names) != effects.shape[1]:
+        msg = (
+            f"`reference` must have varm[{effects_key(key)!r}] with a column for each label in "
+            f"uns[{key!r}]['batch_labels'], as `nmf_xp.scverse.nmf` writes them"
+        )
+        raise ValueError(msg)
+    return {"batch_effects": dict(zip(map(str, names), effects[genes].T, strict=True))}
 
 
 def about(result: Result, params: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +90,9 @@ def about(result: Result, params: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     kept = {name: value for name, value in params.items() if isinstance(value, str | int | float)}
+    batches = {}
+    if result.batch_labels is not None:
+        batches["batch_labels"] = np.asarray(list(map(text, result.batch_labels)), dtype=object)
     robust = {} if result.robust is None else {"robust": json.dumps(vars(result.robust), default=float)}
     return {
         "params": kept | robust,
@@ -57,6 +102,7 @@ def about(result: Result, params: dict[str, Any]) -> dict[str, Any]:
         "solver": result.solver,
         "history": np.asarray(result.history, dtype=float),
         "version": nmf_xp.__version__,
+        **batches,
     }
 
 

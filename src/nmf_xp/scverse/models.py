@@ -17,6 +17,7 @@ def nmf(
     layer: str | None = None,
     mask_var: Any = None,
     size_key: str | None = None,
+    batch_key: str | None = None,
     key_added: str = "nmf",
     copy: bool = False,
     **options: Any,
@@ -36,6 +37,9 @@ def nmf(
         Genes that take part: a boolean column of `var`, such as "highly_variable", or one boolean for each gene.
     size_key : str, optional
         A column of `obs` with a size of each cell, such as its total count: the model is size * WH.
+    batch_key : str, optional
+        A column of `obs` with the batch of each cell: its effects on the genes are part of the model. It needs
+        ``beta_loss="kullback-leibler"``; `batch_prior` may go with it. See :doc:`/how-to/batches`.
     key_added : str, default "nmf"
         The name under which the factors are written; what has it already is replaced.
     copy : bool, default False
@@ -53,6 +57,8 @@ def nmf(
         - ``varm["nmf"]``, shape (genes, k): H transposed, 0 for genes that took no part.
         - ``uns["nmf"]``: "params", "divergence", "objective", "kkt_residual", "beta", "n_iter", "status", "solver",
           "history" and "version", as of `Result`.
+        - With a `batch_key`, ``varm["nmf_batch_effects"]``, shape (genes, batches), 1 for genes that took no part, and
+          ``uns["nmf"]["batch_labels"]``, the labels of its columns as text.
 
     Raises
     ------
@@ -73,11 +79,13 @@ def nmf(
     """
     reading.check_anndata("adata", adata)
     adding.check_target(adata, key_added, copy=copy)
-    mask = reading.mask_of(adata, mask_var)
+    reading.check_alone(batch_key, size_key)
+    mask, batches = reading.mask_of(adata, mask_var), reading.batches_of(adata, batch_key)
     values = reading.matrix(adata, layer, mask)
     with reading.said_of(layer):
-        result = nmf_xp.nmf(values, k, **reading.sizes_of(adata, size_key, values), **options)
-    params = {"n_components": k, "layer": layer, "mask_var": mask_var, "size_key": size_key, **options}
+        result = nmf_xp.nmf(values, k, **reading.sizes_of(adata, size_key, values), **batches, **options)
+    named = {"layer": layer, "mask_var": mask_var, "size_key": size_key, "batch_key": batch_key}
+    params = {"n_components": k, **named, **options}
     into = adata.copy() if copy else adata
     adding.add_factors(into, result, mask, key_added, adding.about(result, params))
     return into if copy else None

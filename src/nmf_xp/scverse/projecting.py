@@ -21,6 +21,7 @@ def project(
     *,
     layer: str | None = None,
     size_key: str | None = None,
+    batch_key: str | None = None,
     key: str = "nmf",
     copy: bool = False,
     **options: Any,
@@ -38,6 +39,9 @@ def project(
         With ``varm["nmf"]`` and ``uns["nmf"]``, as `nmf` and `consensus` write them.
     layer, size_key : str, optional
         As for `nmf`; by default those of the reference.
+    batch_key : str, optional
+        A column of `obs` with the batch of each cell, by default that of the reference. The effects of its batches
+        are taken by label and by gene; those of other labels are found with W.
     key : str, default "nmf"
         Where the reference has its components, and where the loadings are written.
     copy : bool, default False
@@ -49,6 +53,8 @@ def project(
     -------
     AnnData or None
         The copy where one was asked for. It or `adata` has ``obsm["X_nmf"]``, shape (cells, k), and ``uns["nmf"]``.
+        With batches also ``varm["nmf_batch_effects"]`` with those of the new cells, and their "batch_labels", as `nmf`
+        writes them.
 
     Raises
     ------
@@ -66,9 +72,13 @@ def project(
     params = known["params"]
     layer = params.get("layer") if layer is None else layer
     size_key = params.get("size_key") if size_key is None else size_key
+    batch_key = params.get("batch_key") if batch_key is None else batch_key
+    reading.check_alone(batch_key, size_key)
+    batches = reading.batches_of(adata, batch_key)
     ours, theirs = _shared(adata, reference, loadings)
     same = ours == list(range(adata.n_vars))
     values = reading.matrix(adata, layer, None if same else ours)
+    effects = adding.known_effects(reference, key, theirs) if batches else {}
     robust = params.get("robust")
     loss = float(known["beta"]) if robust is None else nmf_xp.Robust(**json.loads(robust))
     with reading.said_of(layer):
@@ -76,12 +86,12 @@ def project(
             values,
             reading.like(values, loadings[theirs].T),
             **reading.sizes_of(adata, size_key, values),
-            **{"beta_loss": loss, **options},
+            **{"beta_loss": loss, **batches, **effects, **options},
         )
-    used = {"n_components": loadings.shape[1], "layer": layer, "size_key": size_key, **options}
+    named = {"layer": layer, "size_key": size_key, "batch_key": batch_key}
+    used = {"n_components": loadings.shape[1], **named, **options}
     into = adata.copy() if copy else adata
-    into.obsm[f"X_{key}"] = adding.host(result.W)
-    into.uns[key] = adding.about(result, used) | {"n_genes": len(ours)}
+    adding.add_loadings(into, result, ours, key, adding.about(result, used) | {"n_genes": len(ours)})
     return into if copy else None
 
 

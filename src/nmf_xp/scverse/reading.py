@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data import tables
 from nmf_xp.data.kinds import Kind, kind_of
+from nmf_xp.data.naming import text
 from nmf_xp.run.door import NEGATIVE
 
 if TYPE_CHECKING:
@@ -74,6 +75,34 @@ def sizes_of(adata: Any, size_key: str | None, values: Any) -> dict[str, Any]:
     return {"exposure": like(values, sizes.astype(np.float64)[:, None])}
 
 
+def batches_of(adata: Any, batch_key: str | None) -> dict[str, Any]:
+    """The labels of the cells' batches, as text, which is what a file keeps of them; nothing without a key."""
+    if batch_key is None:
+        return {}
+    if not isinstance(batch_key, str) or batch_key not in adata.obs:
+        msg = f"`batch_key` must be a column of `adata.obs`, which are {_listed(adata.obs.columns)}, got {batch_key!r}"
+        raise ValueError(msg)
+    column = adata.obs[batch_key]
+    lacking = int(column.isna().sum())
+    if lacking:
+        msg = (
+            f"`batch_key` must name a label for each cell, and {lacking} have none in `adata.obs[{batch_key!r}]`; "
+            "leave them out, or give them a label of their own"
+        )
+        raise ValueError(msg)
+    return {"batch": [text(label) for label in column]}
+
+
+def check_alone(batch_key: str | None, size_key: str | None) -> None:
+    """Refuse sizes beside batches, where W takes them up."""
+    if batch_key is not None and size_key is not None:
+        msg = (
+            f"`size_key` must be left out beside `batch_key`, of a reference too, got {size_key!r}; "
+            "W takes up the size of each cell"
+        )
+        raise ValueError(msg)
+
+
 def like(values: Any, x: np.ndarray[Any, Any]) -> Any:
     """A NumPy array of floats in the dtype in which `values` are factorized, and in their library."""
     import numpy as np
@@ -88,16 +117,19 @@ def like(values: Any, x: np.ndarray[Any, Any]) -> Any:
 
 @contextlib.contextmanager
 def said_of(layer: str | None) -> Iterator[None]:
-    """Errors about V are about `X` or the layer; where it is negative, a layer of counts is what should be passed."""
+    """Errors about V are about `X` or the layer, and those about `batch` about its key.
+
+    Where V is negative, a layer of counts is what should be passed.
+    """
     try:
         yield
     except ValueError as error:
-        text = str(error)
+        message = str(error)
         whose = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
         remedy = "; scaled or centred data are no counts: pass `layer=...` that holds them"
-        said = text.partition(";")[0] + remedy if text.startswith(NEGATIVE) else text
-        if said.startswith("`V`"):
-            raise ValueError(said.replace("`V`", f"`{whose}`")) from None
+        said = message.partition(";")[0] + remedy if message.startswith(NEGATIVE) else message
+        if said.startswith(("`V`", "`batch")):
+            raise ValueError(said.replace("`V`", f"`{whose}`").replace("`batch`", "`batch_key`")) from None
         raise
 
 

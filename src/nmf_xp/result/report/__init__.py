@@ -1,8 +1,8 @@
 """A factorization as one HTML page that stands alone: no script, no font, no picture from elsewhere.
 
 `stored` reads what `nmf-xp fit` wrote, and `parts` makes of it the components in their order. The sections are in
-`components`, `loadings`, `features` and `sections`. `charts` and `images` draw, `markup` escapes, and `page` puts it
-together.
+`components`, `loadings`, `features`, `batches` and `sections`. `charts` and `images` draw, `markup` escapes, and `page`
+puts it together.
 """
 
 from nmf_xp.result.report.page import page

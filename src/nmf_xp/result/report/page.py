@@ -12,6 +12,7 @@ import nmf_xp
 from nmf_xp.arrays import precision
 from nmf_xp.files import printable
 from nmf_xp.result.report import sections
+from nmf_xp.result.report.batches import batches
 from nmf_xp.result.report.components import components
 from nmf_xp.result.report.features import SCRIPT, features
 from nmf_xp.result.report.loadings import loadings
@@ -62,6 +63,10 @@ svg { display: block; }
 .profile svg { width: 100%; height: 3.5rem; color: var(--accent); }
 .bar { width: 100%; height: 0.8rem; margin-top: 0.25rem; }
 .bar rect { fill: var(--accent); }
+.less rect { fill: var(--quiet); }
+table.batches { font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+table.batches td, table.batches th { padding: 0.2rem 0.6rem; }
+.wide + .cards { margin-top: 0.75rem; }
 .share { height: 0.3rem; background: var(--edge); }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); gap: 1rem;
   margin-top: 1.25rem; }
@@ -137,6 +142,7 @@ def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] 
             components(stored, parts, n_top=n_top, shape=shape),
             loadings(parts),
             features(stored, parts, n_top=n_top),
+            batches(stored, n_top=n_top),
             sections.fit(stored),
             sections.convergence(stored, parts),
             sections.settings(stored),

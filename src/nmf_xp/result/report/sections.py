@@ -152,11 +152,12 @@ def _panels(stored: Stored) -> str:
     sizes = np.abs(gap[~np.isnan(gap)])
     far = (float(np.percentile(sizes, 99)) if sizes.size else 0.0) or high
     shades = images.scale("0", "grey", f"{high:.3g}")
+    product = "W @ H" if stored.batch_effects is None else "W @ H times the effects of batches"
     figures = [
         _panel("V, the data", images.grey(data, high), shades),
-        _panel("W @ H, the model", images.grey(model, high), shades),
+        _panel(f"{product}, the model", images.grey(model, high), shades),
         _panel(
-            "V - W @ H",
+            "V - W @ H" if stored.batch_effects is None else "V - the model",
             images.difference(gap, far),
             images.scale(f"-{far:.3g}", "difference", f"{far:.3g}"),
         ),

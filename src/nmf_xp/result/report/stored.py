@@ -85,6 +85,8 @@ class _DamageError(Exception):
 
 def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, str]) -> Stored:
     """What was read, once it is known that all of it can be shown."""
+    import numpy as np
+
     lacking = [name for name in ("W", "H") if name not in arrays] + [name for name in ("version",) if name not in texts]
     if lacking:
         msg = f"{path}: is no output of `nmf-xp fit`: it holds no {' and no '.join(lacking)}"
@@ -95,6 +97,9 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
     effects = arrays.pop("batch_effects", None)
     if effects is not None and (effects.ndim != 2 or effects.shape[1:] != H.shape[1:] or effects.dtype.kind != "f"):
         msg = f"the effects of batches have the shape {effects.shape} and the dtype {effects.dtype}"
+        raise _DamageError(msg)
+    if effects is not None and not (np.isfinite(effects).all() and (effects >= 0).all()):
+        msg = "the effects of batches are negative or not finite"
         raise _DamageError(msg)
     counts = {"row_names": W.shape[:1], "column_names": H.shape[1:], "component_names": H.shape[:1]}
     counts |= {} if effects is None else {"batch_labels": effects.shape[:1]}
