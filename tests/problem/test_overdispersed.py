@@ -13,8 +13,10 @@ import scipy.stats
 from scipy.optimize import minimize
 
 import nmf_xp
-from nmf_xp import NegativeBinomial, RowBlocks, load, transform
+from nmf_xp import FileError, NegativeBinomial, RowBlocks, load, transform
 from nmf_xp.arrays import kernels
+from nmf_xp.arrays.libraries import array_namespace
+from nmf_xp.data import as_data
 from nmf_xp.problem import overdispersed
 from nmf_xp.problem.overdispersed import digammas
 from tests.compiled import eagerly
@@ -121,8 +123,52 @@ def test_counts_of_a_poisson_process_have_no_dispersion() -> None:
     V = rng.poisson(30 * rng.dirichlet(np.full(3, 0.4), size=80) @ rng.gamma(0.5, size=(3, 50))).astype(float)
     result = nmf(V, 3, beta_loss=NegativeBinomial(), random_state=0)
     plain = nmf(V, 3, beta_loss="kullback-leibler", random_state=0)
-    assert result.noise.dispersion < 1e-3
+    assert result.noise.dispersion == overdispersed.LEAST
     assert result.divergence == pytest.approx(plain.divergence, rel=0.02)
+
+
+@pytest.mark.parametrize("start", ["nndsvd", "a fit", "transform", "zeros"])
+def test_zeros_of_a_start_do_not_spoil_the_dispersion(start: str) -> None:
+    V = planted(80, 50)
+    fitted = nmf(V, 3, beta_loss=NegativeBinomial(), random_state=0)
+    if start == "transform":
+        found = transform(V, fitted.H, beta_loss=NegativeBinomial())
+    elif start == "zeros":
+        assert np.isfinite(nmf(np.zeros((10, 8)), 2, beta_loss=NegativeBinomial(), random_state=0).W).all()
+        assert np.isfinite(transform(np.zeros((2, 50)), fitted.H, beta_loss=NegativeBinomial()).W).all()
+        return
+    else:
+        init = (fitted.W, fitted.H) if start == "a fit" else start
+        found = nmf(V, 3, beta_loss=NegativeBinomial(), init=init)
+    noise: Any = found.noise
+    assert noise.dispersion == pytest.approx(fitted.noise.dispersion, rel=0.1)
+    assert np.isfinite(found.W).all()
+
+
+@pytest.mark.parametrize("level", [1.0, 1e6, 1e12])
+def test_large_counts_do_not_cancel(level: float) -> None:
+    """The two terms of the usual form are as large as the counts, and the loss is of the order of 1 / alpha."""
+    rng = np.random.default_rng(0)
+    Y = level * rng.uniform(1.0, 20.0, size=(30, 20))
+    V = np.round(Y * rng.gamma(1 / ALPHA, ALPHA, size=Y.shape))
+    decimal = importlib.import_module("decimal")
+    decimal.getcontext().prec = 60
+    total = decimal.Decimal(0)
+    for v, y in zip(V.ravel().tolist(), Y.ravel().tolist(), strict=True):
+        v, y, a = decimal.Decimal(v), decimal.Decimal(y), 1 / decimal.Decimal(ALPHA)
+        total += (v * (v / y).ln() if v else 0) - (v + a) * ((v + a) / (y + a)).ln()
+    data = overdispersed.Overdispersed.of(as_data(V), ALPHA, xp=array_namespace(V))
+    found = data.divergence(Y, np.eye(20), None, beta=1.0, xp=array_namespace(V))
+    assert float(found) == pytest.approx(float(total), rel=1e-10)
+
+
+def test_a_dispersion_beyond_the_numbers_of_v() -> None:
+    V = planted(20, 12).astype(np.float32)
+    with pytest.raises(ValueError, match="must be at most"):
+        nmf(V, 2, beta_loss=NegativeBinomial(1e40), random_state=0)
+    tiny = nmf(V, 2, beta_loss=NegativeBinomial(1e-50), random_state=0)
+    plain = nmf(V, 2, beta_loss="kullback-leibler", random_state=0)
+    assert tiny.divergence == pytest.approx(plain.divergence, rel=0.02)
 
 
 def test_towards_zero_it_is_kullback_leibler() -> None:
@@ -158,6 +204,14 @@ def test_transform_restarts_files_and_numbers_that_are_no_counts(tmp_path: Path)
     for suffix in ("npz", "safetensors"):
         fitted.save(tmp_path / f"fit.{suffix}")
         assert load(tmp_path / f"fit.{suffix}").noise == fitted.noise
+    for said in ('{"dispersion": 0.2', "{}", '{"dispersion": "global"}', '{"dispersion": -1}'):
+        arrays: Any = dict(np.load(tmp_path / "fit.npz"))
+        arrays["noise"] = np.asarray(said)
+        np.savez(tmp_path / "damaged.npz", **arrays)
+        with pytest.raises(FileError, match="is damaged"):
+            load(tmp_path / "damaged.npz")
+    fitted.report(tmp_path / "fit.html")
+    assert f"negative binomial, dispersion {fitted.noise.dispersion:.4g}" in (tmp_path / "fit.html").read_text()
     shares: Any = V / 7  # allowed, as for Kullback-Leibler
     assert np.isfinite(nmf(shares, 3, beta_loss=NegativeBinomial(), random_state=0).divergence)
     with pytest.raises(ValueError, match="without `NegativeBinomial`"):

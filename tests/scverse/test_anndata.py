@@ -364,3 +364,14 @@ def test_names_obey_no_terminal(adata: Any) -> None:
     with pytest.raises(ValueError, match="twice") as error:
         scverse.project(twice, adata)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("loss", [nmf_xp.NegativeBinomial(0.25), nmf_xp.NegativeBinomial(), nmf_xp.Robust("frobenius")])
+def test_new_cells_are_projected_by_the_loss_of_the_reference(adata: Any, loss: Any, tmp_path: Path) -> None:
+    adata.X = dense(adata.X).astype(float)
+    scverse.nmf(adata, 3, beta_loss=loss, random_state=0)
+    adata.write(tmp_path / "fit.h5ad")
+    reference, new = anndata.read_h5ad(tmp_path / "fit.h5ad"), adata[:20].copy()
+    scverse.project(new, reference)
+    fitted: Any = nmf_xp.nmf(adata.X, 3, beta_loss=loss, random_state=0)
+    same(new.obsm["X_nmf"], nmf_xp.transform(adata.X[:20], fitted).W, 1e-9)

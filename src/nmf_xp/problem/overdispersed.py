@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Factors
 
 AT_ONCE = 2**20  # entries of a sparse V that are dense at a time
-LEAST, MOST = 1e-8, 1e4  # of a dispersion that is found
+LEAST, MOST = 1e-6, 1e4  # of a dispersion that is found; the least one stands for none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +45,18 @@ class NegativeBinomial:
     ----------
     dispersion : float or "global", default "global"
         alpha: the variance of a count with the mean y is y + alpha y^2. "global" finds the one number that is most
-        likely, in turn with the factors; `result.noise` has it. Towards 0 the loss is that of Kullback-Leibler.
+        likely, in turn with the factors; `result.noise` has it, and 1e-6 says that there is none. Towards 0 the loss is
+        that of Kullback-Leibler.
 
     Raises
     ------
     TypeError, ValueError
         `dispersion` is no positive number, nor "global".
+
+    Notes
+    -----
+    For counts far beyond 1 / alpha the loss is nearly that of Itakura-Saito, and iterations go a small part of the way.
+    Give a smaller `tol` and a larger `max_iter` there.
 
     References
     ----------
@@ -133,10 +139,21 @@ class Overdispersed(Fields, Wrapping):
         return 0.0
 
     def _entries(self, block: Dense, W: Array, H: Array, *, xp: Namespace) -> Array:
-        V, Y = block.values, block.predict(W, H, xp=xp)
+        """d(v | y), entry by entry, from two forms of it.
+
+        Where alpha y is large the terms of the usual form are as large as the counts, and cancel. There it is
+
+            v log1p((v - y) / (y (1 + alpha v))) - log1p(alpha (v - y) / (1 + alpha y)) / alpha.
+        """
+        V, Y, alpha = block.values, block.predict(W, H, xp=xp), self.alpha
         settings: Any = {"beta": 1.0, "xp": xp}
-        less = entry_divergence(1.0 + self.alpha * V, 1.0 + self.alpha * Y, **settings) / self.alpha
-        return operators.at_least(entry_divergence(V, Y, **settings) - less, 0.0, xp=xp)
+        v, y = 1.0 + alpha * V, 1.0 + alpha * Y
+        usual = entry_divergence(V, Y, **settings) - entry_divergence(v, y, **settings) / alpha
+        seen = xp.logical_and(V > 0, alpha * Y > 1.0)
+        above = xp.where(seen, Y, 1.0)
+        first = V * xp.log1p(xp.where(seen, (V - Y) / above / v, 0.0))
+        far = first - xp.log1p(alpha * ((V - Y) / y)) / alpha
+        return operators.at_least(xp.where(seen, far, usual), 0.0, xp=xp)
 
     def _slope(self, base: Data, W: Array, H: Array, *, xp: Namespace) -> Array:
         """U H^T: (..., m, r)."""
@@ -190,6 +207,8 @@ def likeliest(data: Any, factors: Factors, *, unit: float, xp: Namespace) -> flo
         return a * slope, a * slope + a * a * (bent + count * (1.0 / a - second))
 
     low, high = -math.log(MOST), -math.log(LEAST)
+    if derivatives(math.exp(high))[0] >= 0:  # the counts vary no more than Poisson's
+        return LEAST
     t = 0.0
     for _ in range(60):
         slope, curvature = derivatives(math.exp(t))

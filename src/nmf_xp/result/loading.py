@@ -64,8 +64,8 @@ def load(path: str | os.PathLike[str]) -> Result:
         _n_iter=int(stored.number("n_iter") or 0),
         _status=status.value,
         _kkt_residual=_or_nan(numbers["kkt_residual"]),
-        robust=_loss(path, Robust, stored.said("robust")),
-        noise=_loss(path, NegativeBinomial, stored.said("noise")),
+        robust=_loss(path, Robust, stored, "robust"),
+        noise=_loss(path, NegativeBinomial, stored, "noise"),
         batch_labels=_labels(stored.batch_labels),
         _batch_table=stored.batch_effects,
         **names,
@@ -76,15 +76,20 @@ def load(path: str | os.PathLike[str]) -> Result:
     return result
 
 
-def _loss(path: Path, kind: Any, said: dict[str, Any]) -> Any:
+def _loss(path: Path, kind: Any, stored: Any, name: str) -> Any:
     """The loss of this kind that a file describes, if any."""
-    if not said:
+    if name not in stored.texts:
         return None
+    said = stored.said(name)
     try:
-        return kind(**said)
+        loss = kind(**said)
     except (TypeError, ValueError) as error:
         msg = f"{path}: is damaged: its loss is none: {error}"
         raise FileError(msg) from error
+    if not said or "global" in said.values():  # what is kept is what was found
+        msg = f"{path}: is damaged: its loss is not said"
+        raise FileError(msg)
+    return loss
 
 
 def _labels(names: list[str] | None) -> tuple[str, ...] | None:

@@ -212,13 +212,18 @@ def _with_dispersion(
     first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
     problem = posed.problem._replace(data=posed.problem.data.with_both_orders())
     options: Any = {"unit": number_times_power(1.0, posed.units.v), "xp": posed.xp}
-    found, factors = found_dispersion(problem, first, Reweighted(**settings, inner=inner), **options)
+    found, factors = found_dispersion(problem, first, ReweightedAhead(**settings, inner=inner), **options)
     return NegativeBinomial(found), factors if start.W.ndim == 2 else start
 
 
 def _overdispersed(problem: Problem, noise: NegativeBinomial, posed: Posed) -> Problem:
     """The problem with the dispersion of V's counts beside its data."""
-    alpha = number_times_power(float(noise.dispersion), posed.units.v)
+    alpha, info = number_times_power(float(noise.dispersion), posed.units.v), posed.xp.finfo(posed.values.dtype)
+    if alpha > float(info.max) ** 0.5:
+        most = number_times_power(float(info.max) ** 0.5, -posed.units.v)
+        msg = f"`NegativeBinomial.dispersion` must be at most {most:.3g} for this V, got {noise.dispersion:g}"
+        raise ValueError(msg)
+    alpha = max(alpha, float(info.smallest_normal) ** 0.5)  # far below rounding, where the loss is Kullback-Leibler's
     counts: Any = Overdispersed.of(problem.data, alpha, xp=posed.xp)
     return problem._replace(data=counts)
 

@@ -93,9 +93,10 @@ def about(result: Result, params: dict[str, Any]) -> dict[str, Any]:
     batches = {}
     if result.batch_labels is not None:
         batches["batch_labels"] = np.asarray(list(map(text, result.batch_labels)), dtype=object)
-    robust = {} if result.robust is None else {"robust": json.dumps(vars(result.robust), default=float)}
+    losses = {"robust": result.robust, "noise": result.noise}
+    said = {name: json.dumps(vars(loss), default=float) for name, loss in losses.items() if loss is not None}
     return {
-        "params": kept | robust,
+        "params": kept | said,
         **{name: float(getattr(result, name)) for name in NUMBERS},
         "n_iter": int(result.n_iter),
         "status": result.status.name,

@@ -79,8 +79,9 @@ def project(
     same = ours == list(range(adata.n_vars))
     values = reading.matrix(adata, layer, None if same else ours)
     effects = adding.known_effects(reference, key, theirs) if batches else {}
-    robust = params.get("robust")
-    loss = float(known["beta"]) if robust is None else nmf_xp.Robust(**json.loads(robust))
+    kinds = {"robust": nmf_xp.Robust, "noise": nmf_xp.NegativeBinomial}
+    losses = [kind(**json.loads(params[name])) for name, kind in kinds.items() if name in params]
+    loss = losses[0] if losses else float(known["beta"])
     with reading.said_of(layer):
         result = nmf_xp.transform(
             values,

@@ -17,7 +17,7 @@ from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.batches import Batched
 from nmf_xp.problem.optimality import penalties, report
-from nmf_xp.problem.overdispersed import LEAST, Overdispersed, likeliest
+from nmf_xp.problem.overdispersed import Overdispersed, likeliest
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.mu import MultiplicativeUpdate, multiplied
 from nmf_xp.solvers.solver import Solver
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FIRST = 20
 """Iterations of the fit from which the scale is found."""
-BETWEEN, ROUNDS = 5, 40
+BETWEEN, ROUNDS = 10, 40
 """Iterations from one look for the dispersion to the next, and the most looks."""
 
 
@@ -130,29 +130,29 @@ class ReweightedAhead(Extrapolated, Reweighted):
 
 
 def found_dispersion(
-    problem: Problem, start: Factors, solver: Reweighted, *, unit: float, xp: Namespace
+    problem: Problem, start: Factors, solver: ReweightedAhead, *, unit: float, xp: Namespace
 ) -> tuple[float, Factors]:
     """The most likely dispersion of V in this `unit`, and the factors that go with it.
 
-    It is found in turn with them, a few iterations at a time: what is returned is a maximum of the likelihood in the
-    dispersion, and no step made the counts less likely.
+    It is found in turn with them, some iterations at a time, until it stays.
     """
     if not libraries.is_readable(start.W):
         msg = "`NegativeBinomial.dispersion` must be given in a compiled function, got 'global'"
         raise ValueError(msg)
     data, fixed_h = problem.data, solver.fixed_h
     settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": fixed_h, "xp": xp}
-    state = multiplied(problem, *start, count=FIRST, **settings)
+    state: Any = Factors(*(operators.at_least(x, solver.floor, xp=xp) for x in start))  # zeros have no model
+    state = multiplied(problem, *state, count=FIRST, **settings)
     alpha = likeliest(data, state, unit=unit, xp=xp)
     for _ in range(ROUNDS):
         counts: Any = Overdispersed.of(data, alpha * unit, xp=xp)
         here = solver.prepare(problem._replace(data=counts), xp=xp)
+        state = solver.init(here, state.W, state.H, xp=xp)
         state = solver.steps(state, here, BETWEEN, xp=xp)
-        new = likeliest(data, state, unit=unit, xp=xp)
-        if abs(math.log(new / alpha)) < 1e-3 or max(new, alpha) < 2.0 * LEAST:
-            return new, state
-        alpha = new
-    return alpha, state
+        last, alpha = alpha, likeliest(data, Factors(state.W, state.H), unit=unit, xp=xp)
+        if abs(math.log(alpha / last)) < 1e-3:
+            break
+    return alpha, Factors(state.W, start.H if fixed_h else state.H)
 
 
 def found_scale(

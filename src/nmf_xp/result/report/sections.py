@@ -55,6 +55,9 @@ def settings(stored: Stored) -> str:
     if "beta" in texts:
         try:
             said["loss"] = loss_name(float(texts["beta"]))
+            dispersion = stored.said("noise").get("dispersion")
+            if isinstance(dispersion, int | float):
+                said["loss"] = f"negative binomial, dispersion {dispersion:.4g}"
         except ValueError:
             said["loss"] = texts["beta"]
     said["seed"] = texts.get("random_state", "").replace("None", "none was given")
