@@ -168,7 +168,7 @@ import resource
 import numpy as np
 from nmf_xp.arrays.kernels import compiling, newton
 V = np.broadcast_to(np.ones(1), (4, 2 * 10**7))
-W, H, sums = np.ones((4, 1)), np.broadcast_to(np.ones(1), (1, 2 * 10**7)), np.ones(1)
+W, sums = np.ones((4, 1)), np.ones((4, 1))
 H = np.ones((1, 2 * 10**7))
 correlation = np.ones((1, 1))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
