@@ -228,7 +228,7 @@ def test_names_of_batches_come_out_harmless(here: Path, capsys: pytest.CaptureFi
     Path("hostile.txt").write_text("\n".join(hostile), encoding="utf-8")
     assert main([*FIT, "--batch", "hostile.txt", "--out", "found"]) == 0
     assert "\x1b" not in "".join(capsys.readouterr())
-    assert table("found/batch_effects.csv")[0] == ["\x1b[2J\u202eold", "'=1+1"]
+    assert table("found/batch_effects.csv")[0] == [r"\x1b[2J\u202eold", "'=1+1"]
     assert set(nmf_xp.load("found/factors.npz").batch_labels or ()) == set(hostile)
 
     own = np.random.default_rng(0)  # a component that is in the rows of one batch only
