@@ -20,10 +20,15 @@ def loss_name(beta: float) -> str:
     return f"{NAME_OF_LOSS[beta]} (beta {beta:g})" if beta in NAME_OF_LOSS else f"beta {beta:g}"
 
 
+def overdispersed_name(dispersion: float) -> str:
+    """The negative binomial loss in words."""
+    return f"negative binomial, dispersion {dispersion:.4g}"
+
+
 def name_of(result: Any) -> str:
     """The loss of a result in words."""
     if result.noise is not None:
-        return f"negative binomial, dispersion {result.noise.dispersion:.4g}"
+        return overdispersed_name(result.noise.dispersion)
     if result.robust is None:
         return loss_name(result.beta)
     return f"{result.robust.phi} of {loss_name(result.beta)}, scale {result.robust.scale:.4g}"

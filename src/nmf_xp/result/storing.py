@@ -62,16 +62,20 @@ def explained_or_none(result: Any) -> float | None:
 
 def texts_of(result: Any) -> dict[str, str]:
     """How it ended, and how it came about."""
-    losses = {"robust": result.robust, "noise": result.noise}
-    said = {name: json.dumps(vars(loss), default=float) for name, loss in losses.items() if loss is not None}
     return {
         "status": result.status.name,
         "beta": str(result.beta),
         "solver": result.solver,
-        **said,
+        **losses_of(result),
         "version": nmf_xp.__version__,
         "written": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+
+
+def losses_of(result: Any) -> dict[str, str]:
+    """The loss of a result, where it is more than a beta, as JSON by the name of its field."""
+    losses = {"robust": result.robust, "noise": result.noise}
+    return {name: json.dumps(vars(loss), default=float) for name, loss in losses.items() if loss is not None}
 
 
 def write(result: Any, path: str | os.PathLike[str]) -> None:

@@ -7,12 +7,12 @@ All of it can be written to .h5ad: arrays on the host, numbers and text. What ha
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays import transfer
 from nmf_xp.data.naming import text
+from nmf_xp.result.storing import losses_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,10 +93,8 @@ def about(result: Result, params: dict[str, Any]) -> dict[str, Any]:
     batches = {}
     if result.batch_labels is not None:
         batches["batch_labels"] = np.asarray(list(map(text, result.batch_labels)), dtype=object)
-    losses = {"robust": result.robust, "noise": result.noise}
-    said = {name: json.dumps(vars(loss), default=float) for name, loss in losses.items() if loss is not None}
     return {
-        "params": kept | said,
+        "params": kept | losses_of(result),
         **{name: float(getattr(result, name)) for name in NUMBERS},
         "n_iter": int(result.n_iter),
         "status": result.status.name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp.result.display import falls_far, loss_name
+from nmf_xp.result.display import falls_far, loss_name, overdispersed_name
 from nmf_xp.result.report import charts, images
 from nmf_xp.result.report.markup import name, pairs
 from nmf_xp.result.report.parts import SAME
@@ -57,7 +57,7 @@ def settings(stored: Stored) -> str:
             said["loss"] = loss_name(float(texts["beta"]))
             dispersion = stored.said("noise").get("dispersion")
             if isinstance(dispersion, int | float):
-                said["loss"] = f"negative binomial, dispersion {dispersion:.4g}"
+                said["loss"] = overdispersed_name(dispersion)
         except ValueError:
             said["loss"] = texts["beta"]
     said["seed"] = texts.get("random_state", "").replace("None", "none was given")
