@@ -11,21 +11,17 @@ that came with the wheel are left out; this is asked once.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.util
 import os
-import signal
-import threading
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries
-from nmf_xp.arrays.kernels import compiling
+from nmf_xp.arrays.kernels import compiling, interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
 
 KERNELS = {
     "kl_divergence": "divergence",
@@ -85,25 +81,8 @@ def _of_one_dtype(arrays: tuple[Any, ...]) -> bool:
 
 @functools.cache
 def _kernel(module: str, name: str) -> Callable[..., Any]:
-    with _interrupts_later():
+    with interrupts.later():
         return getattr(importlib.import_module(f"nmf_xp.arrays.kernels.{module}"), name)
-
-
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Let Ctrl-C wait for the end: a library that was interrupted while it was loaded cannot be loaded again."""
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if arrived:
-            before(*arrived[0])
 
 
 def wanted() -> bool:

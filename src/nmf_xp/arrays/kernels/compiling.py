@@ -13,6 +13,8 @@ import os
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from nmf_xp.arrays.kernels import interrupts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
@@ -86,7 +88,7 @@ def jit(function: F) -> F:
     try:
         compiled = numba.njit(cache=True, **_options)(function)
     except RuntimeError:  # neither beside the package nor at home can anything be written
-        return numba.njit(**_options)(function)
+        return _uninterrupted(numba.njit(**_options)(function))
     cache = compiled._cache
     load, save = cache.load_overload, cache.save_overload
 
@@ -97,11 +99,23 @@ def jit(function: F) -> F:
             return None
 
     def save_if_possible(*args: Any) -> None:
-        with contextlib.suppress(Exception):  # a full disk, or an interrupt that LLVM dropped
+        with contextlib.suppress(Exception):  # a full disk
             save(*args)
 
     cache.load_overload, cache.save_overload = load_if_whole, save_if_possible
-    return compiled
+    return _uninterrupted(compiled)
+
+
+def _uninterrupted(dispatcher: Any) -> Any:
+    """The same, with Ctrl-C answered when it has compiled."""
+    compile_ = dispatcher.compile
+
+    def compile_whole(*args: Any, **kwargs: Any) -> Any:
+        with interrupts.later():
+            return compile_(*args, **kwargs)
+
+    dispatcher.compile = compile_whole
+    return dispatcher
 
 
 def inlined(function: F) -> F:
