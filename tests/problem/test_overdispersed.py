@@ -18,7 +18,7 @@ from nmf_xp.arrays import kernels
 from nmf_xp.arrays.libraries import array_namespace
 from nmf_xp.data import as_data
 from nmf_xp.problem import overdispersed
-from nmf_xp.problem.overdispersed import digammas
+from nmf_xp.problem.dispersion import LEAST, digammas
 from tests.compiled import eagerly
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def test_counts_of_a_poisson_process_have_no_dispersion() -> None:
     V = rng.poisson(30 * rng.dirichlet(np.full(3, 0.4), size=80) @ rng.gamma(0.5, size=(3, 50))).astype(float)
     result = nmf(V, 3, beta_loss=NegativeBinomial(), random_state=0)
     plain = nmf(V, 3, beta_loss="kullback-leibler", random_state=0)
-    assert result.noise.dispersion == overdispersed.LEAST
+    assert result.noise.dispersion == LEAST
     assert result.divergence == pytest.approx(plain.divergence, rel=0.02)
 
 
@@ -157,7 +157,7 @@ def test_large_counts_do_not_cancel(level: float) -> None:
     for v, y in zip(V.ravel().tolist(), Y.ravel().tolist(), strict=True):
         v, y, a = decimal.Decimal(v), decimal.Decimal(y), 1 / decimal.Decimal(ALPHA)
         total += (v * (v / y).ln() if v else 0) - (v + a) * ((v + a) / (y + a)).ln()
-    data = overdispersed.Overdispersed.of(as_data(V), ALPHA, xp=array_namespace(V))
+    data = overdispersed.Overdispersed.of(as_data(V), (np.full((1, 1), ALPHA),), xp=array_namespace(V))
     found = data.divergence(Y, np.eye(20), None, beta=1.0, xp=array_namespace(V))
     assert float(found) == pytest.approx(float(total), rel=1e-10)
 

@@ -14,7 +14,9 @@ time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from nmf_xp.arrays import libraries, operators, transfer
@@ -22,41 +24,43 @@ from nmf_xp.arrays.checks import check_option, is_real
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.data.constraints import FREE
+from nmf_xp.data.dense import DenseTransposed
+from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.seam import Wrapping
 from nmf_xp.data.sloped import Sloped
+from nmf_xp.data.weighted import LineWeighted, Weighted
 from nmf_xp.divergences import entry_divergence
+from nmf_xp.problem.dispersion import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
-    from nmf_xp.problem import Factors
 
 AT_ONCE = 2**20  # entries of a sparse V that are dense at a time
-LEAST, MOST = 1e-6, 1e4  # of a dispersion that is found; the least one stands for none
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class NegativeBinomial:
     """A loss for counts that vary more than Poisson's, for `beta_loss`: half the negative binomial deviance.
 
     Parameters
     ----------
-    dispersion : float or "global", default "global"
+    dispersion : float, {"global", "row", "column"} or array, shape (m, 1) or (1, n), default "global"
         alpha: the variance of a count with the mean y is y + alpha y^2. "global" finds the one number that is most
-        likely, in turn with the factors; `result.noise` has it, and 1e-6 says that there is none. Towards 0 the loss is
-        that of Kullback-Leibler.
+        likely, in turn with the factors, "row" one for each row of V and "column" one for each column; `result.noise`
+        has them, and 1e-6 says that there is none. Towards 0 the loss is that of Kullback-Leibler.
 
     Raises
     ------
     TypeError, ValueError
-        `dispersion` is no positive number, nor "global".
+        `dispersion` has a number that is not positive and finite, or is no name, or of another shape.
 
     Notes
     -----
-    For counts far beyond 1 / alpha the loss is nearly that of Itakura-Saito, and iterations go a small part of the way.
-    Give a smaller `tol` and a larger `max_iter` there.
+    A dispersion that is found from few counts is uncertain, and too small by about the share of the counts that the
+    factors use up.
 
     References
     ----------
@@ -74,78 +78,259 @@ class NegativeBinomial:
     True
     """
 
-    dispersion: float | str = "global"
+    dispersion: Any = "global"
 
     def __post_init__(self) -> None:
-        """Refuse what is no dispersion."""
-        if isinstance(self.dispersion, str):
-            check_option("NegativeBinomial.dispersion", self.dispersion, ("global",))
-        elif not (is_real(self.dispersion) and 0 < self.dispersion < math.inf):
+        """Refuse what is no dispersion, and keep an array as one of NumPy."""
+        given = self.dispersion
+        if isinstance(given, str):
+            check_option("NegativeBinomial.dispersion", given, tuple(AXES))
+            return
+        if libraries.is_array(given) or isinstance(given, list | tuple):
+            object.__setattr__(self, "dispersion", _checked(given))
+        elif not (is_real(given) and 0 < given < math.inf):
             msg = (
-                f"`NegativeBinomial.dispersion` must be a positive number or 'global', got {self.dispersion!r}; "
-                "for 0 say beta_loss='kullback-leibler'"
+                f"`NegativeBinomial.dispersion` must be a positive number, an array of them, 'global', 'row' or "
+                f"'column', got {given!r}; for 0 say beta_loss='kullback-leibler'"
             )
             raise ValueError(msg)
 
+    @property
+    def of(self) -> str:
+        """What has a dispersion of its own: "global", "row" or "column"."""
+        if isinstance(self.dispersion, str):
+            return self.dispersion
+        rows, columns = getattr(self.dispersion, "shape", (1, 1))
+        return "row" if rows > 1 else "column" if columns > 1 else "global"
+
+    @property
+    def for_other_rows(self) -> NegativeBinomial:
+        """The same loss of other rows of V: dispersions of rows are theirs, and found anew."""
+        return NegativeBinomial("row") if self.of == "row" else self
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same loss, to the last digit."""
+        return isinstance(other, NegativeBinomial) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """A number for the same losses."""
+        return hash(self._key)
+
+    @property
+    def _key(self) -> Any:
+        x = self.dispersion
+        return (x.shape, *x.ravel().tolist()) if libraries.is_array(x) else x
+
+    def __str__(self) -> str:
+        """In words."""
+        if isinstance(self.dispersion, str):
+            return f"negative binomial, a dispersion found {_SHARED[self.dispersion]}"
+        if not libraries.is_array(self.dispersion):
+            return f"negative binomial, dispersion {self.dispersion:.4g}"
+        low, high = float(self.dispersion.min()), float(self.dispersion.max())
+        return f"negative binomial, a dispersion {_SHARED[self.of]}, {low:.4g} to {high:.4g}"
+
+
+_SHARED = {"global": "for all", "row": "for each row", "column": "for each column"}
+
+
+def _checked(given: Any) -> Any:
+    """Dispersions as a NumPy array, (m, 1) or (1, n)."""
+    import numpy as np
+
+    try:
+        found = np.array(transfer.to_host(given) if libraries.is_array(given) else given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"`NegativeBinomial.dispersion` must be an array of numbers, got {given!r}"
+        raise TypeError(msg) from error
+    if found.ndim != 2 or 1 not in found.shape or not found.size:
+        msg = (
+            "`NegativeBinomial.dispersion` must have the shape (m, 1), a number for each row, or (1, n), one for each "
+            f"column, got {found.shape}; x[:, None] or x[None, :] makes it so"
+        )
+        raise ValueError(msg)
+    if not (np.isfinite(found).all() and found.min() > 0):
+        msg = (
+            "`NegativeBinomial.dispersion` must be of positive and finite numbers, got "
+            f"{found[~((found > 0) & np.isfinite(found))][0]:g}; 1e-6 stands for none"
+        )
+        raise ValueError(msg)
+    found.flags.writeable = False
+    return found
+
 
 class Fields(NamedTuple):
-    """What overdispersed data are made of."""
+    """What overdispersed data are made of; arrays are multiplied with each other, and broadcast to the entries.
+
+    Beside a dense base they lie in the order of its entries, which stays in the transposed problem; beside a sparse one
+    they are one number for each row or each column, and turn with it.
+    """
 
     base: Any
-    alpha: Array  # (): in the problem's units
+    alpha: tuple[Array, ...]  # the dispersion in the problem's units, times an exposure
+    weights: tuple[Array, ...] = ()
 
 
 class Overdispersed(Fields, Wrapping):
-    """Counts whose loss is the negative binomial one: `base`, one matrix without weights, and the dispersion."""
+    """Counts whose loss is the negative binomial one: `base`, one matrix, its dispersion, and its weights."""
 
     @classmethod
-    def of(cls, data: Data, alpha: float, *, xp: Namespace) -> Overdispersed:
-        """Data with this dispersion."""
-        V = data.values
-        return cls(data, xp.full((), alpha, dtype=V.dtype, device=libraries.device(V)))
+    def of(cls, data: Any, alpha: tuple[Array, ...], *, xp: Namespace) -> Overdispersed:
+        """Data with this dispersion, whose weights are taken from them."""
+        if isinstance(data, LineWeighted):
+            return cls(data.base, alpha, (data.rows_weights, data.columns_weights))
+        if not isinstance(data, Weighted):
+            return cls(data, alpha)
+        if not isinstance(data.base, Sparse):
+            return cls(data.base, alpha, (data.weights,))
+        if not data.base.has_absent:
+            base, weights = (data.base.with_values(x).dense(xp=xp) for x in (data.values, data.weights))
+            return cls(Dense(base), alpha, (weights,))
+        msg = (
+            "`beta_loss` must be no `NegativeBinomial` for a sparse V with weights that are none of rows or columns, "
+            "or whose zeros are missing; give V as a dense array"
+        )
+        raise ValueError(msg)
+
+    def with_dispersion(self, dispersion: Any, *, xp: Namespace) -> Overdispersed:
+        """The same with dispersions, a NumPy array (m or 1, n or 1), beside the exposure that they have."""
+        W = self.values
+        info = xp.finfo(W.dtype)
+        alpha = dispersion.clip(float(info.smallest_normal) ** 0.5)  # below rounding: the loss of Kullback-Leibler
+        found = transfer.from_host(alpha, xp=xp, dtype=W.dtype, device=libraries.device(W))
+        return self._replace(alpha=(found, *self.alpha))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the entries have weights."""
+        return bool(self.weights)
 
     @property
     def T(self) -> Overdispersed:
         """The transposed problem."""
-        return Overdispersed(self.base.T, self.alpha)
+        if isinstance(self.base, Sparse):
+            return self._each(self.base.T, operators.transposed)
+        return self._replace(base=self.base.T)
+
+    def rows(self, start: int, stop: int) -> Overdispersed:
+        """A block of rows."""
+        return self._each(self.base.rows(start, stop), lambda x: self._part(x, start, stop))
 
     def member(self, i: int) -> Overdispersed:
         """One member of a stack."""
-        return self._replace(base=self.base.member(i))
+        return self._each(self.base.member(i), lambda x: x[i, ...] if x.ndim > 2 else x)
 
     def select(self, indices: Array, *, xp: Namespace) -> Overdispersed:
         """Some members of a stack."""
-        return self._replace(base=self.base.select(indices, xp=xp))
+        base = self.base.select(indices, xp=xp)
+        return self._each(base, lambda x: xp.take(x, indices, axis=0) if x.ndim > 2 else x)
 
-    def renewed(self, W: Array, H: Array, _: Any, *, whole: bool = False, beta: float, xp: Namespace) -> Data:
-        """The data with the slope at these factors; if `whole`, with that of the transposed problem too."""
-        along = self._slope(self.base, W, H, xp=xp)
+    def renewed(
+        self, W: Array, H: Array, _: Any = None, *, whole: bool = False, bold: Any = False, beta: float, xp: Namespace
+    ) -> Data:
+        """The data with the slopes at these factors; if `whole`, with that of the transposed problem too.
+
+        Where `bold`, a bool or an array of them that broadcasts to V, they have the curvature of the loss.
+        """
+        values, along = self._scaled(bold, W, H, xp=xp), self._slope(bold, W, H, xp=xp)
         if not whole:
-            return Sloped(self.base, along)
+            return Sloped(self.base.with_values(values), along)
         Ht, Wt = operators.transposed(H), operators.transposed(W)
-        return Sloped(self.base, along, self._slope(self.base.T, Ht, Wt, xp=xp))
+        return Sloped(self.base.with_values(values), along, self.T._slope(bold, Ht, Wt, xp=xp))
 
-    def divergence(self, W: Array, H: Array, _: Any, *, beta: float, xp: Namespace) -> Array:
+    def divergence(self, W: Array, H: Array, _: Any = None, *, beta: float = 1.0, xp: Namespace) -> Array:
         """Half the deviance: (...,)."""
         dtype = libraries.accumulator_dtype(xp, libraries.device(W))
 
-        def of_block(block: Dense, W: Array) -> Part:
-            return Part(None, (xp.sum(self._entries(block, W, H, xp=xp), axis=(-2, -1), dtype=dtype),))
+        def of_block(block: Overdispersed, W: Array) -> Part:
+            return Part(None, (xp.sum(block._entries(W, H, xp=xp), axis=(-2, -1), dtype=dtype),))
 
-        return operators.at_least(_visited(of_block, self.base, W, xp=xp).sums[0], 0.0, xp=xp)
+        return operators.at_least(self.visited(of_block, W, xp=xp).sums[0], 0.0, xp=xp)
+
+    def of_rows(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        """The same of each row of the problem: (..., m, 1)."""
+
+        def of_block(block: Overdispersed, W: Array) -> Part:
+            turned = isinstance(block.base, DenseTransposed)
+            rows = xp.sum(block._entries(W, H, xp=xp), axis=-2 if turned else -1, keepdims=True)
+            return Part(operators.transposed(rows) if turned else rows, ())
+
+        return self.visited(of_block, W, xp=xp).rows
 
     def penalty(self, W: Array, H: Array, *, xp: Namespace) -> Array | float:
         """Nothing."""
         return 0.0
 
-    def _entries(self, block: Dense, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """d(v | y), entry by entry, from two forms of it.
+    def visited(self, function: Callable[[Overdispersed, Array], Part], W: Array, *, xp: Namespace) -> Part:
+        """The function over row blocks of the data, each of them dense: rows concatenated, sums added up."""
+        if not isinstance(self.base, Sparse):
+            return sweep(lambda block, W, _: function(cast("Overdispersed", block), W), self, W, FREE, xp=xp)
+        m, n = self.shape
+        step = max(1, AT_ONCE // n)
+        parts = []
+        for start in range(0, m, step):
+            stop = min(start + step, m)
+            block = self if stop - start == m else self.rows(start, stop)
+            parts.append(function(block._on(Dense(block.base.dense(xp=xp))), W[start:stop, :]))
+        rows = None if parts[0].rows is None else xp.concat([part.rows for part in parts], axis=-2)
+        return Part(rows, tuple(sum(terms[1:], terms[0]) for terms in zip(*(part.sums for part in parts), strict=True)))
+
+    def _each(self, base: Any, part: Callable[[Array], Array]) -> Overdispersed:
+        return Overdispersed(base, tuple(map(part, self.alpha)), tuple(map(part, self.weights)))
+
+    def _part(self, x: Array, start: int, stop: int) -> Array:
+        """The part of an array beside the entries that belongs to some rows of the problem."""
+        if isinstance(self.base, DenseTransposed):
+            return x if x.shape[-1] == 1 else x[..., start:stop]
+        return x if x.shape[-2] == 1 else x[..., start:stop, :]
+
+    def stored(self, factors: tuple[Array, ...], *, xp: Namespace) -> Any:
+        """The product of arrays at the stored entries, or broadcasting to them; 1 where there is none."""
+        at = (at_stored(self.base, x, xp=xp) for x in factors)
+        return functools.reduce(operator.mul, at, 1.0)
+
+    def _scaled(self, bold: Any, W: Array, H: Array, *, xp: Namespace) -> Array:
+        """V at the stored entries, in the scale of the slopes."""
+        if bold is False and not self.weights:
+            return self.values
+        if isinstance(self.base, Sparse):
+            return self.values * self._scale(bold, self.predict(W, H, xp=xp), xp=xp)
+        turned = isinstance(self.base, DenseTransposed)
+
+        def of_block(block: Overdispersed, W: Array) -> Part:
+            V = block.values * block._scale(bold, block.predict(W, H, xp=xp), xp=xp)
+            return Part(operators.transposed(V) if turned else V, ())
+
+        V = self.visited(of_block, W, xp=xp).rows
+        return operators.transposed(V) if turned else V
+
+    def _scale(self, bold: Any, Y: Array, *, xp: Namespace) -> Any:
+        weights = self.stored(self.weights, xp=xp)
+        if bold is False:
+            return weights
+        scale = weights / (1.0 + self.stored(self.alpha, xp=xp) * Y)
+        return scale if bold is True else xp.where(at_stored(self.base, bold, xp=xp), scale, weights)
+
+    def _slope(self, bold: Any, W: Array, H: Array, *, xp: Namespace) -> Array:
+        """The second slope: (..., m, r)."""
+
+        def of_block(block: Overdispersed, W: Array) -> Part:
+            alpha = block.stored(block.alpha, xp=xp)
+            above = 1.0 if bold is True else 1.0 + alpha * block.values
+            above = above if isinstance(bold, bool) else xp.where(bold, 1.0, above)
+            U = block.stored(block.weights, xp=xp) * above / (1.0 + alpha * block.predict(W, H, xp=xp))
+            return Part(block.base.contract(U, H, xp=xp), ())
+
+        return self.visited(of_block, W, xp=xp).rows
+
+    def _entries(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        """d(v | y) of dense data, entry by entry and weighted, from two forms of it.
 
         Where alpha y is large the terms of the usual form are as large as the counts, and cancel. There it is
 
             v log1p((v - y) / (y (1 + alpha v))) - log1p(alpha (v - y) / (1 + alpha y)) / alpha.
         """
-        V, Y, alpha = block.values, block.predict(W, H, xp=xp), self.alpha
+        V, Y, alpha = self.values, self.predict(W, H, xp=xp), self.stored(self.alpha, xp=xp)
         settings: Any = {"beta": 1.0, "xp": xp}
         v, y = 1.0 + alpha * V, 1.0 + alpha * Y
         usual = entry_divergence(V, Y, **settings) - entry_divergence(v, y, **settings) / alpha
@@ -153,87 +338,8 @@ class Overdispersed(Fields, Wrapping):
         above = xp.where(seen, Y, 1.0)
         first = V * xp.log1p(xp.where(seen, (V - Y) / above / v, 0.0))
         far = first - xp.log1p(alpha * ((V - Y) / y)) / alpha
-        return operators.at_least(xp.where(seen, far, usual), 0.0, xp=xp)
-
-    def _slope(self, base: Data, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """U H^T: (..., m, r)."""
-
-        def of_block(block: Dense, W: Array) -> Part:
-            U = (1.0 + self.alpha * block.values) / (1.0 + self.alpha * block.predict(W, H, xp=xp))
-            return Part(block.contract(U, H, xp=xp), ())
-
-        return _visited(of_block, base, W, xp=xp).rows
-
-
-def _visited(function: Callable[[Dense, Array], Part], data: Any, W: Array, *, xp: Namespace) -> Part:
-    """The function over row blocks of the data, each of them dense: rows concatenated, sums added up."""
-    if not isinstance(data, Sparse):
-        return sweep(lambda block, W, _: function(cast("Dense", block), W), data, W, FREE, xp=xp)
-    m, n = data.shape
-    step = max(1, AT_ONCE // n)
-    starts = range(0, m, step)
-    parts = []
-    for start in starts:
-        stop = min(start + step, m)
-        block = data if stop - start == m else data.rows(start, stop)
-        parts.append(function(Dense(block.dense(xp=xp)), W[..., start:stop, :]))
-    rows = None if parts[0].rows is None else xp.concat([part.rows for part in parts], axis=-2)
-    return Part(rows, tuple(sum(terms[1:], terms[0]) for terms in zip(*(part.sums for part in parts), strict=True)))
-
-
-def likeliest(data: Any, factors: Factors, *, unit: float, xp: Namespace) -> float:
-    """The dispersion under which counts with the means WH are most likely, for V and WH in this `unit`.
-
-    Newton's method on its logarithm, within a bracket of the signs of the derivative that were seen.
-    """
-    W, H = factors
-    dtype = libraries.accumulator_dtype(xp, libraries.device(W))
-
-    def derivatives(a: float) -> tuple[float, float]:
-        """Those of the log-likelihood in log a, the first and the second."""
-
-        def of_block(block: Dense, W: Array) -> Part:
-            V, Y = unit * block.values, unit * block.predict(W, H, xp=xp)
-            first, second = digammas(V + a, xp=xp)
-            slope = first - xp.log(a + Y) - (V + a) / (a + Y)
-            curvature = second - 1.0 / (a + Y) + (V - Y) / (a + Y) ** 2
-            return Part(None, tuple(xp.sum(x, dtype=dtype) for x in (slope, curvature)))
-
-        count = math.prod(data.shape)
-        of_v, bent = (transfer.scalar(x) for x in _visited(of_block, data, W, xp=xp).sums)
-        alone = xp.full((), a, dtype=dtype, device=libraries.device(W))
-        first, second = (transfer.scalar(x) for x in digammas(alone, xp=xp))
-        slope = of_v + count * (math.log(a) + 1.0 - first)
-        return a * slope, a * slope + a * a * (bent + count * (1.0 / a - second))
-
-    low, high = -math.log(MOST), -math.log(LEAST)
-    if derivatives(math.exp(high))[0] >= 0:  # the counts vary no more than Poisson's
-        return LEAST
-    t = 0.0
-    for _ in range(60):
-        slope, curvature = derivatives(math.exp(t))
-        low, high = (t, high) if slope > 0 else (low, t)
-        new = t - slope / curvature if curvature < 0 else math.inf
-        new = new if low < new < high else 0.5 * (low + high)
-        if abs(new - t) < 1e-6:
-            break
-        t = new
-    return math.exp(-t)
-
-
-def digammas(x: Array, *, xp: Namespace) -> tuple[Array, Array]:
-    """The first two derivatives of log Gamma at positive numbers: by their recurrence to 8 and beyond, and its series.
-
-    Abramowitz & Stegun (1964), 6.3.5, 6.3.18, 6.4.6 and 6.4.12.
-    """
-    first: Any = 0.0
-    second: Any = 0.0
-    for _ in range(8):
-        first, second = first - 1.0 / x, second + 1.0 / x / x
-        x = x + 1.0
-    inverse = 1.0 / x
-    square = inverse * inverse
-    series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square * (1 / 240 - square / 132))))
-    first = first + xp.log(x) - 0.5 * inverse - series
-    series = square * (1 / 6 - square * (1 / 30 - square * (1 / 42 - square * (1 / 30 - square * (5 / 66)))))
-    return first, second + inverse * (1.0 + 0.5 * inverse + series)
+        found = operators.at_least(xp.where(seen, far, usual), 0.0, xp=xp)
+        if not self.weights:
+            return found
+        weights = self.stored(self.weights, xp=xp)  # what is not observed may be infinitely far from its model
+        return weights * xp.where(weights > 0, found, 0.0)

@@ -20,15 +20,10 @@ def loss_name(beta: float) -> str:
     return f"{NAME_OF_LOSS[beta]} (beta {beta:g})" if beta in NAME_OF_LOSS else f"beta {beta:g}"
 
 
-def overdispersed_name(dispersion: float) -> str:
-    """The negative binomial loss in words."""
-    return f"negative binomial, dispersion {dispersion:.4g}"
-
-
 def name_of(result: Any) -> str:
     """The loss of a result in words."""
     if result.noise is not None:
-        return overdispersed_name(result.noise.dispersion)
+        return str(result.noise)
     if result.robust is None:
         return loss_name(result.beta)
     return f"{result.robust.phi} of {loss_name(result.beta)}, scale {result.robust.scale:.4g}"

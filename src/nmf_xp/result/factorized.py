@@ -151,8 +151,9 @@ class Result:
 
     @property
     def loss(self) -> Any:
-        """What `beta_loss` is to be for the same loss: a beta, a `Robust` or a `NegativeBinomial`."""
-        return next((x for x in (self.robust, self.noise) if x is not None), self.beta)
+        """What `beta_loss` is to be for the same loss of other rows: a beta, a `Robust` or a `NegativeBinomial`."""
+        noise = None if self.noise is None else self.noise.for_other_rows
+        return next((x for x in (self.robust, noise) if x is not None), self.beta)
 
     @property
     def batch_effects(self) -> dict[Hashable, Any] | None:

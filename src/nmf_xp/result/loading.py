@@ -86,7 +86,7 @@ def _loss(path: Path, kind: Any, stored: Any, name: str) -> Any:
     except (TypeError, ValueError) as error:
         msg = f"{path}: is damaged: its loss is none: {error}"
         raise FileError(msg) from error
-    if not said or "global" in said.values():  # what is kept is what was found
+    if not said or isinstance(said.get("dispersion"), str):  # what is kept is what was found
         msg = f"{path}: is damaged: its loss is not said"
         raise FileError(msg)
     return loss

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
-from nmf_xp.arrays import transfer
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.data.naming import text
 from nmf_xp.files import OUTPUTS, archive, write_atomically
@@ -75,7 +75,12 @@ def texts_of(result: Any) -> dict[str, str]:
 def losses_of(result: Any) -> dict[str, str]:
     """The loss of a result, where it is more than a beta, as JSON by the name of its field."""
     losses = {"robust": result.robust, "noise": result.noise}
-    return {name: json.dumps(vars(loss), default=float) for name, loss in losses.items() if loss is not None}
+    return {name: json.dumps(vars(loss), default=_plain) for name, loss in losses.items() if loss is not None}
+
+
+def _plain(x: Any) -> Any:
+    """A number or an array for JSON."""
+    return x.tolist() if libraries.is_array(x) else float(x)
 
 
 def write(result: Any, path: str | os.PathLike[str]) -> None:

@@ -10,11 +10,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators, transfer
-from nmf_xp.data import Dense, Sparse, Weighted
+from nmf_xp.arrays.checks import check_broadcast
+from nmf_xp.data import Dense, Weighted
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.grid import Grid
-from nmf_xp.data.units import number_times_power
+from nmf_xp.data.units import number_times_power, power
 from nmf_xp.problem import Factors
 from nmf_xp.problem.batches import Batched
 from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
@@ -95,7 +96,7 @@ def _solve(
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
         named = named if robust is None else f"{named} {robust}"
-        named = named if noise is None else f"{named} {noise}"
+        named = named if noise is None else f"{named} {noise!r} {hash(noise)}"
         named = named if posed.batches is None else f"{named} in the batches {posed.batches.identity}"
         record.identify(posed, start, schedule, function=function, solver=named, init=method.init)
     asked, problem = begin(problem, start, solver, xp=xp)
@@ -200,31 +201,42 @@ def _with_dispersion(
     noise: NegativeBinomial, posed: Posed, start: Factors, solver: Solver, inner: Callable[..., Solver]
 ) -> tuple[NegativeBinomial, Factors]:
     """The loss with its dispersion in the user's units, and the factors to begin with."""
-    if type(posed.problem.data) not in (Dense, Sparse):
-        msg = "`beta_loss` must be no `NegativeBinomial` beside weights, exposures and missing entries"
-        raise ValueError(msg)
+    data = posed.problem.data
     if not isinstance(noise.dispersion, str):
+        if libraries.is_array(noise.dispersion):
+            check_broadcast("NegativeBinomial.dispersion", noise.dispersion.shape, posed.shape)
         return noise, start
     if posed.stack:
-        msg = "`NegativeBinomial.dispersion` must be given for a stack of matrices, got 'global'"
+        msg = f"`NegativeBinomial.dispersion` must be given for a stack of matrices, got {noise.dispersion!r}"
         raise ValueError(msg)
     settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
     first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
-    problem = posed.problem._replace(data=posed.problem.data.with_both_orders())
-    options: Any = {"unit": number_times_power(1.0, posed.units.v), "xp": posed.xp}
-    found, factors = found_dispersion(problem, first, ReweightedAhead(**settings, inner=inner), **options)
-    return NegativeBinomial(found), factors if start.W.ndim == 2 else start
+    problem = posed.problem._replace(data=data.with_both_orders())
+    options: Any = {"unit": number_times_power(1.0, posed.units.v), "exposure": _exposures(posed), "xp": posed.xp}
+    ahead = ReweightedAhead(**settings, inner=inner)
+    found, factors = found_dispersion(problem, first, ahead, noise.of, **options)
+    dispersion = found if noise.of != "global" else float(found[0, 0])
+    return NegativeBinomial(dispersion), factors if start.W.ndim == 2 else start
+
+
+def _exposures(posed: Posed) -> tuple[Array, ...]:
+    """The exposure, if there is one, as a tuple of matrices."""
+    x = posed.exposure
+    return () if x is None else (posed.xp.reshape(x, (1, 1, *x.shape)[-max(2, x.ndim) :]),)
 
 
 def _overdispersed(problem: Problem, noise: NegativeBinomial, posed: Posed) -> Problem:
     """The problem with the dispersion of V's counts beside its data."""
-    alpha, info = number_times_power(float(noise.dispersion), posed.units.v), posed.xp.finfo(posed.values.dtype)
-    if alpha > float(info.max) ** 0.5:
-        most = number_times_power(float(info.max) ** 0.5, -posed.units.v)
-        msg = f"`NegativeBinomial.dispersion` must be at most {most:.3g} for this V, got {noise.dispersion:g}"
+    import numpy as np
+
+    info = posed.xp.finfo(posed.values.dtype)
+    given: Any = np.asarray(noise.dispersion, dtype=np.float64)
+    most = number_times_power(float(info.max) ** 0.5, -posed.units.v)
+    if given.max() > most:
+        msg = f"`NegativeBinomial.dispersion` must be at most {most:.3g} for this V, got {given.max():g}"
         raise ValueError(msg)
-    alpha = max(alpha, float(info.smallest_normal) ** 0.5)  # far below rounding, where the loss is Kullback-Leibler's
-    counts: Any = Overdispersed.of(problem.data, alpha, xp=posed.xp)
+    alpha = given.reshape(given.shape or (1, 1)) * power(posed.units.v)
+    counts: Any = Overdispersed.of(problem.data, _exposures(posed), xp=posed.xp).with_dispersion(alpha, xp=posed.xp)
     return problem._replace(data=counts)
 
 

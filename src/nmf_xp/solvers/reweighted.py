@@ -9,15 +9,15 @@ remembers from one iteration to the next (momentum) belongs to other data.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.batches import Batched
+from nmf_xp.problem.dispersion import likeliest
 from nmf_xp.problem.optimality import penalties, report
-from nmf_xp.problem.overdispersed import Overdispersed, likeliest
+from nmf_xp.problem.overdispersed import Overdispersed
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.mu import MultiplicativeUpdate, multiplied
 from nmf_xp.solvers.solver import Solver
@@ -76,10 +76,10 @@ class Reweighted(Solver):
             return Factors(W, H)
         return Factors(W, operators.at_least(data.settled(W, H, xp=xp), self.floor, xp=xp))
 
-    def _half(self, data: Any, W: Array, H: Array, w: Constraints, *, xp: Namespace) -> Array:
-        """W after one iteration of the inner solver that looks for W alone."""
+    def _half(self, data: Any, W: Array, H: Array, w: Constraints, *, xp: Namespace, **how: Any) -> Array:
+        """W after one iteration of the inner solver that looks for W alone, on data that are renewed so."""
         solver = self.inner(beta=self.beta, floor=self.floor, fixed_h=True)
-        problem = Problem(data.renewed(W, H, self.loss, beta=self.beta, xp=xp), w)
+        problem = Problem(data.renewed(W, H, self.loss, beta=self.beta, xp=xp, **how), w)
         new: Array = solver.step(solver.init(problem, W, H, xp=xp), problem, xp=xp).W
         return new
 
@@ -111,11 +111,15 @@ class Reweighted(Solver):
 
 
 class ReweightedAhead(Extrapolated, Reweighted):
-    """The same, extrapolated: for a loss that its divergence majorises so far that an iteration goes a small way."""
+    """The same for a loss that its divergence majorises so far that an iteration goes a small way.
+
+    Iterations are extrapolated, and take data with the curvature of the loss, which are no majoriser. After one that
+    raised the loss comes one that cannot. Where only W is looked for, each of its rows takes what suits it.
+    """
 
     def half(
         self,
-        data: Data,
+        data: Any,
         W: Array,
         H: Array,
         constraints: Constraints,
@@ -126,31 +130,46 @@ class ReweightedAhead(Extrapolated, Reweighted):
         xp: Namespace,
     ) -> Half:
         """The new W."""
-        return Half(self._half(data, W, H, constraints, xp=xp))
+        if momentum is not None:
+            return Half(self._half(data, W, H, constraints, bold=momentum.share > 0, xp=xp))
+        new = self._half(data, W, H, constraints, xp=xp)
+        if constraints.penalised:
+            return Half(new)
+        bold = self._half(data, W, H, constraints, bold=True, xp=xp)
+        fell = data.of_rows(bold, H, xp=xp) <= data.of_rows(new, H, xp=xp)
+        return Half(xp.where(fell, bold, new))
 
 
 def found_dispersion(
-    problem: Problem, start: Factors, solver: ReweightedAhead, *, unit: float, xp: Namespace
-) -> tuple[float, Factors]:
-    """The most likely dispersion of V in this `unit`, and the factors that go with it.
+    problem: Problem,
+    start: Factors,
+    solver: ReweightedAhead,
+    kind: str,
+    *,
+    exposure: tuple[Array, ...],
+    unit: float,
+    xp: Namespace,
+) -> tuple[Any, Factors]:
+    """The most likely dispersions of V in this `unit`, and the factors that go with them.
 
-    It is found in turn with them, some iterations at a time, until it stays.
+    They are found in turn with them, some iterations at a time, until they stay.
     """
     if not libraries.is_readable(start.W):
-        msg = "`NegativeBinomial.dispersion` must be given in a compiled function, got 'global'"
+        msg = f"`NegativeBinomial.dispersion` must be given in a compiled function, got {kind!r}"
         raise ValueError(msg)
     data, fixed_h = problem.data, solver.fixed_h
     settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": fixed_h, "xp": xp}
     state: Any = Factors(*(operators.at_least(x, solver.floor, xp=xp) for x in start))  # zeros have no model
     state = multiplied(problem, *state, count=FIRST, **settings)
-    alpha = likeliest(data, state, unit=unit, xp=xp)
+    counts = Overdispersed.of(data, exposure, xp=xp)
+    alpha = likeliest(counts, state, kind, unit=unit, xp=xp)
     for _ in range(ROUNDS):
-        counts: Any = Overdispersed.of(data, alpha * unit, xp=xp)
-        here = solver.prepare(problem._replace(data=counts), xp=xp)
+        now: Any = counts.with_dispersion(alpha * unit, xp=xp)
+        here = solver.prepare(problem._replace(data=now), xp=xp)
         state = solver.init(here, state.W, state.H, xp=xp)
         state = solver.steps(state, here, BETWEEN, xp=xp)
-        last, alpha = alpha, likeliest(data, Factors(state.W, state.H), unit=unit, xp=xp)
-        if abs(math.log(alpha / last)) < 1e-3:
+        last, alpha = alpha, likeliest(counts, Factors(state.W, state.H), kind, unit=unit, xp=xp)
+        if max(abs(alpha / last - 1.0).max(), abs(last / alpha - 1.0).max()) < 1e-3:
             break
     return alpha, Factors(state.W, start.H if fixed_h else state.H)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp.result.display import falls_far, loss_name, overdispersed_name
+from nmf_xp.problem.overdispersed import NegativeBinomial
+from nmf_xp.result.display import falls_far, loss_name
 from nmf_xp.result.report import charts, images
 from nmf_xp.result.report.markup import name, pairs
 from nmf_xp.result.report.parts import SAME
@@ -55,10 +56,9 @@ def settings(stored: Stored) -> str:
     if "beta" in texts:
         try:
             said["loss"] = loss_name(float(texts["beta"]))
-            dispersion = stored.said("noise").get("dispersion")
-            if isinstance(dispersion, int | float):
-                said["loss"] = overdispersed_name(dispersion)
-        except ValueError:
+            noise = stored.said("noise")
+            said["loss"] = str(NegativeBinomial(**noise)) if noise else said["loss"]
+        except (TypeError, ValueError):
             said["loss"] = texts["beta"]
     said["seed"] = texts.get("random_state", "").replace("None", "none was given")
     given = stored.said("options")
