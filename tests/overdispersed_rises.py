@@ -10,6 +10,7 @@ backends in turn. A rise is one beyond the rounding of the loss.
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,8 +96,9 @@ def main() -> None:
             largest = max(largest, found)
             if found > 8:
                 rises += 1
-                print(seed, solver, target.name, found, flush=True)
-    print(f"{rises} rises in {options.count} problems x {len(SOLVERS)} solvers; the largest is {largest:.2g} roundings")
+                sys.stdout.write(f"{seed} {solver} {target.name}: {found:.3g}\n")
+    tried = f"{options.count} problems x {len(SOLVERS)} solvers"
+    sys.stdout.write(f"{rises} rises in {tried}; the largest is {largest:.2g} roundings\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.data.blocks import Part
+from nmf_xp.problem.overdispersed import AXES
 
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from nmf_xp.problem.overdispersed import Overdispersed
 
 LEAST, MOST = 1e-6, 1e4  # the least one stands for none
-
-AXES = {"global": (-2, -1), "row": -1, "column": -2}
-"""Along which counts share a dispersion."""
 
 
 def likeliest(counts: Overdispersed, factors: Factors, kind: str, *, unit: float, xp: Namespace) -> Any:

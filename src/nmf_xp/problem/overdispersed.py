@@ -30,7 +30,6 @@ from nmf_xp.data.seam import Wrapping
 from nmf_xp.data.sloped import Sloped
 from nmf_xp.data.weighted import LineWeighted, Weighted
 from nmf_xp.divergences import entry_divergence
-from nmf_xp.problem.dispersion import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
 
 AT_ONCE = 2**20  # entries of a sparse V that are dense at a time
+AXES = {"global": (-2, -1), "row": -1, "column": -2}
+"""Along which counts share a dispersion."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

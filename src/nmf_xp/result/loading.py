@@ -80,7 +80,7 @@ def _loss(path: Path, kind: Any, stored: Any, name: str) -> Any:
     """The loss of this kind that a file describes, if any."""
     if name not in stored.texts:
         return None
-    said = stored.said(name)
+    said = stored.said(name, plain=False)
     try:
         loss = kind(**said)
     except (TypeError, ValueError) as error:

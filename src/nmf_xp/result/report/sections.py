@@ -56,7 +56,7 @@ def settings(stored: Stored) -> str:
     if "beta" in texts:
         try:
             said["loss"] = loss_name(float(texts["beta"]))
-            noise = stored.said("noise")
+            noise = stored.said("noise", plain=False)
             said["loss"] = str(NegativeBinomial(**noise)) if noise else said["loss"]
         except (TypeError, ValueError):
             said["loss"] = texts["beta"]

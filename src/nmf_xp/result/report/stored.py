@@ -48,13 +48,14 @@ class Stored(NamedTuple):
         array = self.arrays.get(name)
         return array if array is not None and array.ndim == 2 and array.dtype.kind == "f" and array.size else None
 
-    def said(self, name: str) -> dict[str, Any]:
-        """The names and values of that text, which is JSON; empty where there is none, plain values only."""
+    def said(self, name: str, *, plain: bool = True) -> dict[str, Any]:
+        """The names and values of that text, which is JSON; empty where there is none; of `plain` ones no list."""
         try:
             found = json.loads(self.texts.get(name, "{}"))
         except (ValueError, RecursionError):
             return {}
-        return {k: v for k, v in found.items() if not isinstance(v, dict | list)} if isinstance(found, dict) else {}
+        barred = dict | list if plain else dict
+        return {k: v for k, v in found.items() if not isinstance(v, barred)} if isinstance(found, dict) else {}
 
 
 def read_stored(path: Path) -> Stored:
