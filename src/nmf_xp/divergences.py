@@ -48,6 +48,8 @@ OTHER_NAMES = {
 def _meant(name: str) -> str:
     """The end of a sentence that says which loss is meant; empty where nobody knows."""
     plain = "".join(filter(str.isalnum, name.lower()))
+    if plain in ("nb", "negbin", "negbinomial", "negativebinomial"):
+        return "; `nmf` and `transform` take 'negative-binomial'"
     found = [ours for ours, others in OTHER_NAMES.items() if plain in (*others, ours)]
     return f"; say {found[0]!r}" if found else ""
 

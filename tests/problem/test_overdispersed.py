@@ -393,6 +393,15 @@ def test_what_is_no_dispersion(dispersion: Any) -> None:
         NegativeBinomial(dispersion)
 
 
+def test_its_name() -> None:
+    V = planted(40, 30)
+    named = nmf(V, 2, beta_loss="negative-binomial", random_state=0)
+    assert named.noise == nmf(V, 2, beta_loss=NegativeBinomial(), random_state=0).noise
+    for name in ("nb", "negative_binomial", "neg-binomial"):
+        with pytest.raises(ValueError, match="take 'negative-binomial'"):
+            nmf(V, 2, beta_loss=name)
+
+
 def test_what_is_refused() -> None:
     V = planted(20, 12)
     loss = NegativeBinomial(ALPHA)

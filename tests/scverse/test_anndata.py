@@ -366,6 +366,30 @@ def test_names_obey_no_terminal(adata: Any) -> None:
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize("kind", ["column", "row"])
+def test_dispersions_of_genes_stay_with_the_genes(adata: Any, kind: str, tmp_path: Path) -> None:
+    """In whatever order a later AnnData has them; those of cells are found anew."""
+    rng = np.random.default_rng(0)
+    means = 5 * rng.gamma(0.5, size=(adata.n_obs, 3)) @ rng.gamma(0.5, size=(3, adata.n_vars))
+    adata.X = rng.poisson(means * rng.gamma(2.0, 0.5, size=means.shape)).astype(float)
+    taken = np.arange(adata.n_vars) % 5 > 0
+    loss = nmf_xp.NegativeBinomial(kind)
+    scverse.nmf(adata, 3, mask_var=taken, beta_loss=loss, random_state=0)
+    fitted: Any = nmf_xp.nmf(adata.X[:, taken], 3, beta_loss=loss, random_state=0)
+    adata.write(tmp_path / "fit.h5ad")
+    reference, new = anndata.read_h5ad(tmp_path / "fit.h5ad"), adata[:20, ::-1].copy()
+    if kind == "column":
+        same(reference.varm["nmf_dispersion"][taken, 0], fitted.noise.dispersion[0], 1e-12)
+        assert set(reference.varm["nmf_dispersion"][~taken, 0]) == {1e-6}
+    scverse.project(new, reference)
+    same(new.obsm["X_nmf"], nmf_xp.transform(adata.X[:20][:, taken], fitted).W, 1e-6)
+    assert ("nmf_dispersion" in new.varm) == (kind == "column")
+    if kind == "column":
+        del reference.varm["nmf_dispersion"]
+        with pytest.raises(ValueError, match="nmf_dispersion"):
+            scverse.project(new, reference)
+
+
 @pytest.mark.parametrize("loss", [nmf_xp.NegativeBinomial(0.25), nmf_xp.NegativeBinomial(), nmf_xp.Robust("frobenius")])
 def test_new_cells_are_projected_by_the_loss_of_the_reference(adata: Any, loss: Any, tmp_path: Path) -> None:
     adata.X = dense(adata.X).astype(float)

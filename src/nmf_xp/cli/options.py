@@ -146,7 +146,11 @@ def _name_or_number(text: str) -> float | str:
 
 # What goes to `nmf` as it is given, and how the command line reads it.
 MODEL: dict[str, dict[str, Any]] = {
-    "beta_loss": {"type": _name_or_number, "metavar": "LOSS", "help": f"{', '.join(BETA_LOSSES)}, or any number"},
+    "beta_loss": {
+        "type": _name_or_number,
+        "metavar": "LOSS",
+        "help": f"{', '.join(BETA_LOSSES)}, negative-binomial, or any number",
+    },
     "solver": {"metavar": "NAME", "help": f"{', '.join(('auto', *SOLVERS))}"},
     "init": {"metavar": "NAME", "help": f"start: {', '.join(INITS)}"},
     "missing": {"choices": ["nan"], "help": "NaN, which empty cells are too, means unobserved"},

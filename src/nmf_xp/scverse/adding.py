@@ -1,17 +1,20 @@
 """What was found, put into AnnData under a key: `obsm["X_key"]`, `varm["key"]` and `uns["key"]`.
 
-With batches there is also `varm["key_batch_effects"]`, whose columns are in the order of `uns["key"]["batch_labels"]`.
+With batches there is also `varm["key_batch_effects"]`, whose columns are in the order of `uns["key"]["batch_labels"]`,
+and with dispersions of genes `varm["key_dispersion"]`.
 
 All of it can be written to .h5ad: arrays on the host, numbers and text. What has the key already is replaced.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import nmf_xp
 from nmf_xp.arrays import transfer
 from nmf_xp.data.naming import text
+from nmf_xp.problem.dispersion import LEAST
 from nmf_xp.result.storing import losses_of
 
 if TYPE_CHECKING:
@@ -46,25 +49,57 @@ def add_factors(adata: Any, result: Result, mask: Mask | None, key: str, about: 
 
 
 def add_loadings(adata: Any, result: Result, genes: Any, key: str, about: dict[str, Any]) -> None:
-    """W, the effects of batches and what is known of the run; genes that took no part have effects of 1.
+    """W, the effects of batches, dispersions of genes, and what is known of the run.
 
-    The genes that did are a mask, or their places in the order of H's columns; None for all.
+    Genes that took no part have effects of 1, and the least dispersion.
+
+    Those that did are a mask, or their places in the order of H's columns; None for all.
     """
     import numpy as np
 
     adata.obsm[f"X_{key}"] = host(result.W)
     adata.uns[key] = about
-    adata.varm.pop(effects_key(key), None)
+    taken = slice(None) if genes is None else genes
+    for beside in (effects_key(key), dispersions_key(key)):
+        adata.varm.pop(beside, None)
+    if result.noise is not None and result.noise.of == "column":
+        dispersions = np.full((adata.n_vars, 1), LEAST)
+        dispersions[taken] = result.noise.dispersion.T
+        adata.varm[dispersions_key(key)] = dispersions
     if result.batch_effects is not None:
         found = np.stack([host(x) for x in result.batch_effects.values()], axis=1)
         effects = np.ones((adata.n_vars, found.shape[1]), dtype=found.dtype)
-        effects[slice(None) if genes is None else genes] = found
+        effects[taken] = found
         adata.varm[effects_key(key)] = effects
 
 
 def effects_key(key: str) -> str:
     """Where `varm` has the effects of batches."""
     return f"{key}_batch_effects"
+
+
+def dispersions_key(key: str) -> str:
+    """Where `varm` has the dispersions of genes."""
+    return f"{key}_dispersion"
+
+
+def known_loss(reference: Any, key: str, genes: Any) -> Any:
+    """The loss of a reference, on some of its genes, as the option `beta_loss`."""
+    import numpy as np
+
+    params = reference.uns[key]["params"]
+    if "robust" in params:
+        return nmf_xp.Robust(**json.loads(params["robust"]))
+    if "noise" not in params:
+        return float(reference.uns[key]["beta"])
+    said = json.loads(params["noise"])
+    if said["dispersion"] != "column":
+        return nmf_xp.NegativeBinomial(**said)
+    kept = np.asarray(reference.varm.get(dispersions_key(key), np.empty((0, 0))))
+    if kept.shape != (reference.n_vars, 1):
+        msg = f"`reference` must have varm[{dispersions_key(key)!r}], as `nmf_xp.scverse.nmf` writes it"
+        raise ValueError(msg)
+    return nmf_xp.NegativeBinomial(kept[genes].T)
 
 
 def known_effects(reference: Any, key: str, genes: Any) -> dict[str, Any]:
@@ -90,11 +125,13 @@ def about(result: Result, params: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     kept = {name: value for name, value in params.items() if isinstance(value, str | int | float)}
+    noise = result.noise
+    lines = {} if noise is None or noise.of == "global" else {"noise": json.dumps({"dispersion": noise.of})}
     batches = {}
     if result.batch_labels is not None:
         batches["batch_labels"] = np.asarray(list(map(text, result.batch_labels)), dtype=object)
     return {
-        "params": kept | losses_of(result),
+        "params": kept | losses_of(result) | lines,
         **{name: float(getattr(result, name)) for name in NUMBERS},
         "n_iter": int(result.n_iter),
         "status": result.status.name,

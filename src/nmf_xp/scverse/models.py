@@ -59,6 +59,8 @@ def nmf(
           "history" and "version", as of `Result`.
         - With a `batch_key`, ``varm["nmf_batch_effects"]``, shape (genes, batches), 1 for genes that took no part, and
           ``uns["nmf"]["batch_labels"]``, the labels of its columns as text.
+        - With ``beta_loss=NegativeBinomial("column")``, ``varm["nmf_dispersion"]``, shape (genes, 1), 1e-6 for genes
+          that took no part.
 
     Raises
     ------

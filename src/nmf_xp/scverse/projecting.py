@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import Any
 
@@ -79,15 +78,12 @@ def project(
     same = ours == list(range(adata.n_vars))
     values = reading.matrix(adata, layer, None if same else ours)
     effects = adding.known_effects(reference, key, theirs) if batches else {}
-    kinds = {"robust": nmf_xp.Robust, "noise": nmf_xp.NegativeBinomial}
-    losses = [kind(**json.loads(params[name])) for name, kind in kinds.items() if name in params]
-    loss = losses[0] if losses else float(known["beta"])
     with reading.said_of(layer):
         result = nmf_xp.transform(
             values,
             reading.like(values, loadings[theirs].T),
             **reading.sizes_of(adata, size_key, values),
-            **{"beta_loss": loss, **batches, **effects, **options},
+            **{"beta_loss": adding.known_loss(reference, key, theirs), **batches, **effects, **options},
         )
     named = {"layer": layer, "size_key": size_key, "batch_key": batch_key}
     used = {"n_components": loadings.shape[1], **named, **options}

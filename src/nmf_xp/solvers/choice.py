@@ -47,6 +47,8 @@ def chosen(
         msg = f"`beta_loss` must be a loss such as {example}, got the class {beta_loss.__name__}"
         raise TypeError(msg)
     noise = beta_loss if isinstance(beta_loss, NegativeBinomial) else None
+    if beta_loss == "negative-binomial":
+        noise = NegativeBinomial()
     robust = beta_loss if isinstance(beta_loss, Robust) else None
     weighted = not (weights is None and exposure is None and missing is None and absent == "zero" and robust is None)
     name_of_loss: Any = beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss
