@@ -14,7 +14,14 @@ from nmf_xp.result.loading import load
 from nmf_xp.run.checkpoint import CheckpointError
 from nmf_xp.run.door import ConvergenceWarning
 from nmf_xp.run.position import Progress
-from nmf_xp.selection import ConsensusFactors, RankSelection, consensus_factors, select_rank
+from nmf_xp.selection import (
+    ConsensusFactors,
+    LossComparison,
+    RankSelection,
+    compare_losses,
+    consensus_factors,
+    select_rank,
+)
 from nmf_xp.updates import update_h, update_w
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "Decorrelate",
     "FileError",
     "Fixed",
+    "LossComparison",
     "Lower",
     "NegativeBinomial",
     "Progress",
@@ -38,6 +46,7 @@ __all__ = [
     "TopFeatures",
     "Upper",
     "beta_divergence",
+    "compare_losses",
     "consensus_factors",
     "load",
     "nmf",

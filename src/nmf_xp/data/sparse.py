@@ -142,11 +142,42 @@ class Sparse(Fields, Derived):
                 return self._absent(*wide, self.predict(*wide, xp=xp), beta=beta, dtype=dtype, xp=xp)[1]
             if operators.is_slow_to_ask(W):
                 return absent
-            return absent_powers(self.i, self.j, W, H, beta=beta, dtype=dtype, xp=xp) / beta
+            return xp.sum(absent_powers(self.i, self.j, W, H, beta=beta, dtype=dtype, xp=xp)) / beta
 
         lost = 0.5 if W.dtype == dtype else 0.25  # a model in the wider dtype is cheap, what is absent alone is not
         rough = operators.cancelled(absent + stored, everywhere, W.dtype, lost=lost, xp=xp)
         return operators.at_least(operators.either(rough, again, lambda: absent, xp=xp), 0.0, xp=xp)
+
+    def absent_of_rows(
+        self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> Array:
+        """What `absent` sums, row by row: (m, 1), for the divergences of the `stored` entries, (m, 1).
+
+        The sum of y^beta along a row is that of w_ik times the slope of the model.
+        """
+        if beta <= 0:
+            return xp.full((), float("inf"), dtype=dtype, device=libraries.device(W))
+        everywhere, absent = self._absent_of_rows(W, H, Y, beta=beta, xp=xp)
+
+        def again() -> Array:
+            if W.dtype != dtype:
+                wide = xp.astype(W, dtype), xp.astype(H, dtype)
+                return self._absent_of_rows(*wide, self.predict(*wide, xp=xp), beta=beta, xp=xp)[1]
+            if operators.is_slow_to_ask(W):
+                return absent
+            return absent_powers(self.i, self.j, W, H, beta=beta, dtype=dtype, xp=xp)[:, None] / beta
+
+        lost = 0.5 if W.dtype == dtype else 0.25
+        sums = xp.sum(absent + stored), xp.sum(everywhere)
+        rough = operators.cancelled(*sums, W.dtype, lost=lost, xp=xp)
+        found = operators.either(rough, again, lambda: xp.astype(absent, dtype, copy=False), xp=xp)
+        return operators.at_least(found, 0.0, xp=xp)
+
+    def _absent_of_rows(self, W: Array, H: Array, Y: Array, *, beta: float, xp: Namespace) -> tuple[Array, Array]:
+        slope = self.weighted_slope(W, H, H, beta=beta, xp=xp)
+        everywhere = xp.sum(W * slope, axis=-1, keepdims=True)
+        here = self.contract(operators.power(Y, beta, xp=xp), xp.ones_like(H[:1, :]), xp=xp)
+        return everywhere / beta, (everywhere - here) / beta
 
     def _absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> tuple[Array, Array]:
         """The sum over the domain, and its difference from that over the stored entries, divided by beta."""

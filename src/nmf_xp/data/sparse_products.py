@@ -127,7 +127,7 @@ def _product_jax(starts: Array, others: Array, Z: Array, B: Array) -> Array:
 
 
 def absent_powers(i: Array, j: Array, W: Array, H: Array, *, beta: float, dtype: Any, xp: Namespace) -> Array:
-    """The sum of (WH)^beta over the entries that are not among the (i, j), some rows of WH at a time.
+    """The sum of (WH)^beta over the entries of each row that are not among the (i, j): (m,), some rows at a time.
 
     It visits the whole matrix, in blocks of about as many entries as are stored.
     """
@@ -135,24 +135,24 @@ def absent_powers(i: Array, j: Array, W: Array, H: Array, *, beta: float, dtype:
     height = min(m, max(1, max(CHUNK, i.shape[0]) // n))
     if libraries.is_jax(W):
         return _absent_powers_jax(i, j, W, H, height, beta=beta, dtype=dtype)
-    total: Any = xp.zeros((), dtype=dtype, device=libraries.device(W))
+    sums = []
     for start in range(0, m, height):
         Y: Any = W[start : start + height, :] @ H
         here = xp.nonzero(xp.logical_and(i >= start, i < start + height))[0]
         Y[xp.take(i, here) - start, xp.take(j, here)] = 0  # lint: made here
-        total = total + xp.sum(operators.power(Y, beta, xp=xp), dtype=dtype)
-    return total
+        sums.append(xp.sum(operators.power(Y, beta, xp=xp), axis=-1, dtype=dtype))
+    return xp.concat(sums)
 
 
 def _absent_powers_jax(i: Array, j: Array, W: Array, H: Array, height: int, *, beta: float, dtype: Any) -> Array:
     jax = importlib.import_module("jax")
     jnp = jax.numpy
 
-    def add(block: Any, total: Any) -> Any:
+    def of_block(block: Any) -> Any:
         start = block * height
         rows = jnp.take(W, start + jnp.arange(height), axis=0, mode="fill", fill_value=0)
         here = jnp.logical_and(i >= start, i < start + height)
         Y = (rows @ H).at[jnp.where(here, i - start, height), j].set(0, mode="drop")
-        return total + jnp.sum(operators.power(Y, beta, xp=jnp), dtype=dtype)
+        return jnp.sum(operators.power(Y, beta, xp=jnp), axis=-1, dtype=dtype)
 
-    return jax.lax.fori_loop(0, -(-W.shape[0] // height), add, jnp.zeros((), dtype=dtype))
+    return jnp.ravel(jax.lax.map(of_block, jnp.arange(-(-W.shape[0] // height))))[: W.shape[0]]

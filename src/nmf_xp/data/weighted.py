@@ -126,8 +126,32 @@ class LineWeighted(LineWeightedFields, Wrapping):
     ) -> Array | None:
         if beta <= 0:
             return self.base.absent(W, H, Y, stored, beta=beta, dtype=dtype, xp=xp)
+        return self.base.absent(*self._scaled(W, H, Y, beta), stored, beta=beta, dtype=dtype, xp=xp)
+
+    def absent_of_rows(
+        self, W: Array, H: Array, Y: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> Array:
+        """The same row by row; see `Sparse`."""
+        return self.base.absent_of_rows(*self._scaled(W, H, Y, beta), stored, beta=beta, dtype=dtype, xp=xp)
+
+    def _scaled(self, W: Array, H: Array, Y: Array, beta: float) -> tuple[Array, Array, Array]:
+        """The model whose unweighted powers are the weighted ones of this: its factors, and its stored entries."""
         a, b, c = (x ** (1.0 / beta) for x in (self.rows_weights, self.columns_weights, self.stored))
-        return self.base.absent(a * W, H * b, c * Y, stored, beta=beta, dtype=dtype, xp=xp)
+        return a * W, H * b, c * Y
+
+
+def with_row_weights(data: Any, a: Array, *, xp: Namespace) -> Data:
+    """The data with one number more for the weights of each row, a (..., m, 1), none of them 0."""
+    along = data.spread(a, xp=xp)
+    if isinstance(data, LineWeighted):
+        return data._replace(stored=data.stored * along, rows_weights=data.rows_weights * a)
+    if isinstance(data, Weighted):
+        bound = data.bound and data.bound._replace(rows=data.bound.rows * a)
+        return Weighted(data.base, data.weights * along, bound)
+    ones = xp.ones((*a.shape[:-2], 1, data.shape[-1]), dtype=a.dtype, device=libraries.device(a))
+    if data.has_absent:
+        return LineWeighted(data, along, a, ones)
+    return Weighted(data, along + xp.zeros_like(data.values), Bound(a, ones))
 
 
 def with_bound(data: Data, *, least: float, xp: Namespace) -> Data:

@@ -8,6 +8,6 @@ from nmf_xp.plot.features import spectra, top_features
 from nmf_xp.plot.model import reconstruction
 from nmf_xp.plot.parts import components
 from nmf_xp.plot.run import convergence
-from nmf_xp.plot.selection import consensus, ranks
+from nmf_xp.plot.selection import consensus, losses, ranks
 
-__all__ = ["components", "consensus", "convergence", "ranks", "reconstruction", "spectra", "top_features"]
+__all__ = ["components", "consensus", "convergence", "losses", "ranks", "reconstruction", "spectra", "top_features"]

@@ -1,10 +1,10 @@
-"""Which rank: how ranks compare, and which columns of V stand together."""
+"""Which rank and which loss: how they compare, and which columns of V stand together."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nmf_xp import RankSelection
+from nmf_xp import LossComparison, RankSelection
 from nmf_xp.data import naming
 from nmf_xp.plot.style import MAGNITUDE, ink, line, logarithmic, new_axes, plain
 from nmf_xp.result.display import falls_far
@@ -68,6 +68,50 @@ def ranks(selection: RankSelection, *, ax: Any = None) -> Any:
     weak = ", weak evidence" if selection.weak else ""
     ax.set(xlabel="rank", ylabel="agreement of the restarts", title=f"rank {selection.rank} by {selection.rule}{weak}")
     ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
+    return ax
+
+
+def losses(comparison: LossComparison, *, ax: Any = None) -> Any:
+    """Draw how the losses compare: what each loses of the log-probability of an entry, beside the recommended one.
+
+    Parameters
+    ----------
+    comparison : LossComparison
+        From `compare_losses`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Bars are two standard errors of the difference long, to either side. The recommended loss is at 0, on a line
+        that is dashed where the evidence is weak.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nmf_xp import compare_losses, plot
+    >>> V = np.random.default_rng(0).poisson(5.0, size=(20, 12))
+    >>> axes = plot.losses(compare_losses(V, 2, random_state=0))  # doctest: +SKIP
+    """
+    ax = new_axes(ax)
+    names = comparison.table["noise"].tolist()
+    chosen = names.index(comparison.noise)
+    places = range(len(names) - 1, -1, -1)  # the first on top
+    ax.axvline(0.0, color="0.6", linestyle="dashed" if comparison.weak else "solid", zorder=0)
+    ax.errorbar(
+        comparison.differences[:, chosen], list(places), xerr=2.0 * comparison.errors[:, chosen], fmt="o", color=ink(),
+        markersize=5, capsize=3,
+    )
+    weak = ", weak evidence" if comparison.weak else ""
+    ax.set(xlabel="log-probability of an entry that was not seen, beside the recommended loss")
+    ax.set(yticks=list(places), ylim=(-0.5, len(names) - 0.5), title=f"{comparison.noise}{weak}")
+    ax.set_yticklabels(list(map(plain, names)))
     return ax
 
 

@@ -26,7 +26,8 @@ def name_of(result: Any) -> str:
         return str(result.noise)
     if result.robust is None:
         return loss_name(result.beta)
-    return f"{result.robust.phi} of {loss_name(result.beta)}, scale {result.robust.scale:.4g}"
+    what = loss_name(result.beta) if result.robust.of == "entries" else f"the {loss_name(result.beta)} of rows"
+    return f"{result.robust.phi} of {what}, scale {result.robust.scale:.4g}"
 
 
 def rows(result: Any) -> dict[str, str]:

@@ -54,6 +54,9 @@ class Result:
         The beta of the divergence.
     robust : Robust or None
         The robust loss with its scale, for `beta_loss=Robust(...)`: `divergence` is then that loss.
+    weights_of_rows : array or None
+        For `beta_loss=Robust(...)`, how far each row of V is trusted, (..., m): from 1 down to next to 0 for an outlier.
+        With ``of="rows"`` it is the weight of the row, else the mean weight of its observed entries.
     noise : NegativeBinomial or None
         The loss with its dispersion, for `beta_loss=NegativeBinomial(...)`: `divergence` is then half the deviance.
     restarts : Result or None
@@ -92,6 +95,7 @@ class Result:
     _kkt_residual: Any
     restarts: Result | None = None
     robust: Robust | None = None
+    weights_of_rows: Any = None
     noise: NegativeBinomial | None = None
     row_names: tuple[Hashable, ...] | None = None
     column_names: tuple[Hashable, ...] | None = None
@@ -319,7 +323,7 @@ class Result:
             msg = f"the stack has {self.W.shape[0]} members, got index {i}"
             raise IndexError(msg)
         members: dict[str, Any] = {name: getattr(self, name)[i] for name in NUMBERS}
-        arrays = (name for name in ("W", "H", "_batch_table") if getattr(self, name) is not None)
+        arrays = (name for name in ("W", "H", "weights_of_rows", "_batch_table") if getattr(self, name) is not None)
         members |= {name: getattr(self, name)[i, ...] for name in arrays}
         member = replace(self, restarts=None, **members)
         return member._remember(explained.of_member(self._seen, i))
@@ -357,7 +361,7 @@ class Result:
 
 
 NUMBERS = ("_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual")
-DATA_FIELDS = ("W", "H", *NUMBERS, "_batch_table", "restarts")
+DATA_FIELDS = ("W", "H", *NUMBERS, "weights_of_rows", "_batch_table", "restarts")
 STATIC_FIELDS = (
     "solver",
     "beta",

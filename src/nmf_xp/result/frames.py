@@ -30,11 +30,7 @@ def frame_of(result: Any, which: str, kind: str | None) -> Any:
         msg = f"only one member of a stack, such as result[0], is a table, got {which} of shape {tuple(factor.shape)}"
         raise TypeError(msg)
     kind = kind or (result.table if result.table in KINDS else "pandas")
-    try:
-        library: Any = importlib.import_module(kind)
-    except ImportError as error:
-        msg = f"a table needs {kind}: pip install {kind}"
-        raise ImportError(msg) from error
+    library = _library(kind)
     values, rows, columns = _sides(result, which)
     if kind == "pandas":
         return library.DataFrame(values, index=_index(library, rows), columns=_index(library, columns))
@@ -42,7 +38,21 @@ def frame_of(result: Any, which: str, kind: str | None) -> Any:
     cells: dict[str, Any] = {name: values[:, j] for j, name in enumerate(_apart(labels))}
     if rows is not None:
         cells = {"component" if which == "H" else "row": list(map(text, rows)), **cells}
+    return made(cells, kind)
+
+
+def made(cells: dict[str, Any], kind: str) -> Any:
+    """The table with these columns, of the library of that name."""
+    library = _library(check_option("kind", kind, KINDS))
     return library.table(cells) if kind == "pyarrow" else library.DataFrame(cells)
+
+
+def _library(kind: str) -> Any:
+    try:
+        return importlib.import_module(kind)
+    except ImportError as error:
+        msg = f"a table needs {kind}: pip install {kind}"
+        raise ImportError(msg) from error
 
 
 def _sides(result: Any, which: str) -> tuple[Any, Any, Any]:

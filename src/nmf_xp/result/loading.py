@@ -65,6 +65,7 @@ def load(path: str | os.PathLike[str]) -> Result:
         _status=status.value,
         _kkt_residual=_or_nan(numbers["kkt_residual"]),
         robust=_loss(path, Robust, stored, "robust"),
+        weights_of_rows=stored.weights_of_rows,
         noise=_loss(path, NegativeBinomial, stored, "noise"),
         batch_labels=_labels(stored.batch_labels),
         _batch_table=stored.batch_effects,

@@ -22,7 +22,8 @@ def stacked(results: list[Result], stack: tuple[int, ...], *, xp: Namespace) -> 
     names = ("divergence", "objective", "history", "n_iter", "kkt_residual")
     rest: dict[str, Any] = {f"_{name}": tuple(getattr(one, name) for one in results) for name in names}
     rest["_status"] = tuple(one.status.value for one in results)
-    return replace(results[0], W=joined("W"), H=joined("H"), restarts=None, **rest)
+    weights = None if results[0].weights_of_rows is None else joined("weights_of_rows")
+    return replace(results[0], W=joined("W"), H=joined("H"), weights_of_rows=weights, restarts=None, **rest)
 
 
 def best_of(restarts: Result, *, keep_factors: bool) -> Result:
@@ -30,7 +31,7 @@ def best_of(restarts: Result, *, keep_factors: bool) -> Result:
     objectives = [x if x == x else float("inf") for x in restarts.objective.tolist()]
     best = restarts[objectives.index(min(objectives))]
     if not keep_factors:
-        restarts = replace(restarts, W=restarts.W[:0, ...], H=restarts.H[:0, ...])
+        restarts = replace(restarts, W=restarts.W[:0, ...], H=restarts.H[:0, ...], weights_of_rows=None)
     return replace(best, restarts=restarts)
 
 

@@ -19,7 +19,7 @@ from nmf_xp.data.units import number_times_power, power
 from nmf_xp.problem import Factors
 from nmf_xp.problem.batches import Batched
 from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
-from nmf_xp.problem.robust import Doubted
+from nmf_xp.problem.robust import Doubted, DoubtedRows
 from nmf_xp.result import Result
 from nmf_xp.run import loop
 from nmf_xp.run.beginning import begin, same_stack
@@ -79,8 +79,8 @@ def _solve(
     robust = None if method.robust is None else _with_scale(method.robust, posed, Factors(*start), solver)
     renewed: Callable[[Problem], Problem] | None = None  # the problem with what says how its data are renewed
     if robust is not None:
-        scale = number_times_power(float(robust.scale or 0.0), -posed.units.v * posed.beta)
-        renewed = functools.partial(_with_doubt, scale=scale, posed=posed)
+        scale = number_times_power(float(robust.scale or 0.0), -_exponent(robust, posed))
+        renewed = functools.partial(_with_doubt, scale=scale, loss=robust, posed=posed)
     elif posed.batches is not None:
         renewed = functools.partial(_in_batches, posed=posed)
     noise = method.noise
@@ -108,6 +108,7 @@ def _solve(
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
     table = _best_table(problem.data, outcome.W, outcome.H, xp=xp)
+    weights = robust and _weights_of_rows(robust, asked.problem if asked else problem, outcome.W, outcome.H, posed)
     if asked is not None and asked.missed and float("inf") in transfer.to_host(outcome.divergence).ravel():
         msg = (
             f"no component is positive in column {asked.missed} of V, so nothing explains what stands there and the "
@@ -119,6 +120,7 @@ def _solve(
     W, H = (posed.restore_factor(which, x) for which, x in zip("WH", (outcome.W, outcome.H), strict=True))
     if len(posed.stack) > 1:
         W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
+        weights = weights if weights is None else xp.reshape(weights, (*posed.stack, -1))
     history = outcome.history
     if isinstance(history, tuple) and any(posed.units):
         restore = posed.restore_divergence
@@ -140,6 +142,7 @@ def _solve(
         _status=outcome.status,
         _kkt_residual=outcome.kkt_residual,
         robust=robust,
+        weights_of_rows=weights,
         noise=noise,
         batch_labels=posed.batches and posed.batches.labels,
         _batch_table=table,
@@ -149,13 +152,13 @@ def _solve(
 def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> Robust:
     """The loss with its scale in the user's units."""
     data = posed.problem.data
-    if data.has_absent or not isinstance(data, Dense | Weighted):
+    if loss.of == "entries" and (data.has_absent or not isinstance(data, Dense | Weighted)):
         msg = (
-            "`beta_loss` must be no `Robust` for a sparse V, whose zeros would need weights; give V as a dense array, "
-            "or say absent='missing' where they are not observed"
+            "`beta_loss` must be no `Robust` of entries for a sparse V, whose zeros would need weights; say of='rows', "
+            "give V as a dense array, or say absent='missing' where they are not observed"
         )
         raise ValueError(msg)
-    exponent = posed.units.v * posed.beta
+    exponent = _exponent(loss, posed)
     if loss.scale is not None:
         least = float(posed.xp.finfo(posed.values.dtype).smallest_normal)
         if number_times_power(loss.scale, -exponent) < least:
@@ -170,7 +173,7 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
         raise ValueError(msg)
     settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
     first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
-    scale = found_scale(_doubted(1.0, data, posed), posed.problem, first, loss, **settings, xp=posed.xp)
+    scale = found_scale(_doubted(1.0, data, loss, posed), posed.problem, first, loss, **settings, xp=posed.xp)
     scale = number_times_power(scale, exponent)
     if not 0 < scale < math.inf:
         msg = f"`V` must be of other units for `Robust`: the scale of its loss would be {scale}; multiply V by a number"
@@ -178,11 +181,18 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
     return dataclasses.replace(loss, scale=scale)
 
 
-def _doubted(scale: float, data: Any, posed: Posed) -> Doubted:
+def _exponent(loss: Robust, posed: Posed) -> float:
+    """That of the scale's unit: of the divergence of a row its weights are a part."""
+    return posed.units.v * posed.beta if loss.of == "entries" else posed.units.divergence(posed.beta)
+
+
+def _doubted(scale: float, data: Any, loss: Robust, posed: Posed) -> Doubted:
     """The data, doubted by a loss with this scale in the problem's units."""
     values, xp = posed.values, posed.xp
     info = xp.finfo(values.dtype)
     array = xp.full((), min(scale, float(info.max)), dtype=values.dtype, device=libraries.device(values))
+    if loss.of == "rows":
+        return DoubtedRows(data, array)
     if posed.exposure is not None:
         exposure = at_stored(getattr(data, "base", data), posed.exposure, xp=xp)
         array = array * exposure ** (-posed.beta)
@@ -191,10 +201,20 @@ def _doubted(scale: float, data: Any, posed: Posed) -> Doubted:
     return Doubted(data, array)
 
 
-def _with_doubt(problem: Problem, scale: float, posed: Posed) -> Problem:
+def _with_doubt(problem: Problem, scale: float, loss: Robust, posed: Posed) -> Problem:
     """The problem with the scale of a robust loss beside its data."""
-    doubted: Any = _doubted(scale, problem.data, posed)
+    doubted: Any = _doubted(scale, problem.data, loss, posed)
     return problem._replace(data=doubted)
+
+
+def _weights_of_rows(loss: Robust, problem: Problem, W: Array, H: Array, posed: Posed) -> Array:
+    """How far a robust loss trusts each row, of one member after the other: (..., m)."""
+    data: Any = problem.data
+    settings: Any = {"beta": posed.beta, "xp": posed.xp}
+    if W.ndim == 2:
+        return data.weights_of_rows(W, H, loss, **settings)
+    members = range(W.shape[0])
+    return posed.xp.stack([data.member(i).weights_of_rows(W[i, ...], H[i, ...], loss, **settings) for i in members])
 
 
 def _with_dispersion(

@@ -1,9 +1,12 @@
-"""Choosing the rank: one file an idea.
+"""Choosing the rank and the loss: one file an idea.
 
 `evidence` is what is known of one rank, and what is kept of it on the disk: from `consensus` and `stability`, how far
 restarts agree, and from `held_out`, how well the rank predicts what it has not seen. `relevance` says how many
 components of the largest rank are needed. `rules` makes a recommendation of it, and `outcome` is what comes back.
 `merging` makes one factorization of many restarts.
+
+`losses` compares losses by what their `noise` makes of the part of V that the `splits` hold back, and `comparison` is
+what comes back.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from nmf_xp.run.checkpoint import identity
 from nmf_xp.run.door import door
 from nmf_xp.run.observer import progress_bar
 from nmf_xp.selection import held_out, rules
+from nmf_xp.selection.comparison import LossComparison
 from nmf_xp.selection.evidence import Kept, gather
+from nmf_xp.selection.losses import compare_losses
 from nmf_xp.selection.merging import ConsensusFactors, consensus_factors
 from nmf_xp.selection.outcome import RankSelection
 from nmf_xp.selection.relevance import relevances
@@ -38,7 +43,14 @@ if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.problem.posing import Posed
 
-__all__ = ["ConsensusFactors", "RankSelection", "consensus_factors", "select_rank"]
+__all__ = [
+    "ConsensusFactors",
+    "LossComparison",
+    "RankSelection",
+    "compare_losses",
+    "consensus_factors",
+    "select_rank",
+]
 
 PREDICTIVE = {"held-out": held_out.speckled, "bi-cross-validation": held_out.bi_cross}
 RULES = ("auto", *PREDICTIVE, "relevance", "cophenetic", "stability")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.arrays import libraries, operators
 from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.batches import Batched
@@ -193,11 +193,4 @@ def found_scale(
         msg = "`Robust.scale` must be given in a compiled function, got None, which needs the values of `V`"
         raise ValueError(msg)
     state = multiplied(problem, *start, beta=beta, floor=floor, fixed_h=fixed_h, count=FIRST, xp=xp)
-    d = doubted.divergences(*state, beta=beta, xp=xp) / doubted.scale
-    entries = transfer.to_host(d)
-    observed = getattr(problem.data, "weights", None)
-    if observed is not None:
-        entries = entries[transfer.to_host(xp.broadcast_to(observed, d.shape)) > 0]
-    eps = float(xp.finfo(d.dtype).eps)
-    noise = (xp.max if beta > 0 else xp.min)(doubted.values**beta / doubted.scale)
-    return loss.scale_of(entries, (16.0 * eps) ** 2 * transfer.scalar(noise))
+    return loss.scale_of(*doubted.seen(*state, beta=beta, xp=xp))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nmf_xp.result.report.parts import Part
     from nmf_xp.result.report.stored import Stored
 
+LISTED = 10  # rows that are trusted least
+TRUSTED = 0.5  # the weight below which a row is listed
 TAIL = 3  # checks at least of which the last half is drawn once more
 
 
@@ -139,11 +141,26 @@ def fit(stored: Stored) -> str:
     residual = stored.number("kkt_residual")
     if residual is not None:
         said["KKT residual"] = f"{residual:.2g}: 0 at a stationary point, without unit"
+    doubted = _doubted(stored)
+    if doubted:
+        said["least trusted rows"] = doubted
     zeros = {
         factor: float((array <= 1e-6 * array.max()).mean()) for factor, array in (("W", stored.W), ("H", stored.H))
     }
     said["next to zero"] = ", ".join(f"{x:.0%} of {factor}" for factor, x in zeros.items())
     return f"<h2>The fit</h2>{pairs(said)}{_panels(stored)}"
+
+
+def _doubted(stored: Stored) -> str:
+    """The rows that a robust loss trusts least, with their weights; nothing where it trusts all of them."""
+    weights = stored.weights_of_rows
+    if weights is None:
+        return ""
+    low = [i for i in np.argsort(weights, kind="stable")[:LISTED].tolist() if weights[i] < TRUSTED]
+    names = stored.row_names
+    found = ", ".join(f"{f'row {i}' if names is None else names[i]} ({weights[i]:.2g})" for i in low)
+    more = int((weights < TRUSTED).sum()) - len(low)
+    return f"{found} and {more} more" if more else found
 
 
 def _panels(stored: Stored) -> str:

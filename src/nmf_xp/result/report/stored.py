@@ -27,6 +27,7 @@ class Stored(NamedTuple):
     component_names: list[str] | None = None
     batch_labels: list[str] | None = None
     batch_effects: HostArray | None = None  # (G, n)
+    weights_of_rows: HostArray | None = None  # (m,)
 
     def counted(self, name: str) -> float | None:
         """A number of that name, of iterations or seconds; None where there is none, or no such number."""
@@ -102,6 +103,13 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
     if effects is not None and not (np.isfinite(effects).all() and (effects >= 0).all()):
         msg = "the effects of batches are negative or not finite"
         raise _DamageError(msg)
+    trusted = arrays.pop("weights_of_rows", None)
+    if trusted is not None and (trusted.shape != W.shape[:1] or trusted.dtype.kind != "f"):
+        msg = f"the weights of the rows have the shape {trusted.shape} and the dtype {trusted.dtype}"
+        raise _DamageError(msg)
+    if trusted is not None and not ((trusted >= 0) & (trusted <= 1 + 1e-6)).all():
+        msg = "the weights of the rows are not from 0 to 1"
+        raise _DamageError(msg)
     counts = {"row_names": W.shape[:1], "column_names": H.shape[1:], "component_names": H.shape[:1]}
     counts |= {} if effects is None else {"batch_labels": effects.shape[:1]}
     for name, count in counts.items():
@@ -113,7 +121,7 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
         msg = "it has effects of batches, and no labels of them"
         raise _DamageError(msg)
     rows, columns, components = (names[name] for name in ("row_names", "column_names", "component_names"))
-    return Stored(W, H, rows, columns, arrays, texts, components, names.get("batch_labels"), effects)
+    return Stored(W, H, rows, columns, arrays, texts, components, names.get("batch_labels"), effects, trusted)
 
 
 def _check_factors(W: HostArray, H: HostArray) -> None:
