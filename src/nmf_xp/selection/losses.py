@@ -239,12 +239,14 @@ def _looked_at(fitting: _Fitting, split: Split, rng: np.random.Generator) -> _Fo
         for W, H in predictions:
             models.append((noise, W, H, noise.dispersion(fit, *_pairs(split.seen, W, H, split.out, rng))))
     count, sums, products = 0, np.zeros(len(models)), np.zeros((len(models), len(models)))
-    for rows, V in blocks(split.held_out):
+    for (rows, V), (_, seen) in zip(blocks(split.held_out), blocks(split.seen), strict=True):
         which = slice(None) if split.out is None else split.out[rows] > 0
-        each = [
-            noise.log_probability(*_entries(V, W[rows] @ H, _of_rows(dispersion, rows), which))
-            for noise, W, H, dispersion in models
-        ]
+        each = []
+        for noise, W, H, dispersion in models:
+            y, of_rows = W[rows] @ H, _of_rows(dispersion, rows)
+            if split.out is None:
+                y, of_rows = noise.after(seen, y, of_rows)
+            each.append(noise.log_probability(*_entries(V, y, of_rows, which)))
         values = np.stack([x.ravel() for x in each])
         beside = values - values[:1]  # of which less cancels
         count, sums, products = count + values.shape[1], sums + values.sum(axis=1), products + beside @ beside.T

@@ -13,6 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, transfer
+from nmf_xp.arrays.checks import is_real
 from nmf_xp.divergences import check_beta
 from nmf_xp.problem.overdispersed import NegativeBinomial
 from nmf_xp.problem.robust import Robust
@@ -47,6 +48,17 @@ class Noise(NamedTuple):
             return y + dispersion * y**2
         return dispersion * y**self.power
 
+    def after(self, seen: Vector, y: Vector, dispersion: Any) -> tuple[Vector, Any]:
+        """The mean and the dispersion of the second half of a count with the mean y, where the first one is known.
+
+        Both halves of a negative binomial count have one rate, y g with g of gamma's distribution, of which the first
+        tells. For Poisson's they are independent.
+        """
+        if not isinstance(self.loss, NegativeBinomial):
+            return y, dispersion
+        a = 1.0 / dispersion
+        return y * ((a + seen) / (a + y)), 1.0 / (a + seen)
+
     def dispersion(self, fit: Any, v: Vector, y: Vector) -> Any:
         """Its dispersion, from a fit and from pairs of entries and their means: 1 for Poisson, else the likeliest."""
         import numpy as np
@@ -68,9 +80,11 @@ class Noise(NamedTuple):
 
 def noise_of(loss: Any, *, counts: bool, zeros: bool) -> Noise:
     """The noise of a loss, beside losses of `counts`, or for a V with `zeros` that have a probability."""
+    loss = NegativeBinomial() if loss == "negative-binomial" else loss
     if isinstance(loss, NegativeBinomial):
-        given = "" if isinstance(loss.dispersion, str) else f" {loss.dispersion:g}"
-        return Noise(f"negative binomial{given}", loss, negative_binomial, counts=True, fitted=not given)
+        given = f" {loss.dispersion:g}" if is_real(loss.dispersion) else "" if loss.of == "global" else f" by {loss.of}"
+        fitted = isinstance(loss.dispersion, str)
+        return Noise(f"negative binomial{given}", loss, negative_binomial, counts=True, fitted=fitted)
     if isinstance(loss, Robust):
         msg = f"`losses` must be those of a noise, got {loss}; a robust loss is no probability of anything"
         raise ValueError(msg)
