@@ -10,6 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmf_xp.arrays import libraries
+from nmf_xp.arrays.checks import EntryError
 from nmf_xp.arrays.keywords import check_keywords
 from nmf_xp.data import naming, tables
 from nmf_xp.result import Result, Status
@@ -52,11 +53,8 @@ def door(function: F) -> F:
         args = tuple(tables.array_of("H", x) if tables.is_named(x) else x for x in args)
         try:
             found = function(read.values, *args, **given)
-        except ValueError as error:
-            if names.kind != "anndata" or not str(error).startswith(NEGATIVE):
-                raise
-            msg = f"{error}; or pass `V.raw` or a `layer` that holds counts"
-            raise ValueError(msg) from None
+        except EntryError as error:
+            raise _named(error, names) from None
         if any((names.rows, names.columns, names.kind, components)):
             found = found.named(rows=names.rows, columns=names.columns, components=components, table=names.kind)
         if isinstance(found, Result) and not libraries.is_traced(found._divergence):
@@ -68,6 +66,16 @@ def door(function: F) -> F:
 
     wrapper: Any = wrapped
     return wrapper
+
+
+def _named(error: EntryError, names: Names) -> EntryError:
+    """An entry of V that cannot be, by the names of its row and column; where AnnData is scaled, what to pass."""
+    if error.name != "V":
+        return error
+    scaled = names.kind == "anndata" and str(error).startswith(NEGATIVE)
+    besides = "; or pass `V.raw` or a `layer` that holds counts" if scaled else ""
+    rows, columns = (None if side is None else list(map(naming.text, side)) for side in names[:2])
+    return error.named(rows, columns, besides=besides)
 
 
 def _option_of(name: str, x: Any, names: Names) -> Any:
