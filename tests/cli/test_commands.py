@@ -155,6 +155,12 @@ def test_ranks_that_are_none(text: str, here: Path, capsys: pytest.CaptureFixtur
         ("select", "--rankz", "--ranks"),
         ("transform", "--backends", "--backend"),
         ("fit", "--zzz", ""),
+        ("fit", "--seed=0", "--random-state"),
+        ("fit", "--n-init", "--n-restarts"),
+        ("fit", "--rank", "--n-components"),
+        ("fit", "--delimiter", "--sep"),
+        ("fit", "--output", "--out"),
+        ("transform", "--loss", "--beta-loss"),
     ],
 )
 def test_an_unknown_option_names_the_nearest(
@@ -167,3 +173,14 @@ def test_an_unknown_option_names_the_nearest(
     said = capsys.readouterr().err
     assert "no such option" in said
     assert (f"did you mean {near}?" in said) is bool(near)
+
+
+def test_an_unknown_option_is_said_before_what_is_lacking(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["fit", "counts.csv", "--rank", "2"], "--rank: no such option; did you mean --n-components?"),
+        (["fit", "counts.csv", "counts.csv", "-k", "2"], "counts.csv: is one name too many; put quotes around a name"),
+        (["cnmf", "factorize", "--workers", "2"], "--workers: no such option; did you mean --total-workers?"),
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert f"error: {said}" in capsys.readouterr().err

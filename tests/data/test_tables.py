@@ -134,7 +134,9 @@ def test_columns_of_several_types_are_float64() -> None:
 def test_what_is_missing_in_a_table_is_nan_and_follows_its_rule() -> None:
     table = cars().select_dtypes("number")
     assert table.isna().any().sum() == 2
-    with pytest.raises(ValueError, match=re.escape("got NaN at index (10, 0), column 'Miles_per_Gallon'; if NaN means")):
+    with pytest.raises(
+        ValueError, match=re.escape("got NaN at index (10, 0), column 'Miles_per_Gallon'; if NaN means")
+    ):
         nmf(table, 2)
     expected = nmf(table.to_numpy(dtype=float), 2, missing="nan", **FEW)
     same = [table, table.astype("Float64"), table.astype(object).where(table.notna(), None), table.astype(object)]

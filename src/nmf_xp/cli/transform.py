@@ -65,12 +65,12 @@ def run(asked: argparse.Namespace) -> int:
         chosen["batch_effects"] = known.batch_effects
     elif known.batch_effects is not None:
         complain(f"nmf-xp: warning: the effects of batches in {asked.factors} are left out; say --batch to use them")
+    names: Any = {"columns": known.column_names or matrix.column_names, "components": known.component_names}
     begin = time.perf_counter()
     warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)  # the summary says how it ended
-    with options.memory_errors():
+    with options.errors(matrix.row_names, names["columns"]):
         result = nmf_xp.transform(V, H, progress=options.wants_progress(asked), **chosen)
     seconds = time.perf_counter() - begin
-    names: Any = {"columns": known.column_names or matrix.column_names, "components": known.component_names}
     result = result.named(rows=matrix.row_names, **names)
     if out.suffix.lower() == ".csv":
         write_table(out, *table_of(result, "W"), replace=asked.force)
