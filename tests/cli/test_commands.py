@@ -12,6 +12,7 @@ import pytest
 
 import nmf_xp
 from nmf_xp.cli import main
+from nmf_xp.files import FileError
 
 rng = np.random.default_rng(0)
 V = rng.poisson(rng.gamma(0.5, 4.0, (60, 3)) @ rng.gamma(0.5, 1.0, (3, 12))).astype(float)
@@ -73,6 +74,18 @@ def test_names_that_a_spreadsheet_would_run_are_text(here: Path) -> None:
     assert table("factors/H.csv")[1][:5] == ["'=1+1", "'@x", "'+y", "'-z", "gene4"]
     assert table("factors/W.csv")[0][0] == "'=cell0"
     assert nmf_xp.load("factors/factors.npz").column_names[0] == "=1+1"  # type: ignore[index]
+
+
+def test_a_folder_that_fit_wrote_is_taken_as_its_factors(here: Path) -> None:
+    assert main(["fit", "counts.csv", "-k", "2", "--random-state", "0", "--out", "found"]) == 0
+    assert main(["transform", "counts.csv", "found", "--out", "found/new.csv"]) == 0
+    assert main(["report", "found"]) == 0
+    assert Path("found.report.html").is_file()
+    assert main(["fit", "counts.csv", "-k", "2", "--start", "found", "--out", "again.npz"]) == 0
+    assert nmf_xp.load("found").n_iter == nmf_xp.load("found/factors.npz").n_iter
+    Path("empty").mkdir()
+    with pytest.raises(FileError, match="empty: "):
+        nmf_xp.load("empty")
 
 
 def test_transform_takes_columns_by_their_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from nmf_xp.files import (
     OUTPUTS,
     check_folder,
     check_output,
+    factors_at,
     is_folder,
     read_factors,
     read_matrix,
@@ -88,6 +89,7 @@ _ARRAYS = {
 def run(asked: argparse.Namespace) -> int:
     """Read, factorize, write, and say what happened."""
     out = asked.out or Path(f"{stem_of(asked.file)}.factors.npz")
+    asked.start = None if asked.start is None else factors_at(asked.start)
     folder = out if is_folder(out) else None
     if folder is not None:
         check_folder(folder, force=asked.force, batches=asked.batch is not None)
