@@ -34,7 +34,7 @@ def _read_hdf5(path: Path, asked: Asked) -> Matrix:
     """What is in an HDF5 file, by what it looks like."""
     root = stores.open_hdf5(optional_module("h5py", "files"), path)
     groups = groups_of(root)
-    if groups and (asked.key is None or asked.key in groups):
+    if groups and (asked.key is None or asked.key not in root or asked.key in groups):
         return read_tenx(root, groups, asked.key)
     if path.suffix.lower() == ".h5ad" or is_annotated(root):
         return read_annotated(root, asked.key)
@@ -98,7 +98,7 @@ def read_matrix(
     """
     asked = Asked(key, header, index, sep, decimal)
     with opened(path, (*INPUTS, FOLDER), _kind(path)) as suffix:
-        matrix = read_folder(path) if suffix == FOLDER else READERS[suffix](path, asked)
+        matrix = read_folder(path, key) if suffix == FOLDER else READERS[suffix](path, asked)
         if hasattr(matrix.values, "format"):
             m, n = checked(matrix.values).shape
             check_fits(path, f"one line of its {m} x {n} matrix", 8.0 * max(m, n))
