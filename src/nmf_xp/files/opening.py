@@ -54,6 +54,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_line(name: str) -> str:
+    """A name as it can be printed within a line, which it does not end."""
+    return printable(name).replace("\n", "\\n")
+
+
 def listed(names: Iterable[str]) -> str:
     """Names one after the other, of many the first ones."""
     names = list(names)
