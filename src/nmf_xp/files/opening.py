@@ -22,6 +22,7 @@ ADVICE = {
     ".ods": "save it as .xlsx or .csv",
     ".tab": "did you mean .tsv?",
     ".dat": "did you mean .txt?",
+    ".table": "did you mean .txt?",
     ".rds": "save it from R as .csv or .mtx",
     ".rdata": "save it from R as .csv or .mtx",
     ".pkl": "a pickle can run any code; save plain numbers, such as .npy",
