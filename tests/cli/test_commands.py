@@ -197,3 +197,16 @@ def test_an_unknown_option_is_said_before_what_is_lacking(here: Path, capsys: py
         with pytest.raises(SystemExit):
             main(words)
         assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_an_error_of_select_speaks_of_its_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["--ranks", "2-90"], "--ranks must be an integer from 1 to m + n = 72, got 73"),
+        (["--ranks", "3"], "--ranks must hold at least two different ranks"),
+        (["--ranks", "2-3", "--rule", "elbow"], "--rule must be one of"),
+        (["--ranks", "2-3", "--beta-loss", "0"], "use a --beta-loss above 0"),
+    ):
+        assert main(["select", "counts.csv", *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert "`" not in error

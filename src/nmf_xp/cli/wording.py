@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 GIVEN = re.compile(r"`?\b(\w+)='([\w.-]+)'`?")  # missing='nan'
 ARGUMENT = re.compile(r"`(\w+)`")
 START = {"`init[0]`": "W of --start", "`init[1]`": "H of --start"}
+ALSO = {"n_components": "ranks"}  # what sets an argument where no option has its name
 
 
 def in_options(message: str, flags: Mapping[str, str], file: object = None) -> str:
@@ -18,5 +19,5 @@ def in_options(message: str, flags: Mapping[str, str], file: object = None) -> s
     for argument, words in START.items():
         message = message.replace(argument, words)
     message = GIVEN.sub(lambda found: f"{flags[found[1]]} {found[2]}" if found[1] in flags else found[0], message)
-    message = ARGUMENT.sub(lambda found: flags.get(found[1], found[0]), message)
+    message = ARGUMENT.sub(lambda found: flags.get(found[1]) or flags.get(ALSO.get(found[1], ""), found[0]), message)
     return message if file is None else message.replace("`V` must", f"{file}: must", 1)

@@ -100,6 +100,6 @@ def check_zeros(low: float, beta: float) -> None:
     if low == 0 and beta <= 0:
         msg = (
             f"`V` must be positive for `beta_loss` {beta:g}, whose divergence is infinite on zeros, got zeros; "
-            "use a beta_loss above 0, or add a small number to V"
+            "use a `beta_loss` above 0, or add a small number to V"
         )
         raise ValueError(msg)

@@ -74,7 +74,8 @@ def suffix_of(path: Path) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """What stands before the suffix of a file."""
+    """What stands before the suffix of a file, or of a folder that is only pointed to, as by a dot."""
+    path = path.resolve() if path.name in ("", "..") else path
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
