@@ -169,6 +169,20 @@ def test_an_entry_that_cannot_be_has_the_names_of_its_row_and_column(value: floa
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+def test_an_entry_in_a_block_has_its_row_of_the_whole(tmp_path: Path) -> None:
+    anndata = of("anndata")
+    given = anndata.AnnData(np.round(V))
+    given.obs_names, given.var_names = ROWS, COLUMNS
+    given.X[7, 3] = np.nan
+    given.write_h5ad(tmp_path / "V.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "V.h5ad", backed="r")
+    with pytest.raises(ValueError, match=re.escape("at index (7, 3), row 'sample 7', column 'd'; if NaN means")):
+        nmf(backed, 2)
+    backed.file.close()
+    with pytest.raises(ValueError, match=re.escape("at index (7, 3); if NaN means unobserved, say missing='nan' (in")):
+        nmf(RowBlocks([given.X[:5], given.X[5:]]), 2)
+
+
 def test_columns_without_numbers_are_named_in_one_error() -> None:
     table = cars()
     rule = "pass `V.select_dtypes('number')`: `V` must hold numbers, got text in the columns 'Name', 'Year', 'Origin'"

@@ -144,24 +144,46 @@ def check_broadcast(name: str, got: tuple[int, ...], shape: tuple[int, ...]) -> 
         raise ValueError(msg)
 
 
-class EntryError(ValueError):
-    """An entry that cannot be: of which argument, what it is, where it stands, and what to do."""
+class WrongEntry(str):
+    """The message of an error about an entry, which knows where it stands, so that it can be said by its names."""
 
-    def __init__(self, name: str, what: str, place: tuple[int, ...], remedy: str = "", names: str = "") -> None:
-        """`place` is the index of the entry, `names` those of its row and column, in words."""
-        self.name, self.place = name, place
-        self._parts = name, what, place, remedy, names
-        super().__init__(f"`{name}` {what} at index {place}{names}{f'; {remedy}' if remedy else ''}")
+    __slots__ = ("parts",)
+    parts: tuple[str, str, tuple[int, ...], str, str, str]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._parts
+    def __new__(
+        cls, name: str, what: str, place: tuple[int, ...], remedy: str = "", names: str = "", where: str = ""
+    ) -> WrongEntry:
+        """`place` is the index of the entry, `names` those of its row and column and `where` its block, in words."""
+        made = super().__new__(cls, f"`{name}` {what} at index {place}{names}{f'; {remedy}' if remedy else ''}{where}")
+        made.parts = name, what, place, remedy, names, where
+        return made
 
-    def named(self, rows: Sequence[Any] | None, columns: Sequence[Any] | None, *, besides: str = "") -> EntryError:
-        """The same with the names of its row and column, where there are any, and what may be done besides."""
-        name, what, place, remedy, _ = self._parts
-        sides = zip(("row", "column"), place[-2:], (rows, columns), strict=False)
+    def __getnewargs__(self) -> Any:
+        return self.parts
+
+    def named(self, rows: Sequence[Any] | None, columns: Sequence[Any] | None, *, besides: str = "") -> WrongEntry:
+        """The same with the names of its row and column, where there are any, and what may be done besides.
+
+        Names are those of V.
+        """
+        name, what, place, remedy, _, where = self.parts
+        if name != "V" or len(place) < 2:
+            return self
+        sides = zip(("row", "column"), place[-2:], (rows, columns), strict=True)
         said = [f", {side} {str(labels[i])!r}" for side, i, labels in sides if labels is not None and i < len(labels)]
-        return EntryError(name, what, place, remedy + besides, "".join(said) if len(place) > 1 else "")
+        return WrongEntry(name, what, place, remedy + besides, "".join(said), where)
+
+    def below(self, start: int, where: str) -> WrongEntry:
+        """The same in a block of rows, of which the first is this one of V, and where that block is."""
+        name, what, place, remedy, names, _ = self.parts
+        rows = start if name == "V" else 0  # what lies beside V may be one row for all
+        return WrongEntry(name, what, (place[0] + rows, *place[1:]), remedy, names, where)
+
+
+def wrong_entry(error: ValueError) -> WrongEntry | None:
+    """The entry that an error is about; None where it is about anything else."""
+    message = error.args[0] if error.args else None
+    return message if isinstance(message, WrongEntry) else None
 
 
 def check_values(name: str, x: Array, *, xp: Namespace, stored: Any = None) -> tuple[float, float]:
@@ -175,11 +197,11 @@ def check_values(name: str, x: Array, *, xp: Namespace, stored: Any = None) -> t
     if math.isnan(low) or math.isinf(high) or math.isinf(low):
         what, rule = ("NaN", xp.isnan(x)) if math.isnan(low) else ("an infinity", xp.isinf(x))
         remedy = "if NaN means unobserved, say missing='nan'" if what == "NaN" and name == "V" else ""
-        raise EntryError(name, f"must be finite, got {what}", _place(rule, stored, xp=xp), remedy)
+        raise ValueError(WrongEntry(name, f"must be finite, got {what}", _place(rule, stored, xp=xp), remedy))
     if low < 0:
         remedy = "shift or clip the data if negative values have no meaning" if name == "V" else ""
         what = f"must be non-negative, got {low:g} as its least entry and a negative one"
-        raise EntryError(name, what, _place(x < 0, stored, xp=xp), remedy)
+        raise ValueError(WrongEntry(name, what, _place(x < 0, stored, xp=xp), remedy))
     return low, high
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays.checks import EntryError
+from nmf_xp.arrays.checks import wrong_entry
 from nmf_xp.cli.placement import BACKENDS, Place
 from nmf_xp.cli.terminal import print_json, say
 from nmf_xp.divergences import BETA_LOSSES
@@ -122,8 +122,11 @@ def errors(rows: Sequence[Any] | None, columns: Sequence[Any] | None) -> Iterato
     """Of an entry that cannot be the names of its row and column; where torch and JAX lack memory, what Python says."""
     try:
         yield
-    except EntryError as error:
-        raise (error.named(rows, columns) if error.name == "V" else error) from None
+    except ValueError as error:
+        entry = wrong_entry(error)
+        if entry is None:
+            raise
+        raise ValueError(entry.named(rows, columns)) from None
     except RuntimeError as error:
         if "out of memory" not in str(error).lower():
             raise

@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmf_xp.arrays import libraries
-from nmf_xp.arrays.checks import EntryError
+from nmf_xp.arrays.checks import WrongEntry, wrong_entry
 from nmf_xp.arrays.keywords import check_keywords
 from nmf_xp.data import naming, tables
 from nmf_xp.result import Result, Status
@@ -53,8 +53,11 @@ def door(function: F) -> F:
         args = tuple(tables.array_of("H", x) if tables.is_named(x) else x for x in args)
         try:
             found = function(read.values, *args, **given)
-        except EntryError as error:
-            raise _named(error, names) from None
+        except ValueError as error:
+            entry = wrong_entry(error)
+            if entry is None:
+                raise
+            raise ValueError(_named(entry, names)) from None
         if any((names.rows, names.columns, names.kind, components)):
             found = found.named(rows=names.rows, columns=names.columns, components=components, table=names.kind)
         if isinstance(found, Result) and not libraries.is_traced(found._divergence):
@@ -68,14 +71,12 @@ def door(function: F) -> F:
     return wrapper
 
 
-def _named(error: EntryError, names: Names) -> EntryError:
+def _named(entry: WrongEntry, names: Names) -> WrongEntry:
     """An entry of V that cannot be, by the names of its row and column; where AnnData is scaled, what to pass."""
-    if error.name != "V":
-        return error
-    scaled = names.kind == "anndata" and str(error).startswith(NEGATIVE)
+    scaled = names.kind == "anndata" and entry.startswith(NEGATIVE)
     besides = "; or pass `V.raw` or a `layer` that holds counts" if scaled else ""
     rows, columns = (None if side is None else list(map(naming.text, side)) for side in names[:2])
-    return error.named(rows, columns, besides=besides)
+    return entry.named(rows, columns, besides=besides)
 
 
 def _option_of(name: str, x: Any, names: Names) -> Any:
