@@ -211,9 +211,9 @@ def test_options_that_cannot_be(here: Path, capsys: pytest.CaptureFixture[str]) 
     np.save("V.npy", V)
     Path("named.csv").write_text("cell0,old\n" * 60, encoding="utf-8")
     for words, said in (
-        (["fit", "counts.csv", "-k", "3", "--batch", "labels.txt"], "`batch` needs `beta_loss='kullback-leibler'`"),
-        ([*FIT, "--batch-prior", "3"], "`batch_prior` must come with `batch`"),
-        ([*FIT, "--batch", "labels.txt", "--batch-prior", "-1"], "`batch_prior` must be"),
+        (["fit", "counts.csv", "-k", "3", "--batch", "labels.txt"], "--batch needs --beta-loss kullback-leibler"),
+        ([*FIT, "--batch-prior", "3"], "--batch-prior must come with --batch"),
+        ([*FIT, "--batch", "labels.txt", "--batch-prior", "-1"], "--batch-prior must be"),
         ([*FIT, "--batch", "none.txt"], "none.txt: no such file"),
         (["fit", "V.npy", "-k", "3", *KL, "--batch", "named.csv"], "names of rows, which the matrix does not have"),
         ([*FIT, "--batch", "labels.npz", "--out", "labels.npz"], "is given by --out and is also what --batch names"),

@@ -213,9 +213,9 @@ def test_a_progress_bar_on_request(here: Path, capsys: pytest.CaptureFixture[str
     ("words", "message"),
     [
         (["missing.npy", "-k", "2"], "missing.npy: no such file"),
-        (["V.npy", "-k", "0"], "`n_components` must be an integer from 1 to m + n = 28, got 0"),
-        (["V.npy", "-k", "2", "--beta-loss", "euclid"], "`beta_loss` must be one of"),
-        (["V.npy", "-k", "2", "--solver", "magic"], "`solver` must be one of"),
+        (["V.npy", "-k", "0"], "--n-components must be an integer from 1 to m + n = 28, got 0"),
+        (["V.npy", "-k", "2", "--beta-loss", "euclid"], "--beta-loss must be one of"),
+        (["V.npy", "-k", "2", "--solver", "magic"], "--solver must be one of"),
         (["V.npy", "-k", "2", "--out", "no/such/folder.npz"], "no/such/folder.npz: cannot be written"),
         (["V.npy", "-k", "2", "--out", "V.npy"], "V.npy: the suffix '.npy' is none of .npz, .safetensors"),
         (["V.npy", "-k", "2", "--start", "V.npy", "--init", "random"], "--start and --init exclude each other"),
@@ -226,11 +226,16 @@ def test_a_progress_bar_on_request(here: Path, capsys: pytest.CaptureFixture[str
         (["V.npy", "-k", "2", "--backend", "array_api_strict", "--device", "x"], "--backend array_api_strict --dev"),
         (["V.npy", "-k", "2", "--start", "V.npy"], "V.npy: the suffix '.npy' is none of .npz, .safetensors"),
         (["V.npy", "-k", "2", "--weights", "missing.npy"], "missing.npy: no such file"),
-        (["V.npy", "-k", "2", "--weights", "negative.npy"], "`weights` must have shape (20, 8) or broadcast to it"),
-        (["V.npy", "-k", "2", "--fixed-w", "negative.npy"], "`fixed_w`, `fixed_h` and `Fixed` need the values to keep"),
+        (["V.npy", "-k", "2", "--weights", "negative.npy"], "--weights must have shape (20, 8) or broadcast to it"),
+        (["V.npy", "-k", "2", "--fixed-w", "negative.npy"], "--fixed-w and --fixed-h need a --start FILE"),
+        (["V.npy", "-k", "2", "--start", "V.npz", "--n-restarts", "2"], "--start and --n-restarts exclude each other"),
+        (["nan.csv", "-k", "2"], "nan.csv: must be finite, got NaN at index (1, 0), row 's1', column 'a'; if NaN"),
+        (["nan.npy", "-k", "2"], "nan.npy: must be finite, got NaN at index (0, 1); if NaN means"),
+        (["V.npy", "-k", "2", "--max-iter", "0"], "--max-iter must be an integer of at least 1, got 0"),
+        (["V.npy", "-k", "2", "--batch", "labels.txt"], "--batch needs --beta-loss kullback-leibler, got 2.0"),
         (["stack.npy", "-k", "2"], "stack.npy: must hold a matrix, which has 2 axes, got shape (2, 2, 2)"),
         (["complex.npy", "-k", "2", "--dtype", "float32"], "complex.npy: must hold real numbers, got dtype complex"),
-        (["negative.npy", "-k", "2"], "`V` must be non-negative, got -1 as its least entry"),
+        (["negative.npy", "-k", "2"], "negative.npy: must be non-negative, got -1 as its least"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
@@ -241,12 +246,16 @@ def test_a_mistake_is_one_line_and_status_2(
     np.save("stack.npy", np.ones((2, 2, 2)))
     np.save("complex.npy", np.ones((2, 2), complex))
     np.save("negative.npy", -np.ones((3, 3)))
+    np.save("nan.npy", [[1.0, np.nan], [1.0, 1.0]])
+    Path("nan.csv").write_text("id,a,b\ns0,1,2\ns1,,4\n")
+    Path("labels.txt").write_text("x\ny\n" * 10)
     before = sorted(here.iterdir())
     assert main(["fit", *words]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"nmf-xp: error: {message}")
     assert captured.err.count("\n") == 1
-    assert captured.out == ""
+    assert "='" not in captured.err
+    assert captured.out in ("", "nan.csv: a table with column names and row names\n")
     assert sorted(here.iterdir()) == before
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import nmf_xp
 from nmf_xp.cli import main
+from nmf_xp.files import FileError
 
 rng = np.random.default_rng(0)
 V = rng.poisson(rng.gamma(0.5, 4.0, (60, 3)) @ rng.gamma(0.5, 1.0, (3, 12))).astype(float)
@@ -73,6 +74,18 @@ def test_names_that_a_spreadsheet_would_run_are_text(here: Path) -> None:
     assert table("factors/H.csv")[1][:5] == ["'=1+1", "'@x", "'+y", "'-z", "gene4"]
     assert table("factors/W.csv")[0][0] == "'=cell0"
     assert nmf_xp.load("factors/factors.npz").column_names[0] == "=1+1"  # type: ignore[index]
+
+
+def test_a_folder_that_fit_wrote_is_taken_as_its_factors(here: Path) -> None:
+    assert main(["fit", "counts.csv", "-k", "2", "--random-state", "0", "--out", "found"]) == 0
+    assert main(["transform", "counts.csv", "found", "--out", "found/new.csv"]) == 0
+    assert main(["report", "found"]) == 0
+    assert Path("found.report.html").is_file()
+    assert main(["fit", "counts.csv", "-k", "2", "--start", "found", "--out", "again.npz"]) == 0
+    assert nmf_xp.load("found").n_iter == nmf_xp.load("found/factors.npz").n_iter
+    Path("empty").mkdir()
+    with pytest.raises(FileError, match="empty: "):
+        nmf_xp.load("empty")
 
 
 def test_transform_takes_columns_by_their_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +168,12 @@ def test_ranks_that_are_none(text: str, here: Path, capsys: pytest.CaptureFixtur
         ("select", "--rankz", "--ranks"),
         ("transform", "--backends", "--backend"),
         ("fit", "--zzz", ""),
+        ("fit", "--seed=0", "--random-state"),
+        ("fit", "--n-init", "--n-restarts"),
+        ("fit", "--rank", "--n-components"),
+        ("fit", "--delimiter", "--sep"),
+        ("fit", "--output", "--out"),
+        ("transform", "--loss", "--beta-loss"),
     ],
 )
 def test_an_unknown_option_names_the_nearest(
@@ -167,3 +186,27 @@ def test_an_unknown_option_names_the_nearest(
     said = capsys.readouterr().err
     assert "no such option" in said
     assert (f"did you mean {near}?" in said) is bool(near)
+
+
+def test_an_unknown_option_is_said_before_what_is_lacking(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["fit", "counts.csv", "--rank", "2"], "--rank: no such option; did you mean --n-components?"),
+        (["fit", "counts.csv", "counts.csv", "-k", "2"], "counts.csv: is one name too many; put quotes around a name"),
+        (["cnmf", "factorize", "--workers", "2"], "--workers: no such option; did you mean --total-workers?"),
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_an_error_of_select_speaks_of_its_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["--ranks", "2-90"], "--ranks must be an integer from 1 to m + n = 72, got 73"),
+        (["--ranks", "3"], "--ranks must hold at least two different ranks"),
+        (["--ranks", "2-3", "--rule", "elbow"], "--rule must be one of"),
+        (["--ranks", "2-3", "--beta-loss", "0"], "use a --beta-loss above 0"),
+    ):
+        assert main(["select", "counts.csv", *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert "`" not in error

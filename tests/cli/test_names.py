@@ -75,6 +75,21 @@ def test_factors_are_not_written_over_what_the_run_reads_or_keeps(
         assert content(files) == before
 
 
+def test_a_folder_that_is_read_gets_no_output(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tenx = files / "tenx"
+    tenx.mkdir()
+    (tenx / "matrix.mtx").write_text("%%MatrixMarket matrix coordinate real general\n2 3 2\n1 1 1\n2 3 4\n")
+    monkeypatch.chdir(tenx)
+    assert main(["fit", ".", "-k", "1"]) == 2
+    said = "tenx.factors.npz: is given by --out and lies in the folder that FILE names; name another file"
+    assert capsys.readouterr().err == f"nmf-xp: error: {said}\n"
+    assert main(["fit", ".", "-k", "1", "--out", "../cells.npz"]) == 0
+    assert (files / "cells.npz").is_file()
+    assert list(tenx.iterdir()) == [tenx / "matrix.mtx"]
+
+
 def test_a_checkpoint_that_is_not_there_yet_is_not_the_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     for out in ["new.npz", "./new.npz", *(["link-to-new.npz"] if os.name == "posix" else [])]:

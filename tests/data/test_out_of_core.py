@@ -271,7 +271,7 @@ def test_a_bad_entry_is_placed() -> None:
     for value, what in ((np.nan, "finite, got NaN"), (-1.0, "non-negative, got -1")):
         V[16 * 37 + 4, 2] = value
         with pytest.raises(
-            ValueError, match=rf"^`V` must be {what}.* index \(4, 2\).*in block 37, .* row {16 * 37} of V"
+            ValueError, match=rf"^`V` must be {what}.* index \({16 * 37 + 4}, 2\).*in block 37, .* row {16 * 37} of V"
         ):
             nmf(RowBlocks(V), 3)
 

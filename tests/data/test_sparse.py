@@ -347,7 +347,7 @@ def test_nothing_stored_is_all_zero() -> None:
     ("V", "options", "message"),
     [
         (-counts(), {}, "`V` must be non-negative, got -"),
-        (counts() * np.nan, {}, "`V` must be finite, got NaN at stored entry 0"),
+        (counts() * np.nan, {}, "`V` must be finite, got NaN at index (0, 0)"),
         (counts(), {"solver": "mu", "beta_loss": 0}, "`V` must be positive for `beta_loss` 0"),
         (counts(), {"weights": np.ones((2, 15)), "absent": "missing"}, "`weights` must have shape (24, 15)"),
         (counts(), {"missing": "nan"}, "`missing` must be None for a sparse V"),

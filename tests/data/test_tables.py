@@ -7,6 +7,7 @@ import decimal
 import importlib
 import importlib.util
 import json
+import pickle
 import re
 import warnings
 from pathlib import Path
@@ -133,7 +134,9 @@ def test_columns_of_several_types_are_float64() -> None:
 def test_what_is_missing_in_a_table_is_nan_and_follows_its_rule() -> None:
     table = cars().select_dtypes("number")
     assert table.isna().any().sum() == 2
-    with pytest.raises(ValueError, match=re.escape("got NaN at index (10, 0); if NaN means unobserved")):
+    with pytest.raises(
+        ValueError, match=re.escape("got NaN at index (10, 0), column 'Miles_per_Gallon'; if NaN means")
+    ):
         nmf(table, 2)
     expected = nmf(table.to_numpy(dtype=float), 2, missing="nan", **FEW)
     same = [table, table.astype("Float64"), table.astype(object).where(table.notna(), None), table.astype(object)]
@@ -147,6 +150,37 @@ def test_what_is_missing_in_a_table_is_nan_and_follows_its_rule() -> None:
         np.testing.assert_array_equal(tables.arrived("V", given).values, table.to_numpy(dtype=float))
         found = nmf(given, 2, missing="nan", **FEW)
         np.testing.assert_allclose(found.W, expected.W, rtol=1e-6)  # its memory may be in another order
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
+def test_an_entry_that_cannot_be_has_the_names_of_its_row_and_column(value: float, kind: str) -> None:
+    table = frame(np.round(V))
+    table.iloc[3, 2] = value
+    given = table.astype(pandas.SparseDtype(float, 0)) if kind == "sparse" else table
+    said = re.escape("at index (3, 2), row 'sample 3', column 'c'")
+    for call in (
+        lambda: nmf(given, 2),
+        lambda: transform(given, np.ones((1, 6))),
+        lambda: select_rank(given, [1, 2]),
+    ):
+        with pytest.raises(ValueError, match=said) as caught:
+            call()
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_entry_in_a_block_has_its_row_of_the_whole(tmp_path: Path) -> None:
+    anndata = of("anndata")
+    given = anndata.AnnData(np.round(V))
+    given.obs_names, given.var_names = ROWS, COLUMNS
+    given.X[7, 3] = np.nan
+    given.write_h5ad(tmp_path / "V.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "V.h5ad", backed="r")
+    with pytest.raises(ValueError, match=re.escape("at index (7, 3), row 'sample 7', column 'd'; if NaN means")):
+        nmf(backed, 2)
+    backed.file.close()
+    with pytest.raises(ValueError, match=re.escape("at index (7, 3); if NaN means unobserved, say missing='nan' (in")):
+        nmf(RowBlocks([given.X[:5], given.X[5:]]), 2)
 
 
 def test_columns_without_numbers_are_named_in_one_error() -> None:

@@ -184,9 +184,29 @@ def test_names_of_another_number_are_refused(tmp_path: Path, kind: Kind, rows: l
 @pytest.mark.parametrize("name", ["V.xlsx", "V.parquet", "V.feather", "categories.h5ad"])
 def test_names_that_are_missing_are_not_available(tmp_path: Path, name: str) -> None:
     kind = next(kind for kind in KINDS if kind.name == name)
-    found = read_matrix(written(tmp_path, kind, rows=["a", None, "c", "d"]), index=True)
+    index = True if name == "V.xlsx" else None
+    found = read_matrix(written(tmp_path, kind, rows=["a", None, "c", "d"]), index=index)
     assert found.row_names == ["a", "" if name == "V.xlsx" else "NA", "c", "d"]
     np.testing.assert_array_equal(found.values, V)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "lost"),
+    [
+        ("V.csv", {"key": "V"}, "--key"),
+        ("V.parquet", {"key": "V", "index": True}, "--key and --index"),
+        ("V.npy", {"header": False, "sep": ","}, "--header and --sep"),
+        ("V.xlsx", {"decimal": ","}, "--decimal"),
+        ("V.mtx", {"key": "V"}, "--key"),
+    ],
+)
+def test_what_a_kind_of_file_has_not_cannot_be_said_of_it(
+    tmp_path: Path, name: str, said: dict[str, Any], lost: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"1,2\n3,4\n")
+    with pytest.raises(FileError, match=rf"{name}: {lost} cannot be said of {path.suffix}; leave it out$"):
+        read_matrix(path, **said)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".mtx"])

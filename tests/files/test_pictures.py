@@ -73,7 +73,20 @@ def test_a_tiff_of_16_bits_a_channel_keeps_them(tmp_path: Path, options: dict[st
     assert found.note == "an image of uint16, read as greyscale"
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "uint32", "int32", "uint16", "int16"])
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_a_tiff_of_integers_keeps_the_least_and_the_largest(tmp_path: Path, dtype: str, byteorder: Any) -> None:
+    info = np.iinfo(dtype)
+    values = np.asarray([[info.min, info.max], [1, 2]], dtype=dtype)
+    tifffile.imwrite(tmp_path / "V.tif", values, byteorder=byteorder)
+    found = read_matrix(tmp_path / "V.tif").values
+    assert found.tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "uint32", "int32", "uint16", "int16"])
 def test_a_tiff_of_grey_values_keeps_its_numbers(tmp_path: Path, dtype: str) -> None:
     values = (np.random.default_rng(0).random((4, 3)) * 30000).astype(dtype) + np.asarray(1, dtype) / 3
     values = values.astype(dtype)

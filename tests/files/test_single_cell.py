@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import warnings
 from pathlib import Path
@@ -179,6 +180,27 @@ def test_10x_before_version_3_has_a_group_for_each_genome(tmp_path: Path) -> Non
     found = read_matrix(path, key="mm10")
     np.testing.assert_array_equal(dense(found.values), V)
     assert (found.row_names, found.column_names) == (ROWS, COLUMNS)
+
+
+def test_10x_with_antibodies_says_so_and_takes_one_kind(tmp_path: Path) -> None:
+    kinds = ["Gene Expression", "Antibody Capture", "Gene Expression", "Gene Expression", "Antibody Capture"]
+    tenx, folder = tmp_path / "tenx.h5", tmp_path / "filtered_feature_bc_matrix"
+    for path in (tenx, folder):
+        kind(path.name).write(path, Given(V.astype(np.int32), ROWS, COLUMNS))
+    with h5py.File(tenx, "a") as file:
+        file["matrix/features/feature_type"] = np.asarray([name.encode() for name in kinds])
+    features = next(folder.glob("features.tsv*"))
+    text = "".join(f"ENSG{j}\t{name}\t{what}\n" for j, (name, what) in enumerate(zip(COLUMNS, kinds, strict=True)))
+    features.write_bytes(gzip.compress(text.encode()) if features.suffix == ".gz" else text.encode())
+    for path in (tenx, folder):
+        found = read_matrix(path)
+        np.testing.assert_array_equal(dense(found.values), V)
+        assert str(found.note).endswith("kinds: Gene Expression (3), Antibody Capture (2); --key takes one of them")
+        genes = read_matrix(path, key="Gene Expression")
+        np.testing.assert_array_equal(dense(genes.values), V[:, [0, 2, 3]])
+        assert genes.column_names == [COLUMNS[j] for j in (0, 2, 3)]
+        with pytest.raises(FileError, match="no features of the kind 'Guides', only Gene Expression"):
+            read_matrix(path, key="Guides")
 
 
 def test_a_folder_with_cells_in_rows_is_not_turned(tmp_path: Path) -> None:

@@ -196,6 +196,14 @@ def test_lines_above_a_table_are_its_header_or_left_out_with_a_word(
     assert note in str(found.note)
 
 
+def test_a_second_line_of_column_names_is_no_row(tmp_path: Path) -> None:
+    text = ",a,a,b\n,0,1,0\ns0,5,6,7\ns1,8,9,1\n"  # as pandas writes columns of two levels
+    said = refused(tmp_path, text)
+    assert said.startswith("lines 1 and 2 both begin with an empty cell; leave one out if both hold column names")
+    found = read_matrix(table(tmp_path, text), header=True, index=True)
+    assert found.row_names == ["", "s0", "s1"]
+
+
 def test_text_of_windows_and_of_utf_16_is_read_and_said(tmp_path: Path) -> None:
     path = tmp_path / "V.csv"
     path.write_text("a;1,5\nb;2,5\n")

@@ -149,6 +149,21 @@ def test_names_that_a_terminal_would_obey_are_shown_escaped() -> None:
     assert "\\x1b[31mred" in said
 
 
+def test_a_name_of_two_lines_stays_on_its_line() -> None:
+    result = nmf(V, 2, **FEW).named(columns=["a\nb", "c\r\nd", "e\u2028f", *"ghi"], components=["one\ntwo", "three"])
+    lines = str(result.top(6)).split("\n")
+    assert [line.partition(" ")[0] for line in lines] == ["one\\ntwo", "three"]
+    assert all(line.isprintable() for line in lines)
+    assert "a\\nb" in lines[0]
+
+
+def test_a_row_whose_name_others_have_too_is_asked_for_by_its_number() -> None:
+    result = nmf(V, 2, **FEW).named(rows=["twice", "twice", *map(str, range(len(V) - 2))])
+    with pytest.raises(KeyError, match="2 rows have the name 'twice'; give the number of one"):
+        result.reconstruct("twice")
+    assert result.reconstruct(1).shape == (V.shape[1],)
+
+
 def test_features_are_asked_for_by_a_number_and_a_way() -> None:
     result = nmf(V, 2, **FEW)
     with pytest.raises(ValueError, match="`n` must be an integer of at least 1, got 0"):

@@ -216,6 +216,31 @@ def test_batch_effects_are_those_of_nmf_beside_the_genes(adata: Any, mask: str |
     assert "batch_labels" not in adata.uns["nmf"]
 
 
+def test_consensus_takes_sizes_and_batches_as_nmf_does(adata: Any) -> None:
+    options: dict[str, Any] = {"n_restarts": 6, "max_distance": 2, **OPTIONS}
+    sized = scverse.consensus(adata, 3, size_key="size", copy=True, **options)
+    sizes = adata.obs["size"].to_numpy()[:, None]
+    same(sized.obsm["X_nmf"], nmf_xp.consensus_factors(adata.X, 3, exposure=sizes, **options).result.W)
+    plain = nmf_xp.consensus_factors(adata.X, 3, **options).result
+    same(sized.varm["nmf"], plain.H.T, 1e-3)  # W takes up the sizes
+    same(sized.obsm["X_nmf"] * sizes, plain.W, 1e-2)
+
+    in_batches(adata)
+    scverse.consensus(adata, 3, batch_key="machine", mask_var="variable", **options)
+    genes = adata.var["variable"].to_numpy()
+    found = nmf_xp.consensus_factors(adata.X[:, genes], 3, batch=adata.obs["machine"], **options).result
+    assert found.batch_effects is not None
+    same(adata.varm["nmf_batch_effects"][genes], np.stack(list(found.batch_effects.values()), axis=1))
+    best = nmf_xp.nmf(adata.X[:, genes], 3, batch=adata.obs["machine"], n_restarts=6, **OPTIONS)
+    assert best.divergence <= found.divergence < 1.01 * best.divergence
+    new = adata[:20].copy()
+    del new.varm["nmf_batch_effects"]
+    scverse.project(new, adata)  # by the column of the reference
+    same(new.obsm["X_nmf"], adata.obsm["X_nmf"][:20], 1e-2)
+    with pytest.raises(ValueError, match="`size_key` must be left out beside `batch_key`"):
+        scverse.consensus(adata, 3, size_key="size", batch_key="machine", **options)
+
+
 def test_new_cells_take_known_effects_by_label_and_gene(adata: Any, tmp_path: Path) -> None:
     options: dict[str, Any] = {"tol": 1e-10, "max_iter": 5000}
     in_batches(adata)

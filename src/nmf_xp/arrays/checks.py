@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import arrival, libraries, transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from nmf_xp.arrays.typing import Array, Namespace
 
@@ -144,23 +144,64 @@ def check_broadcast(name: str, got: tuple[int, ...], shape: tuple[int, ...]) -> 
         raise ValueError(msg)
 
 
-def check_values(name: str, x: Array, *, xp: Namespace) -> tuple[float, float]:
-    """The least and the largest entry of a readable array, all of which must be finite and non-negative."""
+class WrongEntry(str):
+    """The message of an error about an entry, which knows where it stands, so that it can be said by its names."""
+
+    __slots__ = ("parts",)
+    parts: tuple[str, str, tuple[int, ...], str, str, str]
+
+    def __new__(
+        cls, name: str, what: str, place: tuple[int, ...], remedy: str = "", names: str = "", where: str = ""
+    ) -> WrongEntry:
+        """`place` is the index of the entry, `names` those of its row and column and `where` its block, in words."""
+        made = super().__new__(cls, f"`{name}` {what} at index {place}{names}{f'; {remedy}' if remedy else ''}{where}")
+        made.parts = name, what, place, remedy, names, where
+        return made
+
+    def __getnewargs__(self) -> Any:
+        return self.parts
+
+    def named(self, rows: Sequence[Any] | None, columns: Sequence[Any] | None, *, besides: str = "") -> WrongEntry:
+        """The same with the names of its row and column, where there are any, and what may be done besides.
+
+        Names are those of V.
+        """
+        name, what, place, remedy, _, where = self.parts
+        if name != "V" or len(place) < 2:
+            return self
+        sides = zip(("row", "column"), place[-2:], (rows, columns), strict=True)
+        said = [f", {side} {str(labels[i])!r}" for side, i, labels in sides if labels is not None and i < len(labels)]
+        return WrongEntry(name, what, place, remedy + besides, "".join(said), where)
+
+    def below(self, start: int, where: str) -> WrongEntry:
+        """The same in a block of rows, of which the first is this one of V, and where that block is."""
+        name, what, place, remedy, names, _ = self.parts
+        rows = start if name == "V" else 0  # what lies beside V may be one row for all
+        return WrongEntry(name, what, (place[0] + rows, *place[1:]), remedy, names, where)
+
+
+def wrong_entry(error: ValueError) -> WrongEntry | None:
+    """The entry that an error is about; None where it is about anything else."""
+    message = error.args[0] if error.args else None
+    return message if isinstance(message, WrongEntry) else None
+
+
+def check_values(name: str, x: Array, *, xp: Namespace, stored: Any = None) -> tuple[float, float]:
+    """The least and the largest entry of a readable array, all of which must be finite and non-negative.
+
+    `stored` has the row and the column of each entry of a sparse one.
+    """
     low, high = transfer.scalar(xp.min(x)), transfer.scalar(xp.max(x))
     if libraries.on_mesh(x) and transfer.scalar(xp.any(xp.isnan(x))):  # the least of several devices leaves NaN out
         low = math.nan
     if math.isnan(low) or math.isinf(high) or math.isinf(low):
         what, rule = ("NaN", xp.isnan(x)) if math.isnan(low) else ("an infinity", xp.isinf(x))
-        remedy = "; if NaN means unobserved, say missing='nan'" if what == "NaN" and name == "V" else ""
-        msg = f"`{name}` must be finite, got {what} at {first_place(rule, xp=xp)}{remedy}"
-        raise ValueError(msg)
+        remedy = "if NaN means unobserved, say missing='nan'" if what == "NaN" and name == "V" else ""
+        raise ValueError(WrongEntry(name, f"must be finite, got {what}", _place(rule, stored, xp=xp), remedy))
     if low < 0:
-        remedy = "; shift or clip the data if negative values have no meaning" if name == "V" else ""
-        msg = (
-            f"`{name}` must be non-negative, got {low:g} as its least entry and a negative one at "
-            f"{first_place(x < 0, xp=xp)}{remedy}"
-        )
-        raise ValueError(msg)
+        remedy = "shift or clip the data if negative values have no meaning" if name == "V" else ""
+        what = f"must be non-negative, got {low:g} as its least entry and a negative one"
+        raise ValueError(WrongEntry(name, what, _place(x < 0, stored, xp=xp), remedy))
     return low, high
 
 
@@ -231,12 +272,17 @@ def named_kind(x: Any) -> str:
     return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
 
 
-def first_place(mask: Array, *, xp: Namespace) -> str:
-    """Where the first true entry is."""
+def _place(mask: Array, stored: Any, *, xp: Namespace) -> tuple[int, ...]:
+    """Where the first true entry stands in its matrix."""
+    index = first_place(mask, xp=xp)
+    return index if stored is None else tuple(int(transfer.scalar(x[index[0]])) for x in stored)
+
+
+def first_place(mask: Array, *, xp: Namespace) -> tuple[int, ...]:
+    """The index of the first true entry."""
     index: list[int] = []
-    stored = mask.ndim == 1
     while mask.ndim:  # axis by axis: a reshape would collect an array that is divided among devices
         hits = xp.any(mask, axis=tuple(range(1, mask.ndim))) if mask.ndim > 1 else mask
         index.append(int(transfer.scalar(xp.argmax(xp.astype(hits, xp.int32)))))
         mask = xp.take(mask, xp.asarray(index[-1:], device=libraries.device(mask)), axis=0)[0, ...]
-    return f"stored entry {index[0]}" if stored else f"index {tuple(index)}"
+    return tuple(index)

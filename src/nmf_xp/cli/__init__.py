@@ -14,6 +14,7 @@ import nmf_xp
 from nmf_xp.arrays.faults import DeviceError
 from nmf_xp.cli import cnmf, demo, fit, report, select, transform
 from nmf_xp.cli.terminal import OutputError, Parser, complain, open_streams, output_error, plain_warnings, put_away
+from nmf_xp.cli.wording import in_options
 from nmf_xp.files import FileError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     open_streams()
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     try:
         with plain_warnings():
             return int(options.run(options))
@@ -38,12 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         put_away(sys.stdout)
         complain(f"nmf-xp: error: {error}")
         return 1
-    except (FileError, DeviceError, ImportError, TypeError, ValueError, MemoryError) as error:
-        complain(f"nmf-xp: error: {' '.join(str(error).split()) or 'out of memory'}")
-        return 2
+    except (FileError, DeviceError, ImportError, MemoryError) as error:
+        return _mistake(str(error) or "out of memory")
+    except (TypeError, ValueError) as error:
+        return _mistake(in_options(str(error), parser.flags(options), getattr(options, "file", None)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _mistake(said: str) -> int:
+    complain(f"nmf-xp: error: {' '.join(said.split())}")
+    return 2
+
+
+def _parser() -> Parser:
     parser = Parser(prog="nmf-xp", description="Non-negative matrix factorization on any array type.")
     parser.add_argument("--version", action="version", version=f"nmf-xp {nmf_xp.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -23,6 +23,7 @@ from nmf_xp.files import (
     OUTPUTS,
     check_folder,
     check_output,
+    factors_at,
     is_folder,
     read_factors,
     read_matrix,
@@ -88,6 +89,7 @@ _ARRAYS = {
 def run(asked: argparse.Namespace) -> int:
     """Read, factorize, write, and say what happened."""
     out = asked.out or Path(f"{stem_of(asked.file)}.factors.npz")
+    asked.start = None if asked.start is None else factors_at(asked.start)
     folder = out if is_folder(out) else None
     if folder is not None:
         check_folder(folder, force=asked.force, batches=asked.batch is not None)
@@ -97,9 +99,7 @@ def run(asked: argparse.Namespace) -> int:
         check_names({**written, "--checkpoint": asked.checkpoint}, _read(asked))
     if folder is None:
         check_output(out, force=asked.force)
-    if asked.start is not None and asked.init is not None:
-        msg = "--start and --init exclude each other; give one of them"
-        raise ValueError(msg)
+    _check_start(asked)
     kept = _checkpoint(asked)
     matrix, place = options.read(asked), options.place(asked)
     V = place.asarray(matrix.values)
@@ -115,7 +115,7 @@ def run(asked: argparse.Namespace) -> int:
     begin = time.perf_counter()
     warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)  # the summary says how it ended
     try:
-        with options.memory_errors():
+        with options.errors(matrix.row_names, matrix.column_names):
             progress, several = options.wants_progress(asked), (asked.n_restarts or 1) > 1
             result = nmf_xp.nmf(V, asked.n_components, progress=progress, keep_restarts=several, **chosen, **kept)
     except KeyboardInterrupt as interrupt:
@@ -139,6 +139,18 @@ def run(asked: argparse.Namespace) -> int:
     _write(out, result, asked, about | _overview(V, result, chosen, place))
     options.summary(asked, result, where, folder or out, seconds)
     return 0
+
+
+def _check_start(asked: argparse.Namespace) -> None:
+    """Refuse what a start excludes, and what needs one."""
+    if asked.start is None:
+        if asked.fixed_w is not None or asked.fixed_h is not None:
+            msg = "--fixed-w and --fixed-h need a --start FILE, whose values they keep"
+            raise ValueError(msg)
+        return
+    if asked.init is not None or (asked.n_restarts or 1) > 1:
+        msg = f"--start and --{'init' if asked.init is not None else 'n-restarts'} exclude each other; give one of them"
+        raise ValueError(msg)
 
 
 def _read(asked: argparse.Namespace) -> dict[str, Path | None]:

@@ -28,5 +28,6 @@ def check_names(written: dict[str, Path | None], read: dict[str, Path | None]) -
         for other, place in others.items():
             same = is_within(path, place) or (other == "--checkpoint" and is_within(path, kept))
             if same and other != name:
-                msg = f"{path}: is given by {name} and is also what {other} names; name another file"
+                what = f"lies in the folder that {other} names" if place.is_dir() else f"is also what {other} names"
+                msg = f"{path}: is given by {name} and {what}; name another file"
                 raise FileError(msg)

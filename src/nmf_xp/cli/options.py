@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nmf_xp.arrays.checks import wrong_entry
 from nmf_xp.cli.placement import BACKENDS, Place
 from nmf_xp.cli.terminal import print_json, say
 from nmf_xp.divergences import BETA_LOSSES
@@ -19,7 +20,7 @@ from nmf_xp.result import display
 from nmf_xp.solvers import SOLVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from nmf_xp import Result
 
@@ -117,10 +118,15 @@ def summary(options: argparse.Namespace, result: Result, where: str, out: Path, 
 
 
 @contextlib.contextmanager
-def memory_errors() -> Iterator[None]:
-    """What torch and JAX raise where memory ends, as Python says it."""
+def errors(rows: Sequence[Any] | None, columns: Sequence[Any] | None) -> Iterator[None]:
+    """Of an entry that cannot be the names of its row and column; where torch and JAX lack memory, what Python says."""
     try:
         yield
+    except ValueError as error:
+        entry = wrong_entry(error)
+        if entry is None:
+            raise
+        raise ValueError(entry.named(rows, columns)) from None
     except RuntimeError as error:
         if "out of memory" not in str(error).lower():
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from nmf_xp.cli.names import check_names
 from nmf_xp.cli.terminal import say
-from nmf_xp.files import OUTPUTS, check_output, write_atomically
+from nmf_xp.files import OUTPUTS, check_output, factors_at, write_atomically
 
 
 def add_parser(commands: Any) -> None:
@@ -19,7 +19,9 @@ def add_parser(commands: Any) -> None:
     )
     report = commands.add_parser("report", help="show a factorization as a page", description=text)
     report.set_defaults(run=run)
-    report.add_argument("file", type=Path, metavar="FILE", help=f"what `nmf-xp fit` wrote: {', '.join(OUTPUTS)}")
+    report.add_argument(
+        "file", type=Path, metavar="FILE", help=f"what `nmf-xp fit` wrote: {', '.join(OUTPUTS)}, or a folder"
+    )
     report.add_argument("--out", type=Path, metavar="FILE.html", help="the page (default: NAME.report.html, here)")
     report.add_argument("--force", action="store_true", help="replace the page if it exists")
     report.add_argument("--title", metavar="TEXT", help="its title (default: the name of the factorized file)")
@@ -41,11 +43,12 @@ def run(options: argparse.Namespace) -> int:
     """Read, draw, write."""
     name = options.file.stem.removesuffix(".factors")
     out = options.out or Path(f"{name}.report.html")
-    check_names({"--out": out}, {"FILE": options.file})
+    factors = factors_at(options.file)
+    check_names({"--out": out}, {"FILE": factors})
     check_output(out, suffixes=(".html", ".htm"), force=options.force)
     from nmf_xp.result import report  # NumPy comes with it
 
-    stored = report.read_stored(options.file)
+    stored = report.read_stored(factors)
     title = options.title or stored.texts.get("input") or options.file.name
     content = report.page(stored, title=title, n_top=options.top, shape=options.shape).encode()
     write_atomically(out, lambda file: file.write(content), replace=options.force)

@@ -66,7 +66,7 @@ def run(asked: argparse.Namespace) -> int:
         optional_module("matplotlib", "plot")
     matrix, place = options.read(asked), options.place(asked)
     chosen = options.chosen(asked, (*MODEL, "rule", "checkpoint"))
-    with options.memory_errors():
+    with options.errors(matrix.row_names, matrix.column_names):
         progress = options.wants_progress(asked)
         found = nmf_xp.select_rank(place.asarray(matrix.values), asked.ranks, progress=progress, **chosen)
     found = found.named(rows=matrix.row_names, columns=matrix.column_names)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import itertools
 import json
 import math
 import os
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from nmf_xp.arrays import keywords
 from nmf_xp.files import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 STANDARD = 2  # the largest number of a standard stream
@@ -78,17 +81,53 @@ def put_away(stream: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+OTHER_WORDS = {"delimiter": "sep", "separator": "sep", "output": "out", "o": "out", "components": "n_components"}
+"""What other programs call options of ours, beside what other libraries call our arguments."""
+
+
+def _no_such_option(word: str, known: Collection[str]) -> str:
+    """That there is no such option, and which one is meant or nearest."""
+    option = word.partition("=")[0]
+    name = option.lstrip("-").replace("-", "_")
+    meant = (OTHER_WORDS | keywords.OTHER_WORDS).get(name, "").replace("_", "-")
+    near = [f"--{meant}"] if f"--{meant}" in known else difflib.get_close_matches(option, known, 1)
+    return f"{option}: no such option{f'; did you mean {near[0]}?' if near else ''}"
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose messages repeat what was typed only as a terminal can be trusted with it."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The options; of one that is unknown, which is nearest."""
-        found, unknown = self.parse_known_args(args, namespace)
+        """The options; of one that is unknown, which is meant, before anything is said of what is lacking."""
+        words = sys.argv[1:] if args is None else list(args)
+        command = self._command_of(words)
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            if re.match("--[a-zA-Z]", word) and not command._get_option_tuples(word) and not command._has(word):
+                command.error(_no_such_option(word, command._option_string_actions))
+        found, unknown = self.parse_known_args(words, namespace)
+        if unknown and unknown[0].startswith("-"):
+            command.error(_no_such_option(unknown[0], command._option_string_actions))
         if unknown:
-            command = next((x for x in self._commands() if x.get_default("run") is getattr(found, "run", None)), self)
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], command._option_string_actions, 1)
-            command.error(f"{unknown[0]}: no such option{f'; did you mean {near[0]}?' if near else ''}")
+            command.error(f"{unknown[0]}: is one name too many; put quotes around a name with blanks")
         return found
+
+    def flags(self, options: argparse.Namespace) -> dict[str, str]:
+        """The options of the command that was chosen, by the names of what they set."""
+        command = next((x for x in self._commands() if x.get_default("run") is getattr(options, "run", None)), self)
+        return {x.dest: max(x.option_strings, key=len) for x in command._actions if x.option_strings}
+
+    def _has(self, word: str) -> bool:
+        return word.partition("=")[0] in self._option_string_actions
+
+    def _command_of(self, words: list[str]) -> Parser:
+        """The innermost command that the words name, which argparse would ask."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for i, word in enumerate(words):
+                    if word in action.choices:
+                        found: Parser = action.choices[word]._command_of(words[i + 1 :])
+                        return found
+        return self
 
     def _commands(self) -> Iterator[Parser]:
         for action in self._actions:

@@ -14,7 +14,7 @@ from nmf_xp.cli.names import check_names
 from nmf_xp.cli.placement import describe
 from nmf_xp.cli.terminal import complain, say
 from nmf_xp.data.naming import text
-from nmf_xp.files import OUTPUTS, FileError, check_output, stem_of, write_table
+from nmf_xp.files import OUTPUTS, FileError, check_output, factors_at, stem_of, write_table
 from nmf_xp.result.frames import table_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
     command = commands.add_parser("transform", help="the loadings of new rows on known components", description=about)
     command.set_defaults(run=run)
     options.add_file(command)
-    command.add_argument("factors", type=Path, metavar="FACTORS", help=f"with H: {', '.join(OUTPUTS)}")
+    command.add_argument("factors", type=Path, metavar="FACTORS", help=f"with H: {', '.join(OUTPUTS)}, or a folder")
     out = "the loadings: .csv, .npz or .safetensors (default: NAME.loadings.csv, here)"
     command.add_argument("--out", type=Path, metavar="FILE", help=out)
     command.add_argument("--force", action="store_true", help="replace the output if it exists")
@@ -50,9 +50,10 @@ def add_parser(commands: Any) -> None:
 def run(asked: argparse.Namespace) -> int:
     """Read, transform, write, and say what happened."""
     out = asked.out or Path(f"{stem_of(asked.file)}.loadings.csv")
-    check_names({"--out": out}, {"FILE": asked.file, "FACTORS": asked.factors, "--batch": batches.path_of(asked)})
+    factors = factors_at(asked.factors)
+    check_names({"--out": out}, {"FILE": asked.file, "FACTORS": factors, "--batch": batches.path_of(asked)})
     check_output(out, suffixes=(".csv", *OUTPUTS), force=asked.force)
-    known = nmf_xp.load(asked.factors)
+    known = nmf_xp.load(factors)
     matrix, place = options.read(asked), options.place(asked)
     values = _columns_of(known, matrix, asked)
     V = place.asarray(values)
@@ -65,12 +66,12 @@ def run(asked: argparse.Namespace) -> int:
         chosen["batch_effects"] = known.batch_effects
     elif known.batch_effects is not None:
         complain(f"nmf-xp: warning: the effects of batches in {asked.factors} are left out; say --batch to use them")
+    names: Any = {"columns": known.column_names or matrix.column_names, "components": known.component_names}
     begin = time.perf_counter()
     warnings.simplefilter("ignore", nmf_xp.ConvergenceWarning)  # the summary says how it ended
-    with options.memory_errors():
+    with options.errors(matrix.row_names, names["columns"]):
         result = nmf_xp.transform(V, H, progress=options.wants_progress(asked), **chosen)
     seconds = time.perf_counter() - begin
-    names: Any = {"columns": known.column_names or matrix.column_names, "components": known.component_names}
     result = result.named(rows=matrix.row_names, **names)
     if out.suffix.lower() == ".csv":
         write_table(out, *table_of(result, "W"), replace=asked.force)

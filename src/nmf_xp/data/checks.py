@@ -83,7 +83,16 @@ def _of_member(mask: Array, *, xp: Namespace) -> str:
     """Which member of a stack is the first for which the mask holds; nothing where there is no stack."""
     if not mask.ndim:
         return ""
-    return f", in member {first_place(mask, xp=xp).removeprefix('stored entry ').removeprefix('index ')}"
+    index = first_place(mask, xp=xp)
+    return f", in member {index[0] if len(index) == 1 else index}"
+
+
+def stored_places(data: Data) -> tuple[Array, Array] | None:
+    """The row and the column of each entry of a sparse V; None where V is dense."""
+    found: Any = data
+    while hasattr(found, "base"):
+        found = found.base
+    return (found.i, found.j) if found.values.ndim < 2 else None
 
 
 def check_zeros(low: float, beta: float) -> None:
@@ -91,6 +100,6 @@ def check_zeros(low: float, beta: float) -> None:
     if low == 0 and beta <= 0:
         msg = (
             f"`V` must be positive for `beta_loss` {beta:g}, whose divergence is infinite on zeros, got zeros; "
-            "use a beta_loss above 0, or add a small number to V"
+            "use a `beta_loss` above 0, or add a small number to V"
         )
         raise ValueError(msg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import arrival, libraries, precision, transfer
 from nmf_xp.arrays.checks import as_working_dtype, check_array, check_values
 from nmf_xp.data import Dense, Weighted, entry_weights, in_units, largest_observed, seen, with_weights
+from nmf_xp.data.checks import stored_places
 from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.sparse import from_entries
 from nmf_xp.data.sparse_formats import from_sparse
@@ -68,7 +69,7 @@ class Recipe(NamedTuple):
         heaviest = 1.0 if weights is None else check_values("weights", weights, xp=xp)[1]
         if isinstance(data, Weighted):  # of a sparse block, only what is stored
             heaviest = transfer.scalar(xp.max(data.weights))
-        low, high = check_values("V", data.values, xp=xp)
+        low, high = check_values("V", data.values, xp=xp, stored=stored_places(data))
         high = largest_observed(data, high, beta=self.beta, xp=xp)
         return data, Range(0.0 if data.has_absent else low, high, heaviest)
 

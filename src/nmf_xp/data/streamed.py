@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nmf_xp.arrays import libraries, precision, streams, threads, transfer
-from nmf_xp.arrays.checks import check_array, check_broadcast, check_sparse
+from nmf_xp.arrays.checks import check_array, check_broadcast, check_sparse, wrong_entry
 from nmf_xp.data.blocks import Blockwise, Part, sweep
 from nmf_xp.data.checks import NOTHING_OBSERVED, check_weights
 from nmf_xp.data.recipe import Range, Recipe, prototype
@@ -316,5 +316,6 @@ def _naming(number: int, start: int) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        msg = f"{error} (in block {number}, counted from 0, whose first row is row {start} of V)"
-        raise ValueError(msg) from None
+        where = f" (in block {number}, counted from 0, whose first row is row {start} of V)"
+        entry = wrong_entry(error)
+        raise ValueError(f"{error}{where}" if entry is None else entry.below(start, where)) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.files.archives import archive, read_archive, read_npz
 from nmf_xp.files.cells import MISSING
 from nmf_xp.files.matrix import Matrix
-from nmf_xp.files.opening import FileError, check_fits, listed, opened, optional_module, printable, stem_of
+from nmf_xp.files.opening import FileError, check_fits, in_line, listed, opened, optional_module, printable, stem_of
 from nmf_xp.files.reading import IMAGES, INPUTS, read_matrix
 from nmf_xp.files.replacing import write_atomically
 from nmf_xp.files.row_labels import LABELS, read_labels, read_observed
@@ -20,6 +20,7 @@ from nmf_xp.files.writing import (
     OUTPUTS,
     check_folder,
     check_output,
+    factors_at,
     is_folder,
     write_factors,
     write_table,
@@ -45,6 +46,8 @@ __all__ = [
     "archive",
     "check_folder",
     "check_output",
+    "factors_at",
+    "in_line",
     "is_folder",
     "opened",
     "optional_module",

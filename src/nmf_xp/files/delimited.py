@@ -140,7 +140,7 @@ def _limited(path: Path, file: Any) -> Iterator[str]:
 def _refusal(path: Path, line: int, row: list[str]) -> FileError:
     """What is wrong with a line of which a cell holds what none may hold."""
     j, cell = next((j, cell) for j, cell in enumerate(row, 1) if not {"\n", "\r", "\0"}.isdisjoint(cell))
-    what = "the cell goes on over the end of the line; close its quotes"
+    what = "the cell goes on over the end of the line; close its quotes, or take the line break out"
     if "\0" in cell:
         what = "holds a NUL character; save the table as text in UTF-8"
     return FileError(f"{path}: line {line}, column {j}: {what}")

@@ -22,6 +22,7 @@ ADVICE = {
     ".ods": "save it as .xlsx or .csv",
     ".tab": "did you mean .tsv?",
     ".dat": "did you mean .txt?",
+    ".table": "did you mean .txt?",
     ".rds": "save it from R as .csv or .mtx",
     ".rdata": "save it from R as .csv or .mtx",
     ".pkl": "a pickle can run any code; save plain numbers, such as .npy",
@@ -54,6 +55,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_line(name: str) -> str:
+    """A name as it can be printed within a line, which it does not end."""
+    return printable(name).replace("\n", "\\n")
+
+
 def listed(names: Iterable[str]) -> str:
     """Names one after the other, of many the first ones."""
     names = list(names)
@@ -68,7 +74,8 @@ def suffix_of(path: Path) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """What stands before the suffix of a file."""
+    """What stands before the suffix of a file, or of a folder that is only pointed to, as by a dot."""
+    path = path.resolve() if path.name in ("", "..") else path
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 

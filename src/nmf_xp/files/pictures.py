@@ -23,7 +23,8 @@ FORMATS = {
     ".gif": "GIF",
     ".webp": "WEBP",
 }
-BITS = 258  # the tag of a TIFF that says how many bits each channel has
+BITS, FORMAT = 258, 339  # the tags of a TIFF that say how many bits each channel has, and of which kind of number
+TURNED = {(8, 2), (32, 1)}  # signed bytes and long integers without sign, which Pillow takes for the other kind
 ALL = "all"  # in the place of a page's number
 BYTES = 16  # of a pixel, while it is read: four colours, the grey value and its number
 
@@ -94,8 +95,7 @@ def _page(path: Path, image: Any, number: int) -> Page:
 
     image.seek(number)
     check_fits(path, "the picture", float(BYTES) * image.width * image.height)
-    bits = np.atleast_1d(getattr(image, "tag_v2", {}).get(BITS, 0))
-    if image.format == "TIFF" and (bits.max() > 32 or (bits.max() > 8 and bits.size > 1)):
+    if image.format == "TIFF" and _is_cut(image.tag_v2):
         return _of_tiff(path, number)
     if image.mode in ("L", "I", "F") or image.mode.startswith("I;16"):
         return Page(np.asarray(image), ", read as its grey values")
@@ -105,6 +105,15 @@ def _page(path: Path, image: Any, number: int) -> Page:
             raise FileError(msg)
         return Page(read_png(path), " with colours of 16 bits, read as greyscale")
     return Page(np.asarray(image.convert("L")), f" of mode {image.mode}, read as greyscale")
+
+
+def _is_cut(tags: Any) -> bool:
+    """Whether Pillow loses bits or signs of the numbers in a page of a TIFF."""
+    import numpy as np
+
+    bits, kind = np.atleast_1d(tags.get(BITS, 1)), np.atleast_1d(tags.get(FORMAT, 1))
+    most = int(bits.max())
+    return most > 32 or (most > 8 and bits.size > 1) or (most, int(kind[0])) in TURNED
 
 
 def _of_tiff(path: Path, number: int) -> Page:

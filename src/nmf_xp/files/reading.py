@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IMAGES = set(FORMATS)
+SHEETS = (".xlsx", ".xlsm")
 TABLES = (*DELIMITERS, *(f"{suffix}{GZ}" for suffix in DELIMITERS))
 
 
@@ -34,7 +35,7 @@ def _read_hdf5(path: Path, asked: Asked) -> Matrix:
     """What is in an HDF5 file, by what it looks like."""
     root = stores.open_hdf5(optional_module("h5py", "files"), path)
     groups = groups_of(root)
-    if groups and (asked.key is None or asked.key in groups):
+    if groups and (asked.key is None or asked.key not in root or asked.key in groups):
         return read_tenx(root, groups, asked.key)
     if path.suffix.lower() == ".h5ad" or is_annotated(root):
         return read_annotated(root, asked.key)
@@ -61,8 +62,7 @@ READERS: dict[str, Callable[[Path, Asked], Matrix]] = {
     ".npz": lambda path, asked: named_npz(path, asked.key),
     ".safetensors": lambda path, asked: read_tensor(path, asked.key),
     **{suffix: lambda path, asked: read_delimited(path, suffix_of(path), asked) for suffix in TABLES},
-    ".xlsx": read_sheet,
-    ".xlsm": read_sheet,
+    **dict.fromkeys(SHEETS, read_sheet),
     ".parquet": lambda path, _: read_parquet(path),
     ".feather": lambda path, _: read_feather(path),
     ".mtx": lambda path, _: Matrix(read_market(path)),
@@ -77,6 +77,7 @@ READERS: dict[str, Callable[[Path, Asked], Matrix]] = {
     **{suffix: lambda path, asked: read_picture(path, asked.key) for suffix in sorted(IMAGES)},
 }
 INPUTS = tuple(READERS)
+SINGLE = (*TABLES, ".npy", ".parquet", ".feather", ".mtx", f".mtx{GZ}", ".wav")  # what holds one matrix only
 
 
 def read_matrix(
@@ -98,7 +99,8 @@ def read_matrix(
     """
     asked = Asked(key, header, index, sep, decimal)
     with opened(path, (*INPUTS, FOLDER), _kind(path)) as suffix:
-        matrix = read_folder(path) if suffix == FOLDER else READERS[suffix](path, asked)
+        _check_asked(path, suffix, asked)
+        matrix = read_folder(path, key) if suffix == FOLDER else READERS[suffix](path, asked)
         if hasattr(matrix.values, "format"):
             m, n = checked(matrix.values).shape
             check_fits(path, f"one line of its {m} x {n} matrix", 8.0 * max(m, n))
@@ -111,6 +113,17 @@ def read_matrix(
         msg = f"{path}: must hold real numbers, got dtype {matrix.values.dtype}"
         raise FileError(msg)
     return _with_repeated(matrix)
+
+
+def _check_asked(path: Path, suffix: str, asked: Asked) -> None:
+    """Refuse what is said of a file that has nothing of the kind."""
+    table = suffix in (*TABLES, *SHEETS)
+    means = {"key": suffix not in SINGLE, "header": table, "index": table, "sep": suffix in TABLES}
+    means["decimal"] = suffix in TABLES
+    lost = [f"--{name}" for name, meant in means.items() if not meant and getattr(asked, name) is not None]
+    if lost:
+        msg = f"{path}: {' and '.join(lost)} cannot be said of {suffix}; leave it out"
+        raise FileError(msg)
 
 
 def _kind(path: Path) -> str:

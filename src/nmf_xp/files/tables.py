@@ -52,6 +52,12 @@ def matrix_of(grid: Grid, asked: Asked, separated: str) -> Matrix:
         what = f"line {grid.first_line} has {len(first)} names for the {width - index} columns below it"
         msg = f"{path}: {what}{remedy}"
         raise FileError(msg)
+    if header and index and not (first[0] or column[0]) and len(first) == width and None in (asked.header, asked.index):
+        msg = (
+            f"{path}: lines {grid.first_line} and {grid.second_line} both begin with an empty cell; leave one out if "
+            "both hold column names, or say --header and --index if a row has no name"
+        )
+        raise FileError(msg)
     values = _values(grid, asked, header=header, index=index)
     if values[0, 0] != values[0, 0] and not (values == values).any():
         msg = f"{path}: holds no number, only names and what is missing"

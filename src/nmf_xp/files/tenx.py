@@ -5,11 +5,13 @@ In both, features (genes) stand in rows.
 
 from __future__ import annotations
 
+import collections
 import itertools
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.data import stores
 from nmf_xp.data.chunks import part
+from nmf_xp.data.sources import RowBlocks
 from nmf_xp.files.gz import text_of
 from nmf_xp.files.labels import labels
 from nmf_xp.files.market import read_market
@@ -27,6 +29,7 @@ PARTS = {
     "features": ("features.tsv", "features.tsv.gz", "genes.tsv", "genes.tsv.gz"),
 }
 """The files in a folder, each by the first of its names that is there."""
+KINDS = "features/feature_type"  # such as genes, antibodies or guides
 LONGEST = 2**16  # characters of a line with names
 NAME = 200  # bytes that such a line takes
 
@@ -41,14 +44,12 @@ def groups_of(root: Any) -> list[str]:
 
 
 def read_tenx(root: Any, groups: list[str], key: str | None) -> Matrix:
-    """The counts in an .h5 file, by cells."""
-    if key is not None and key not in groups:
-        msg = f"it holds no {key!r}, only {', '.join(groups)}"
+    """The counts in an .h5 file, by cells; `key` is the group of a genome, or a kind of features."""
+    if key not in groups and len(groups) > 1:
+        what = f"it holds {', '.join(groups)}; say which one with --key"
+        msg = what if key is None else f"it holds no {key!r}, only {', '.join(groups)}"
         raise ValueError(msg)
-    if key is None and len(groups) > 1:
-        msg = f"it holds {', '.join(groups)}; say which one with --key"
-        raise ValueError(msg)
-    group = root[key or groups[0]]
+    group = root[key if key in groups else groups[0]]
     declared = group["shape"]
     if getattr(declared, "shape", None) != (2,) or declared.dtype.kind not in "iu":
         msg = "it is damaged: its shape is no two integers"
@@ -58,10 +59,30 @@ def read_tenx(root: Any, groups: list[str], key: str | None) -> Matrix:
     place = next((place for place in ("features/name", "gene_names", "genes", "features/id") if place in group), None)
     names = None if place is None else labels(group[place], features, "features")
     note = ", ".join(filter(None, (NOTE, stored.note)))
-    return Matrix(stored.values, labels(group["barcodes"], cells, "barcodes"), names, note)
+    kinds = labels(group[KINDS], features, "features") if KINDS in group else []
+    matrix = Matrix(stored.values, labels(group["barcodes"], cells, "barcodes"), names, note)
+    return _of_kind(matrix, kinds, None if key in groups else key)
 
 
-def read_folder(path: Path) -> Matrix:
+def _of_kind(matrix: Matrix, kinds: list[str], key: str | None) -> Matrix:
+    """The columns of one kind, such as genes; where there are several kinds and none is asked for, which they are."""
+    counts = collections.Counter(kinds)
+    listed = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
+    if key is None:
+        several = f"{matrix.note}; features of several kinds: {listed}; --key takes one of them"
+        return matrix._replace(note=several) if len(counts) > 1 else matrix
+    if key not in counts:
+        msg = f"it holds no features of the kind {key!r}, only {listed or 'of one kind'}"
+        raise ValueError(msg)
+    if isinstance(matrix.values, RowBlocks):
+        msg = "it does not fit in memory, and is read block by block, with features of all kinds; leave --key out"
+        raise ValueError(msg)
+    places = [j for j, kind in enumerate(kinds) if kind == key]
+    names = None if matrix.column_names is None else [matrix.column_names[j] for j in places]
+    return matrix._replace(values=matrix.values[:, places], column_names=names, note=f"{matrix.note}; {key} only")
+
+
+def read_folder(path: Path, key: str | None) -> Matrix:
     """The counts in a folder with a file of entries, and one each with the names of cells and of features."""
     found = {name: next((path / one for one in names if (path / one).exists()), None) for name, names in PARTS.items()}
     matrix, barcodes, features = found["matrix"], found["barcodes"], found["features"]
@@ -85,7 +106,8 @@ def read_folder(path: Path) -> Matrix:
             raise FileError(msg)
     turned = entries if by_cells else entries.T
     values = _by_rows(turned) if hasattr(turned, "tocsr") else turned
-    return Matrix(values, column_names, row_names, NOTE.replace("turned: ", "") if by_cells else NOTE)
+    note = NOTE.replace("turned: ", "") if by_cells else NOTE
+    return _of_kind(Matrix(values, column_names, row_names, note), [] if features is None else _kinds(features), key)
 
 
 def _by_rows(entries: Any) -> Any:
@@ -105,6 +127,13 @@ def _names(path: Path, column: int) -> list[str]:
     """The names in one column of a file, or in its only one."""
     with text_of(path) as file:
         return [line.split("\t")[min(column, line.count("\t"))] for line in _lines(path, file)]
+
+
+def _kinds(path: Path) -> list[str]:
+    """The kind of each feature, from the third column of a file; none where a line has no such column."""
+    with text_of(path) as file:
+        cells = [line.split("\t") for line in _lines(path, file)]
+    return [line[2] for line in cells] if min(map(len, cells), default=0) > 2 else []
 
 
 def _lines(path: Path, file: Any) -> Iterator[str]:

@@ -58,6 +58,12 @@ EFFECTS = "batch_effects.csv"
 """What it holds besides for a model with batches."""
 
 
+def factors_at(path: Path) -> Path:
+    """The file of factors: the path itself, or what it holds where it is such a folder."""
+    inside = path / FOLDER[0]
+    return inside if inside.exists() else path
+
+
 def is_folder(path: Path) -> bool:
     """Whether an output is to be a folder: one that is there, or a name without a suffix, and none of a file."""
     return path.suffix.lower() not in OUTPUTS and (path.is_dir() or not path.suffix)

@@ -27,7 +27,7 @@ from nmf_xp.data import (
     with_weights,
 )
 from nmf_xp.data.blocks import Blockwise
-from nmf_xp.data.checks import check_observed, check_weights, check_zeros
+from nmf_xp.data.checks import check_observed, check_weights, check_zeros, stored_places
 from nmf_xp.data.constraints import FREE, Constraints
 from nmf_xp.data.exposed import flat_exposure, with_exposure
 from nmf_xp.data.grid import Grid, GridRows
@@ -354,7 +354,7 @@ def _checked(
     floor = factor_floor(dtype, beta=beta, xp=xp)
     if not libraries.is_readable(data.values):
         return data, units or Units(), None, xp
-    low, high = check_values("V", data.values, xp=xp)
+    low, high = check_values("V", data.values, xp=xp, stored=stored_places(data))
     check_zeros(0.0 if data.has_absent else low, beta)
     largest = None
     if units is None:

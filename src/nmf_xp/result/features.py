@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import transfer
 from nmf_xp.arrays.checks import check_integer, check_option
 from nmf_xp.data.naming import text
-from nmf_xp.files import printable
+from nmf_xp.files import in_line
 from nmf_xp.result.frames import component_names
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ class TopFeatures:
         return f"TopFeatures({len(self.names)} components, by={self.by!r})"
 
     def __str__(self) -> str:
-        width = max(len(text(name)) for name in self.names)
+        called = {component: in_line(text(component)) for component in self.names}
+        width = max(map(len, called.values()))
         sign = ".1%" if self.by == "share" else ".3g"
         lines = []
         for component, names in self.names.items():
-            said = (f"{text(name)} {x:{sign}}" for name, x in zip(names, self.scores[component], strict=True))
-            lines.append(f"{text(component):<{width}}  {', '.join(said)}")
-        return "\n".join(map(printable, lines))
+            said = (f"{in_line(text(name))} {x:{sign}}" for name, x in zip(names, self.scores[component], strict=True))
+            lines.append(f"{called[component]:<{width}}  {', '.join(said)}")
+        return "\n".join(lines)
 
 
 def top_features(result: Any, n: int, by: str) -> TopFeatures:

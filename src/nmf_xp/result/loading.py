@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.files import FileError
+from nmf_xp.files import FileError, factors_at
 from nmf_xp.problem.overdispersed import NegativeBinomial
 from nmf_xp.problem.robust import Robust
 from nmf_xp.result.factorized import Result
@@ -21,7 +21,7 @@ def load(path: str | os.PathLike[str]) -> Result:
     Parameters
     ----------
     path : path
-        A file, .npz or .safetensors. Nothing in it is run.
+        A file, .npz or .safetensors, or a folder that ``nmf-xp fit`` wrote. Nothing in it is run.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def load(path: str | os.PathLike[str]) -> Result:
     """
     from nmf_xp.result.report.stored import read_stored
 
-    path = Path(path)
+    path = factors_at(Path(path))
     stored = read_stored(path)
     numbers: dict[str, Any] = {name: stored.number(name) for name in ("divergence", "objective", "kkt_residual")}
     nan = float("nan")

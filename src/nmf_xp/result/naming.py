@@ -54,7 +54,11 @@ def _names(result: Any) -> tuple[Hashable, ...]:
 
 def _place(result: Any, row: Any) -> int:
     """The number of a row that is given by its name or its number."""
-    if row in _names(result):
+    count = _names(result).count(row)
+    if count > 1:
+        msg = f"{count} rows have the name {row!r}; give the number of one"
+        raise KeyError(msg)
+    if count:
         return result.row_names.index(row)
     m = result.W.shape[-2]
     if isinstance(row, int):

@@ -10,6 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmf_xp.arrays import libraries
+from nmf_xp.arrays.checks import WrongEntry, wrong_entry
 from nmf_xp.arrays.keywords import check_keywords
 from nmf_xp.data import naming, tables
 from nmf_xp.result import Result, Status
@@ -53,10 +54,10 @@ def door(function: F) -> F:
         try:
             found = function(read.values, *args, **given)
         except ValueError as error:
-            if names.kind != "anndata" or not str(error).startswith(NEGATIVE):
+            entry = wrong_entry(error)
+            if entry is None:
                 raise
-            msg = f"{error}; or pass `V.raw` or a `layer` that holds counts"
-            raise ValueError(msg) from None
+            raise ValueError(_named(entry, names)) from None
         if any((names.rows, names.columns, names.kind, components)):
             found = found.named(rows=names.rows, columns=names.columns, components=components, table=names.kind)
         if isinstance(found, Result) and not libraries.is_traced(found._divergence):
@@ -68,6 +69,14 @@ def door(function: F) -> F:
 
     wrapper: Any = wrapped
     return wrapper
+
+
+def _named(entry: WrongEntry, names: Names) -> WrongEntry:
+    """An entry of V that cannot be, by the names of its row and column; where AnnData is scaled, what to pass."""
+    scaled = names.kind == "anndata" and entry.startswith(NEGATIVE)
+    besides = "; or pass `V.raw` or a `layer` that holds counts" if scaled else ""
+    rows, columns = (None if side is None else list(map(naming.text, side)) for side in names[:2])
+    return entry.named(rows, columns, besides=besides)
 
 
 def _option_of(name: str, x: Any, names: Names) -> Any:

@@ -81,12 +81,10 @@ def nmf(
     """
     reading.check_anndata("adata", adata)
     adding.check_target(adata, key_added, copy=copy)
-    reading.check_alone(batch_key, size_key)
-    mask, batches = reading.mask_of(adata, mask_var), reading.batches_of(adata, batch_key)
-    values = reading.matrix(adata, layer, mask)
-    with reading.said_of(layer):
-        result = nmf_xp.nmf(values, k, **reading.sizes_of(adata, size_key, values), **batches, **options)
     named = {"layer": layer, "mask_var": mask_var, "size_key": size_key, "batch_key": batch_key}
+    values, mask, beside = _asked(adata, **named)
+    with reading.said_of(layer):
+        result = nmf_xp.nmf(values, k, **beside, **options)
     params = {"n_components": k, **named, **options}
     into = adata.copy() if copy else adata
     adding.add_factors(into, result, mask, key_added, adding.about(result, params))
@@ -99,6 +97,8 @@ def consensus(
     *,
     layer: str | None = None,
     mask_var: Any = None,
+    size_key: str | None = None,
+    batch_key: str | None = None,
     key_added: str = "nmf",
     copy: bool = False,
     **options: Any,
@@ -107,7 +107,7 @@ def consensus(
 
     Parameters
     ----------
-    adata, k, layer, mask_var, key_added, copy
+    adata, k, layer, mask_var, size_key, batch_key, key_added, copy
         As for `nmf`.
     **options
         As for `nmf_xp.consensus_factors`, such as `n_restarts` and `max_distance`.
@@ -125,11 +125,11 @@ def consensus(
     """
     reading.check_anndata("adata", adata)
     adding.check_target(adata, key_added, copy=copy)
-    mask = reading.mask_of(adata, mask_var)
-    values = reading.matrix(adata, layer, mask)
+    named = {"layer": layer, "mask_var": mask_var, "size_key": size_key, "batch_key": batch_key}
+    values, mask, beside = _asked(adata, **named)
     with reading.said_of(layer):
-        found = nmf_xp.consensus_factors(values, k, **options)
-    params = {"n_components": k, "layer": layer, "mask_var": mask_var, **options}
+        found = nmf_xp.consensus_factors(values, k, **beside, **options)
+    params = {"n_components": k, **named, **options}
     agreement = {
         "silhouette": found.silhouette,
         "n_restarts": len(found.labels),
@@ -139,3 +139,13 @@ def consensus(
     into = adata.copy() if copy else adata
     adding.add_factors(into, found.result, mask, key_added, adding.about(found.result, params) | agreement)
     return into if copy else None
+
+
+def _asked(
+    adata: Any, *, layer: str | None, mask_var: Any, size_key: str | None, batch_key: str | None
+) -> tuple[Any, reading.Mask | None, dict[str, Any]]:
+    """The matrix, the genes that take part, and what is known of the cells as options of the library."""
+    reading.check_alone(batch_key, size_key)
+    mask, batches = reading.mask_of(adata, mask_var), reading.batches_of(adata, batch_key)
+    values = reading.matrix(adata, layer, mask)
+    return values, mask, {**reading.sizes_of(adata, size_key, values), **batches}

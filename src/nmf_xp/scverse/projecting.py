@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import nmf_xp
-from nmf_xp.files import printable
+from nmf_xp.files import in_line
 from nmf_xp.scverse import adding, reading
 
 LISTED = 5  # genes that are named
@@ -109,7 +109,7 @@ def _shared(adata: Any, reference: Any, loadings: Any) -> tuple[list[int], list[
         lacking = reference.var_names[with_loadings[~there]]
         more = f" and {len(lacking) - LISTED} more" if len(lacking) > LISTED else ""
         share = loadings[with_loadings[~there]].sum() / loadings.sum()
-        named = printable(", ".join(map(str, lacking[:LISTED])))
+        named = ", ".join(in_line(str(name)) for name in lacking[:LISTED])
         msg = (
             f"{len(lacking)} of {len(there)} genes of `reference`, with {share:.1%} of the loadings, are not in `adata`"
         )

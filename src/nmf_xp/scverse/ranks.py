@@ -44,6 +44,11 @@ def select_rank(
     ------
     TypeError, ValueError
         As for `nmf` and `nmf_xp.select_rank`.
+
+    Notes
+    -----
+    Sizes of cells make no difference here, as W takes them up at each rank. Batches cannot be part of the comparison:
+    entries that are held out are unobserved, beside which there are no effects of batches.
     """
     import pandas as pd
 

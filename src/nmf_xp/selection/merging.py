@@ -103,6 +103,9 @@ def consensus_factors(
     beta_loss: float | str = "frobenius",
     solver: str = "auto",
     weights: Array | None = None,
+    exposure: Array | None = None,
+    batch: Any = None,
+    batch_prior: float = 0.0,
     missing: str | None = None,
     absent: str = "zero",
     layer: str | None = None,  # noqa: ARG001 - the door takes it
@@ -124,8 +127,10 @@ def consensus_factors(
     max_distance : float, default 0.5
         A component is dropped where its mean distance to the 0.3 `n_restarts` components next to it is not below this.
         The distances are those of rows of H of length 1, so 2 keeps all.
-    beta_loss, solver, weights, missing, absent, layer, max_iter, tol, random_state, progress : optional
+    beta_loss, solver, weights, exposure, missing, absent, layer, max_iter, tol, random_state, progress : optional
         As for `nmf`; the progress is that of the restarts.
+    batch, batch_prior : optional
+        As for `nmf`: each restart finds the effects of batches, and so do the loadings on what the restarts agree on.
 
     Returns
     -------
@@ -161,7 +166,8 @@ def consensus_factors(
     n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
     max_distance = check_non_negative("max_distance", max_distance)
     options: dict[str, Any] = {"beta_loss": beta_loss, "solver": solver, "max_iter": max_iter, "tol": tol}
-    options |= {"weights": weights, "missing": missing, "absent": absent}
+    options |= {"weights": weights, "exposure": exposure, "missing": missing, "absent": absent}
+    options |= {"batch": batch, "batch_prior": batch_prior}
     restarts = {"n_restarts": n_restarts, "keep_restarts": True, "random_state": random_state, "progress": progress}
     best: Any = nmf(V, n_components, **restarts, **options)
     H = best.restarts.H
