@@ -68,6 +68,30 @@ def test_tweedies_density_and_its_zero_add_up_to_one_with_the_mean_and_the_varia
     assert np.trapezoid(weight * (v - y) ** 2, logs) + zero * y * y == pytest.approx(phi * y**p, rel=2e-3)
 
 
+def test_the_second_half_of_a_count_is_known_from_the_first() -> None:
+    """By Bayes' rule, from a count with the mean 2 y of which a half is drawn."""
+    first, second = (x.ravel().astype(float) for x in np.meshgrid(np.arange(12), np.arange(12)))
+    y, alpha = 3.0, 0.4
+    half = noise.noise_of(NegativeBinomial(alpha), counts=True, zeros=False)
+    both = noise.negative_binomial(first + second, np.asarray(2 * y), alpha)
+    both = both + stats.binom.logpmf(first, first + second, 0.5)
+    expected = both - noise.negative_binomial(first, np.asarray(y), alpha)
+    found = half.log_probability(second, *half.after(first, np.asarray(y), alpha))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    plain = noise.noise_of("kullback-leibler", counts=True, zeros=False)
+    assert plain.after(first, first, 1.0)[0] is first
+
+
+def test_dispersions_of_lines_are_compared_by_name() -> None:
+    rng, Y = np.random.default_rng(0), means(0)
+    V = rng.poisson(Y * rng.gamma(4.0, 0.25, Y.shape))
+    losses: list[Any] = ["kullback-leibler", "negative-binomial", NegativeBinomial("column"), NegativeBinomial("row")]
+    comparison = compare_losses(V, 3, losses, n_splits=2, random_state=0)
+    names = ["Poisson", "negative binomial", "negative binomial by column", "negative binomial by row"]
+    assert comparison.table["noise"].tolist() == names
+    assert comparison.noise.startswith("negative binomial")
+
+
 def test_tweedie_is_a_sum_of_gammas() -> None:
     """Against the probability that as many as j of Poisson's are gamma's, written out."""
     p, phi, y = 1.4, 0.7, 3.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from nmf_xp import CheckpointError, consensus_factors, nmf, select_rank, selection
+from nmf_xp import CheckpointError, NegativeBinomial, consensus_factors, nmf, select_rank, selection
 from nmf_xp.arrays import blas
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.problem.posing import pose
@@ -599,3 +599,26 @@ def test_a_selection_of_another_problem_is_refused(tmp_path: Path) -> None:
 def test_zeros_only_have_no_rank() -> None:
     with pytest.raises(ValueError, match="`V` must have a positive entry"):
         select_rank(np.zeros((8, 6)), [1, 2], n_restarts=3, random_state=0)
+
+
+@pytest.mark.parametrize("rule", ["held-out", "bi-cross-validation"])
+def test_a_rank_of_overdispersed_counts(rule: str, tmp_path: Path) -> None:
+    """Judged by the probability of what is held out: divergences for several dispersions cannot be compared."""
+    rng = np.random.default_rng(0)
+    Y = 40 * rng.dirichlet(np.full(3, 0.4), size=80) @ rng.gamma(0.5, size=(3, 50))
+    V = rng.poisson(Y * rng.gamma(4.0, 0.25, size=Y.shape)).astype(float)
+    options: dict[str, Any] = {"rule": rule, "n_restarts": 3, "fold_restarts": 3, "random_state": 0}
+    options |= {"beta_loss": "negative-binomial", "checkpoint": tmp_path / "ranks.npz"}
+    selection = select_rank(V, range(1, 5), **options)
+    assert selection.rank == 3
+    best: Any = selection.best[3]
+    assert best.noise.dispersion == pytest.approx(0.25, rel=0.15)
+    again: Any = select_rank(V, range(1, 5), **options)  # from what was kept
+    assert again.best[3].noise == best.noise
+    with pytest.raises(CheckpointError, match="beta_loss"):
+        select_rank(V, range(1, 5), **{**options, "beta_loss": NegativeBinomial(0.25)})
+
+
+def test_dispersions_of_lines_beside_blocks_that_are_held_out() -> None:
+    with pytest.raises(ValueError, match="`rule` must be another one"):
+        select_rank(planted(2), range(1, 4), rule="bi-cross-validation", beta_loss=NegativeBinomial("row"))

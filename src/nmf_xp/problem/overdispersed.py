@@ -132,6 +132,13 @@ class NegativeBinomial:
         return f"negative binomial, a dispersion {_SHARED[self.of]}, {low:.4g} to {high:.4g}"
 
 
+def as_negative_binomial(beta_loss: Any) -> NegativeBinomial | None:
+    """The negative binomial loss that `beta_loss` is or names; None for another one."""
+    if isinstance(beta_loss, str) and beta_loss == "negative-binomial":
+        return NegativeBinomial()
+    return beta_loss if isinstance(beta_loss, NegativeBinomial) else None
+
+
 _SHARED = {"global": "for all", "row": "for each row", "column": "for each column"}
 
 

@@ -23,6 +23,7 @@ from nmf_xp.data.kinds import settled
 from nmf_xp.data.sparse import Sparse
 from nmf_xp.divergences import check_beta
 from nmf_xp.problem.checks import check_n_components
+from nmf_xp.problem.overdispersed import as_negative_binomial
 from nmf_xp.problem.posing import pose
 from nmf_xp.problem.starts import random_generator
 from nmf_xp.run.checkpoint import identity
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.problem.overdispersed import NegativeBinomial
     from nmf_xp.problem.posing import Posed
 
 __all__ = [
@@ -65,7 +67,7 @@ def select_rank(
     *,
     rule: str = "auto",
     n_restarts: int = 20,
-    beta_loss: float | str = "frobenius",
+    beta_loss: float | str | NegativeBinomial = "frobenius",
     solver: str = "auto",
     weights: Array | None = None,
     missing: str | None = None,
@@ -103,7 +105,8 @@ def select_rank(
     n_restarts : int, default 20
         Random starts of each rank, at least 2, from which consensus and stability are computed.
     beta_loss, weights, missing, absent, layer, max_iter, tol, random_state : optional
-        As for `nmf`. The beta_loss should be that of the noise: the prediction is judged by it too.
+        As for `nmf`, but for `Robust`. The beta_loss should be that of the noise: the prediction is judged by it too.
+        With `NegativeBinomial`, whose dispersion each fit finds anew, by the probability of what was held out.
     solver : str, default "auto"
         As for `nmf`. "auto" is "mu" in the folds: it is the fastest with weights, and what the rules were calibrated
         with.
@@ -154,7 +157,12 @@ def select_rank(
     V = settled(V)
     check_option("rule", rule, RULES)
     rule = "held-out" if rule == "auto" else rule
-    beta = check_beta(beta_loss)
+    noise = as_negative_binomial(beta_loss)
+    asked: Any = beta_loss
+    beta = check_beta("kullback-leibler" if noise is not None else asked)
+    if noise is not None and noise.of != "global" and rule == "bi-cross-validation":
+        msg = "`rule` must be another one for a dispersion of each row or column, got 'bi-cross-validation'"
+        raise ValueError(msg)
     n_restarts = check_integer("n_restarts", n_restarts, minimum=2)
     n_folds = check_integer("n_folds", n_folds, minimum=2)
     fold_restarts = check_integer("fold_restarts", fold_restarts, minimum=1)
@@ -171,12 +179,13 @@ def select_rank(
     if importlib.util.find_spec("scipy") is None:
         msg = 'selecting a rank needs scipy: pip install "nmf_xp[selection]"'
         raise ImportError(msg)
-    options = {"beta_loss": beta, "solver": solver, "max_iter": max_iter, "tol": tol}
+    options = {"beta_loss": noise or beta, "solver": solver, "max_iter": max_iter, "tol": tol}
     described = {"rule": rule, "n_restarts": n_restarts, "n_folds": n_folds, "fold_restarts": fold_restarts}
     described |= {
         "missing": missing,
         "absent": absent,
         **options,
+        "beta_loss": beta if noise is None else f"{noise} {hash(noise)}",
         "solver": repr(solver),
         "random_state": identity.seed(random_state),
     }

@@ -108,9 +108,7 @@ class LossComparison:
         return verdict
 
 
-def compared(
-    table: dict[str, Any], simple: list[bool], differences: Any, errors: Any
-) -> tuple[int, tuple[str, ...]]:
+def compared(table: dict[str, Any], simple: list[bool], differences: Any, errors: Any) -> tuple[int, tuple[str, ...]]:
     """Which of the losses is recommended, and what speaks against it. The `simple` ones have no dispersion to find."""
     import numpy as np
 
@@ -125,7 +123,9 @@ def compared(
         if i != chosen and not (simple[chosen] and table["dispersion"][i] <= NONE)
     ]
     if pearson[chosen] > NEAR:
-        doubts.append(f"V varies {pearson[chosen]:.2g} times as much as {names[chosen]}: by another noise, or more rank")
+        doubts.append(
+            f"V varies {pearson[chosen]:.2g} times as much as {names[chosen]}: by another noise, or more rank"
+        )
     if pearson[chosen] < 1.0 / NEAR:
         doubts.append(f"V varies only {pearson[chosen]:.2g} times as much as {names[chosen]}")
     return chosen, tuple(doubts)

@@ -7,13 +7,16 @@ differs.
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nmf_xp
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.factorization import nmf
+from nmf_xp.problem.overdispersed import NegativeBinomial
 from nmf_xp.result import Result, Status
+from nmf_xp.result.storing import losses_of
 from nmf_xp.run.checkpoint import CheckpointError, identity
 from nmf_xp.run.checkpoint.place import Place
 from nmf_xp.run.checkpoint.storage import Stored
@@ -138,7 +141,7 @@ class Kept:
                 factors = {"W": transfer.to_host(best.W), "H": transfer.to_host(best.H)}
                 held = {**factors, "consensus": consensus, "loss": loss}
                 arrays |= {f"{k}.{name}": x for name, x in held.items()}
-                numbers = {name: getattr(best, name) for name in NUMBERS}
+                numbers = {name: getattr(best, name) for name in NUMBERS} | losses_of(best)
                 ranks[str(k)] = {**numbers, "history": best.history, "status": best.status.name, "row": row}
             at = f"with rank {', '.join(ranks)}"
             self._place.write(Stored({**self._header, "at": at, "ranks": ranks}, arrays))
@@ -172,5 +175,6 @@ def _restored(rank: str, numbers: dict[str, Any], arrays: dict[str, Matrix], pos
         _n_iter=numbers["n_iter"],
         _status=Status[numbers["status"]].value,
         _kkt_residual=numbers["kkt_residual"],
+        noise=NegativeBinomial(**json.loads(numbers["noise"])) if "noise" in numbers else None,
     )
     return Evidence(best, numbers["row"], arrays[f"{rank}.consensus"], arrays[f"{rank}.loss"])

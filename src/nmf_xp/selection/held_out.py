@@ -1,7 +1,7 @@
 """Cross-validation: how well a factorization of one part of V predicts the rest of it.
 
 Both functions deal V into folds and return what a rank loses: a function of the rank whose value is the mean
-divergence of an entry that was held out, one number a fold. A model that says zero where there is something is
+divergence of an entry that was held out, or for a negative binomial loss its log-probability below 0, one number a fold. A model that says zero where there is something is
 infinitely wrong for beta <= 1, though only little is wrong with it; so one part in twenty of each prediction is that of
 the best model of rank one, which is found once for each fold.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
+from nmf_xp.selection.noise import negative_binomial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ def speckled(
         rng = np.random.default_rng([seed, 1, rank, fold])
         found = _best_of(starts, V, rank, weights=seen, rng=rng, options=options)
         model = _mixed((found.W, found.H), (simplest[fold].W, simplest[fold].H), xp=xp)
-        return _mean_divergence(V, model, out, beta=found.beta, xp=xp)
+        return _mean_loss(V, model, out, found, xp=xp)
 
     return lambda rank: np.asarray([loss(rank, fold) for fold in range(n_folds)])
 
@@ -91,23 +92,25 @@ def bi_cross(
         rows, columns = row_fold == fold, column_fold == fold
         return [None if x is None else _block(x, i, j, xp=xp) for i in (rows, ~rows) for j in (columns, ~columns)]
 
-    def model(rank: int, fold: int) -> tuple[Array, Array]:
-        """The factors that predict A."""
+    def model(rank: int, fold: int) -> tuple[Result, tuple[Array, Array]]:
+        """The fit of D, and the factors that predict A."""
         _, B, C, D = (x for x in blocks(V, fold) if x is not None)
         _, b, c, d = blocks(weights, fold)
         rng = np.random.default_rng([seed, 1, rank, fold])
         found = _best_of(starts, D, rank, weights=d, rng=rng, options=options)
-        W = transform(B, found.H, weights=b, **options).W
+        known = {**options, "beta_loss": found.loss}
+        W = transform(B, found.H, weights=b, **known).W
         flipped = (operators.transposed(x) for x in (C, found.W))
-        H = transform(*flipped, weights=None if c is None else operators.transposed(c), **options).W
-        return W, operators.transposed(H)
+        H = transform(*flipped, weights=None if c is None else operators.transposed(c), **known).W
+        return found, (W, operators.transposed(H))
 
     simplest = [model(1, fold) for fold in range(n_folds)]
 
     def loss(rank: int, fold: int) -> float:
-        mixed = _mixed(simplest[fold] if rank == 1 else model(rank, fold), simplest[fold], xp=xp)
+        found, factors = simplest[fold] if rank == 1 else model(rank, fold)
+        mixed = _mixed(factors, simplest[fold][1], xp=xp)
         A = _block(V, row_fold == fold, column_fold == fold, xp=xp)
-        return _mean_divergence(A, mixed, blocks(weights, fold)[0], beta=options["beta_loss"], xp=xp)
+        return _mean_loss(A, mixed, blocks(weights, fold)[0], found, xp=xp)
 
     return lambda rank: np.asarray([loss(rank, fold) for fold in range(n_folds)])
 
@@ -131,14 +134,17 @@ def _mixed(model: tuple[Array, Array], simple: tuple[Array, Array], *, xp: Names
     return W, xp.concat([model[1], simple[1]], axis=-2)
 
 
-def _mean_divergence(
-    V: Array, model: tuple[Array, Array], weights: Array | None, *, beta: float, xp: Namespace
-) -> float:
+def _mean_loss(V: Array, model: tuple[Array, Array], weights: Array | None, fit: Result, *, xp: Namespace) -> float:
+    """The mean divergence of an entry; of a fit with a dispersion, what its log-probability is below 0."""
     total = V.shape[0] * V.shape[1] if weights is None else transfer.scalar(xp.sum(weights))
     if total == 0:
         msg = "`n_folds` must leave an observed entry in each fold, got one without any; take fewer folds"
         raise ValueError(msg)
-    return transfer.scalar(beta_divergence(V, *model, beta_loss=beta, weights=weights)) / total
+    if fit.noise is None:
+        return transfer.scalar(beta_divergence(V, *model, beta_loss=fit.beta, weights=weights)) / total
+    v, W, H = (transfer.to_host(x).astype(float) for x in (V, *model))
+    seen = 1.0 if weights is None else transfer.to_host(weights)
+    return -float((seen * negative_binomial(v, W @ H, fit.noise.dispersion)).sum() / total)
 
 
 def _block(V: Array, rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], *, xp: Namespace) -> Array:

@@ -140,7 +140,9 @@ def compare_losses(
     about = [_described(noise, fits[noise.name], table, r, rng) for noise in noises]
     columns: dict[str, Any] = {"noise": np.asarray([noise.name for noise in noises])}
     columns |= {"log_probability": mean, "error": error}
-    columns |= {name: np.asarray(x) for name, x in zip(("pearson", "dispersion"), zip(*about, strict=True), strict=True)}
+    columns |= {
+        name: np.asarray(x) for name, x in zip(("pearson", "dispersion"), zip(*about, strict=True), strict=True)
+    }
     simple = [not noise.fitted for noise in noises]
     chosen, doubts = compared(columns, simple, differences, errors)
     asked = tuple(noise.loss for noise in noises)
@@ -313,4 +315,3 @@ def _described(noise: Noise, fit: Result, table: Table, r: int, rng: np.random.G
     freedom = m * n - r * (m + n - r)
     shown = float(np.mean(dispersion)) if noise.name != "Poisson" else float("nan")
     return total / freedom if freedom > 0 else float("nan"), shown
-

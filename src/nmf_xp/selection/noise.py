@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.arrays.checks import is_real
 from nmf_xp.divergences import check_beta
-from nmf_xp.problem.overdispersed import NegativeBinomial
+from nmf_xp.problem.overdispersed import NegativeBinomial, as_negative_binomial
 from nmf_xp.problem.robust import Robust
 from nmf_xp.result.display import loss_name
 
@@ -80,8 +80,9 @@ class Noise(NamedTuple):
 
 def noise_of(loss: Any, *, counts: bool, zeros: bool) -> Noise:
     """The noise of a loss, beside losses of `counts`, or for a V with `zeros` that have a probability."""
-    loss = NegativeBinomial() if loss == "negative-binomial" else loss
-    if isinstance(loss, NegativeBinomial):
+    found = as_negative_binomial(loss)
+    if found is not None:
+        loss = found
         given = f" {loss.dispersion:g}" if is_real(loss.dispersion) else "" if loss.of == "global" else f" by {loss.of}"
         fitted = isinstance(loss.dispersion, str)
         return Noise(f"negative binomial{given}", loss, negative_binomial, counts=True, fitted=fitted)
@@ -173,9 +174,7 @@ def tweedie(v: Vector, y: Vector, phi: Any, *, p: float) -> Vector:
     seen = v > 0
     v, y = v[seen], y[seen]
     place = v ** (2.0 - p) / (phi * (2.0 - p))
-    deviance = 2.0 * (
-        (v ** (2.0 - p) - v * y ** (1.0 - p)) / (1.0 - p) - (v ** (2.0 - p) - y ** (2.0 - p)) / (2.0 - p)
-    )
+    deviance = 2.0 * ((v ** (2.0 - p) - v * y ** (1.0 - p)) / (1.0 - p) - (v ** (2.0 - p) - y ** (2.0 - p)) / (2.0 - p))
     density = -0.5 * (np.log(2.0 * math.pi * phi) + p * np.log(v) + deviance / phi)
     least = 0.0
     for most in TERMS:

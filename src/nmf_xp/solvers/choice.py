@@ -8,7 +8,7 @@ from nmf_xp.arrays import libraries
 from nmf_xp.arrays.checks import check_integer, check_non_negative, check_option
 from nmf_xp.data.kinds import Kind, kind_of
 from nmf_xp.divergences import check_beta
-from nmf_xp.problem.overdispersed import NegativeBinomial
+from nmf_xp.problem.overdispersed import NegativeBinomial, as_negative_binomial
 from nmf_xp.problem.robust import Robust
 from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
 
@@ -46,9 +46,7 @@ def chosen(
         example = 'Robust("frobenius", "huber")' if issubclass(beta_loss, Robust) else "NegativeBinomial()"
         msg = f"`beta_loss` must be a loss such as {example}, got the class {beta_loss.__name__}"
         raise TypeError(msg)
-    noise = beta_loss if isinstance(beta_loss, NegativeBinomial) else None
-    if beta_loss == "negative-binomial":
-        noise = NegativeBinomial()
+    noise = as_negative_binomial(beta_loss)
     robust = beta_loss if isinstance(beta_loss, Robust) else None
     weighted = not (weights is None and exposure is None and missing is None and absent == "zero" and robust is None)
     name_of_loss: Any = beta_loss.beta if isinstance(beta_loss, Robust) else beta_loss
