@@ -105,8 +105,13 @@ def losses(comparison: LossComparison, *, ax: Any = None) -> Any:
     places = range(len(names) - 1, -1, -1)  # the first on top
     ax.axvline(0.0, color="0.6", linestyle="dashed" if comparison.weak else "solid", zorder=0)
     ax.errorbar(
-        comparison.differences[:, chosen], list(places), xerr=2.0 * comparison.errors[:, chosen], fmt="o", color=ink(),
-        markersize=5, capsize=3,
+        comparison.differences[:, chosen],
+        list(places),
+        xerr=2.0 * comparison.errors[:, chosen],
+        fmt="o",
+        color=ink(),
+        markersize=5,
+        capsize=3,
     )
     weak = ", weak evidence" if comparison.weak else ""
     ax.set(xlabel="log-probability of an entry that was not seen, beside the recommended loss")

@@ -108,9 +108,7 @@ class LossComparison:
         return verdict
 
 
-def compared(
-    table: dict[str, Any], simple: list[bool], differences: Any, errors: Any
-) -> tuple[int, tuple[str, ...]]:
+def compared(table: dict[str, Any], simple: list[bool], differences: Any, errors: Any) -> tuple[int, tuple[str, ...]]:
     """Which of the losses is recommended, and what speaks against it. The `simple` ones have no dispersion to find."""
     import numpy as np
 
@@ -119,13 +117,15 @@ def compared(
     near = [i for i in range(len(names)) if differences[best, i] <= APART * errors[best, i]]
     chosen = next((i for i in near if simple[i]), best)
     doubts = [
-        f"{names[i]} cannot be told apart from it, as they differ by {abs(differences[chosen, i]):.2g} an entry and the "
-        f"standard error of that is {errors[chosen, i]:.2g}"
+        f"{names[i]} cannot be told apart from it, as they differ by {abs(differences[chosen, i]):.2g} an entry, "
+        f"with a standard error of {errors[chosen, i]:.2g}"
         for i in near
         if i != chosen and not (simple[chosen] and table["dispersion"][i] <= NONE)
     ]
     if pearson[chosen] > NEAR:
-        doubts.append(f"V varies {pearson[chosen]:.2g} times as much as {names[chosen]}: by another noise, or more rank")
+        doubts.append(
+            f"V varies {pearson[chosen]:.2g} times as much as {names[chosen]}: by another noise, or more rank"
+        )
     if pearson[chosen] < 1.0 / NEAR:
         doubts.append(f"V varies only {pearson[chosen]:.2g} times as much as {names[chosen]}")
     return chosen, tuple(doubts)

@@ -140,7 +140,9 @@ def compare_losses(
     about = [_described(noise, fits[noise.name], table, r, rng) for noise in noises]
     columns: dict[str, Any] = {"noise": np.asarray([noise.name for noise in noises])}
     columns |= {"log_probability": mean, "error": error}
-    columns |= {name: np.asarray(x) for name, x in zip(("pearson", "dispersion"), zip(*about, strict=True), strict=True)}
+    columns |= {
+        name: np.asarray(x) for name, x in zip(("pearson", "dispersion"), zip(*about, strict=True), strict=True)
+    }
     simple = [not noise.fitted for noise in noises]
     chosen, doubts = compared(columns, simple, differences, errors)
     asked = tuple(noise.loss for noise in noises)
@@ -220,7 +222,7 @@ class _Fitting(NamedTuple):
 class _Found(NamedTuple):
     """What one split says of the log-probabilities of its entries, for each loss and share."""
 
-    count: int
+    size: int  # entries
     mean: HostArray  # (P,)
     variances: HostArray  # (P, P): of the differences of two predictions
 
@@ -290,7 +292,7 @@ def _summed(found: list[_Found], *, whole: bool) -> tuple[HostArray, HostArray, 
     means = np.stack([one.mean for one in found])
     between = means[:, :, None] - means[:, None, :]
     root = len(found) ** 0.5
-    count = np.mean([one.count for one in found]) if whole else np.sum([one.count for one in found])
+    count = np.mean([one.size for one in found]) if whole else np.sum([one.size for one in found])
     over_entries = np.sqrt(np.mean([one.variances for one in found], axis=0) / count)
     errors = np.maximum(between.std(axis=0, ddof=1) / root, over_entries)
     return means.mean(axis=0), means.std(axis=0, ddof=1) / root, between.mean(axis=0), errors
@@ -311,4 +313,3 @@ def _described(noise: Noise, fit: Result, table: Table, r: int, rng: np.random.G
     freedom = m * n - r * (m + n - r)
     shown = float(np.mean(dispersion)) if noise.name != "Poisson" else float("nan")
     return total / freedom if freedom > 0 else float("nan"), shown
-

@@ -159,9 +159,7 @@ def tweedie(v: Vector, y: Vector, phi: Any, *, p: float) -> Vector:
     seen = v > 0
     v, y = v[seen], y[seen]
     place = v ** (2.0 - p) / (phi * (2.0 - p))
-    deviance = 2.0 * (
-        (v ** (2.0 - p) - v * y ** (1.0 - p)) / (1.0 - p) - (v ** (2.0 - p) - y ** (2.0 - p)) / (2.0 - p)
-    )
+    deviance = 2.0 * ((v ** (2.0 - p) - v * y ** (1.0 - p)) / (1.0 - p) - (v ** (2.0 - p) - y ** (2.0 - p)) / (2.0 - p))
     density = -0.5 * (np.log(2.0 * math.pi * phi) + p * np.log(v) + deviance / phi)
     least = 0.0
     for most in TERMS:
