@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.datasets import load_digits, load_sample_image
 
 import nmf_xp
-from nmf_xp import LossComparison, NegativeBinomial, Robust, RowBlocks, compare_losses, nmf
+from nmf_xp import LossComparison, NegativeBinomial, Robust, RowBlocks, compare_losses, nmf, plot
 from nmf_xp.selection import noise
 from tests.compiled import eagerly
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COUNTS = Path(__file__).parents[1] / "corpus" / "breast_cancer_mutations.tsv"
 
 
-def means(seed: int, *, size: float = 20.0, m: int = 80, n: int = 50) -> Any:
+def means(seed: int, *, size: float = 20.0, m: int = 60, n: int = 40) -> Any:
     """Of rank 3, between a tenth and ten times their size."""
     rng = np.random.default_rng(seed)
     return size * rng.gamma(1.0, size=(m, 3)) @ rng.gamma(1.0, size=(3, n)) / 3 + 0.05 * size
@@ -109,7 +109,7 @@ def test_the_densities_are_scipys() -> None:
     np.testing.assert_allclose(cut, [stats.norm.logcdf(0, 1.5, 2.0), stats.norm.logpdf(1, 1.5, 2.0)], rtol=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_planted_counts(seed: int) -> None:
     rng, Y = np.random.default_rng(seed), means(seed)
     comparison = compare_losses(rng.poisson(Y), 3, random_state=seed)
@@ -123,7 +123,7 @@ def test_planted_counts(seed: int) -> None:
     assert comparison.best.noise is not None
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_planted_numbers(seed: int) -> None:
     rng, Y = np.random.default_rng(seed), means(seed)
     comparison = compare_losses(rng.gamma(10.0, Y / 10), 3, random_state=seed)
@@ -144,19 +144,20 @@ def test_counts_of_cancers_are_overdispersed_and_an_image_is_none_of_counts() ->
     assert comparison.noise == "negative binomial"
     assert not comparison.weak
     assert comparison.table["pearson"][0] == pytest.approx(2.47, abs=0.05)
-    image = load_sample_image("china.jpg")[::4, ::4].mean(axis=2) / 255
+    image = load_sample_image("china.jpg")[::6, ::6].mean(axis=2) / 255
     assert image.min() == 0
-    found = compare_losses(image, 20, random_state=0, n_restarts=1, n_splits=2)
+    found = compare_losses(image, 3, random_state=0, n_restarts=1)
     assert found.noise == "Gaussian"
     assert list(found.table["noise"]) == ["Gaussian", "Tweedie 1.5"]
+    assert not found.weak
 
 
-def test_a_bigger_share_of_chance_is_a_doubt() -> None:
+def test_a_variance_that_is_not_the_noises_is_a_doubt() -> None:
     rng, Y = np.random.default_rng(0), means(0, size=100.0)
     V = np.maximum(np.round(rng.normal(Y, 0.2 * Y**0.5)), 0)
     assert any("varies only" in doubt for doubt in compare_losses(V, 3, random_state=0).doubts)
     V = rng.poisson(Y * rng.gamma(1.0, 1.0, Y.shape))
-    doubts = compare_losses(V, 3, ["kullback-leibler", "frobenius"], random_state=0).doubts
+    doubts = compare_losses(V, 3, ["kullback-leibler", NegativeBinomial(0.01)], random_state=0).doubts
     assert any("times as much as" in doubt for doubt in doubts)
     V = rng.poisson(np.full((12, 8), 2.0))
     assert compare_losses(V, 1, [1, NegativeBinomial(0.01)], random_state=0).weak
@@ -166,7 +167,7 @@ def test_a_bigger_share_of_chance_is_a_doubt() -> None:
 def test_on_every_backend(target: Target) -> None:
     V = np.random.default_rng(0).poisson(means(0, m=20, n=12)).astype(float)
     options: dict[str, Any] = {"random_state": 0, "n_splits": 2, "n_restarts": 1, "max_iter": 100}
-    expected, found = (compare_losses(x, 2, **options) for x in (V, target.asarray(V)))
+    expected, found = (compare_losses(x, 2, [1, 2], **options) for x in (V, target.asarray(V)))
     assert found.recommended == expected.recommended
     np.testing.assert_allclose(found.table["log_probability"], expected.table["log_probability"], rtol=1e-4)
     assert type(found.best.W) is type(target.asarray(V))
@@ -186,7 +187,7 @@ def test_a_sparse_matrix_gives_what_the_dense_one_gives(monkeypatch: pytest.Monk
         np.testing.assert_allclose(found.table["pearson"], dense.table["pearson"], rtol=1e-2)
 
 
-def test_what_comes_back(tmp_path: Path) -> None:
+def test_what_comes_back() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(cancers(), index=[f"kind {i}" for i in range(96)])
     before = frame.copy()
@@ -218,7 +219,7 @@ def test_what_comes_back(tmp_path: Path) -> None:
 def test_its_picture() -> None:
     pytest.importorskip("matplotlib")
     comparison = compare_losses(cancers(), 3, random_state=0, n_splits=2)
-    axes = nmf_xp.plot.losses(comparison)
+    axes = plot.losses(comparison)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Poisson", "negative binomial", "Gaussian"]
     drawn = axes.containers[0].lines[0].get_xdata()
     np.testing.assert_allclose(drawn, comparison.differences[:, 1])

@@ -55,7 +55,7 @@ class Result:
     robust : Robust or None
         The robust loss with its scale, for `beta_loss=Robust(...)`: `divergence` is then that loss.
     weights_of_rows : array or None
-        For `beta_loss=Robust(...)`, how far each row of V is trusted, (..., m): from 1 down to next to 0 for an outlier.
+        For `beta_loss=Robust(...)`, how far each row of V is trusted, (..., m): 1, down to 0 for an outlier.
         With ``of="rows"`` it is the weight of the row, else the mean weight of its observed entries.
     noise : NegativeBinomial or None
         The loss with its dispersion, for `beta_loss=NegativeBinomial(...)`: `divergence` is then half the deviance.

@@ -154,7 +154,7 @@ def _with_scale(loss: Robust, posed: Posed, start: Factors, solver: Solver) -> R
     data = posed.problem.data
     if loss.of == "entries" and (data.has_absent or not isinstance(data, Dense | Weighted)):
         msg = (
-            "`beta_loss` must be no `Robust` of entries for a sparse V, whose zeros would need weights; say of='rows', "
+            "`beta_loss` must be no `Robust` of entries for a sparse V, whose zeros would need weights. Say of='rows', "
             "give V as a dense array, or say absent='missing' where they are not observed"
         )
         raise ValueError(msg)

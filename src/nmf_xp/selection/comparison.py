@@ -117,8 +117,8 @@ def compared(table: dict[str, Any], simple: list[bool], differences: Any, errors
     near = [i for i in range(len(names)) if differences[best, i] <= APART * errors[best, i]]
     chosen = next((i for i in near if simple[i]), best)
     doubts = [
-        f"{names[i]} cannot be told apart from it, as they differ by {abs(differences[chosen, i]):.2g} an entry and the "
-        f"standard error of that is {errors[chosen, i]:.2g}"
+        f"{names[i]} cannot be told apart from it, as they differ by {abs(differences[chosen, i]):.2g} an entry, "
+        f"with a standard error of {errors[chosen, i]:.2g}"
         for i in near
         if i != chosen and not (simple[chosen] and table["dispersion"][i] <= NONE)
     ]

@@ -222,7 +222,7 @@ class _Fitting(NamedTuple):
 class _Found(NamedTuple):
     """What one split says of the log-probabilities of its entries, for each loss and share."""
 
-    count: int
+    size: int  # entries
     mean: HostArray  # (P,)
     variances: HostArray  # (P, P): of the differences of two predictions
 
@@ -294,7 +294,7 @@ def _summed(found: list[_Found], *, whole: bool) -> tuple[HostArray, HostArray, 
     means = np.stack([one.mean for one in found])
     between = means[:, :, None] - means[:, None, :]
     root = len(found) ** 0.5
-    count = np.mean([one.count for one in found]) if whole else np.sum([one.count for one in found])
+    count = np.mean([one.size for one in found]) if whole else np.sum([one.size for one in found])
     over_entries = np.sqrt(np.mean([one.variances for one in found], axis=0) / count)
     errors = np.maximum(between.std(axis=0, ddof=1) / root, over_entries)
     return means.mean(axis=0), means.std(axis=0, ddof=1) / root, between.mean(axis=0), errors
