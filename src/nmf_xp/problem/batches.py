@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.arrays.checks import check_non_negative
-from nmf_xp.data import Dense, Sparse
-from nmf_xp.data.blocks import transposed_matmul
 from nmf_xp.data.naming import text
 from nmf_xp.data.seam import Wrapping
-from nmf_xp.data.tabled import AT_ONCE, Tabled, TabledTransposed, model_sums, sums_of_batches
+from nmf_xp.data.tabled import Coded, Tabled, TabledTransposed, model_sums, sums_of_batches
 from nmf_xp.divergences import data_divergence
+from nmf_xp.problem.labels import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -54,10 +53,10 @@ class Fields(NamedTuple):
 
     base: Any
     codes: Array  # g (m,): the batch of each row of V
-    counts: Array  # (G, n): the sums of V over the rows of each batch
-    shares: Array  # (G, 1): of the rows
+    counts: Array  # v (G, n): the sums of V over the rows of each batch, weighted as its entries are
+    shares: Array  # (G, n): of the rows; 0 where V says nothing of an effect
     prior: Array  # (): c
-    known: Array  # (G, n): tables that are given, and 0 where they are to be found
+    known: Array  # (G, n): effects that are given, 1 where V says nothing of one, and 0 where it is to be found
 
 
 class Batched(Fields, Wrapping):
@@ -77,10 +76,12 @@ class Batched(Fields, Wrapping):
     def table(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         """The best B for these factors: (..., G, n)."""
         tiny = float(xp.finfo(W.dtype).smallest_normal)
-        model = model_sums(self.codes, W, H, self.counts.shape[0], turned=self.turned, xp=xp)
+        model = self._model_sums(W, H, xp=xp)
         best = (self.counts + self.prior) / operators.at_least(model + self.prior, tiny, xp=xp)
-        empty = xp.sum(self.counts, axis=-1, keepdims=True) + self.prior == 0  # it says nothing of the columns
-        return xp.where(self.known > 0, self.known, xp.where(empty, 1.0, best))
+        return xp.where(self.known > 0, self.known, best)
+
+    def _model_sums(self, W: Array, H: Array, *, xp: Namespace) -> Array:
+        return model_sums(self.base, self.codes, W, H, self.counts.shape[-2], turned=self.turned, xp=xp)
 
     def gauge(self, table: Array, *, xp: Namespace) -> Array:
         """The geometric mean over V's rows of each column of a table, where it is not 0: (..., 1, n)."""
@@ -124,7 +125,7 @@ class Shrunk(Batched):
     def settled(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         """H with the best scale of its columns."""
         tiny = float(xp.finfo(W.dtype).smallest_normal)
-        model = model_sums(self.codes, W, H, self.counts.shape[0], turned=False, xp=xp)
+        model = self._model_sums(W, H, xp=xp)
         free = xp.where(self.known > 0, 0.0, xp.ones_like(self.known))
         counts = xp.sum(free * self.counts, axis=-2, keepdims=True)
         weight = free * (self.counts + self.prior)
@@ -202,27 +203,22 @@ class Batches(NamedTuple):
 
     def on(self, data: Data, prior: float, *, xp: Namespace) -> Batched:
         """The data with these batches, for the prior in the problem's units."""
-        device, dtype = libraries.device(data.values), data.values.dtype
+        device, dtype, count = libraries.device(data.values), data.values.dtype, len(self.labels)
         codes = transfer.from_host(self.codes, xp=xp, dtype=xp.int32, device=device)
-        counts = counts_of_batches(data, codes, len(self.labels), xp=xp)
-        ones = xp.ones((data.shape[-2], 1), dtype=dtype, device=device)
-        shares = sums_of_batches(codes, ones, len(self.labels), xp=xp) / data.shape[-2]
-        known = xp.zeros_like(counts)
+        counts = Coded(data, codes).sums(data.values, count, xp=xp)
+        m, n = data.shape[-2:]
+        rows, columns = (xp.ones(shape, dtype=dtype, device=device) for shape in ((m, 1), (1, n)))
+        silent = xp.zeros_like(counts) > 0  # V says nothing of these effects
+        if not self.prior:
+            observed = model_sums(data, codes, rows, columns, count, xp=xp) > 0
+            silent = xp.logical_or(xp.logical_not(observed), xp.sum(counts, axis=-1, keepdims=True) == 0)
+        shares = xp.where(silent, 0.0, sums_of_batches(codes, rows, count, xp=xp) / m)
+        known = xp.astype(silent, dtype)
         if self.known is not None:
-            known = transfer.from_host(self.known, xp=xp, dtype=dtype, device=device)
+            given = transfer.from_host(self.known, xp=xp, dtype=dtype, device=device)
+            known = xp.where(given > 0, given, known)
         kind = Shrunk if self.prior else Batched
         return kind(data, codes, counts, shares, xp.full((), prior, dtype=dtype, device=device), known)
-
-
-def counts_of_batches(data: Data, codes: Array, count: int, *, xp: Namespace) -> Array:
-    """The sums of V over the rows of each batch: (G, n)."""
-    step = max(1, AT_ONCE // codes.shape[0])
-    parts = []
-    for start in range(0, count, step):
-        batches = xp.arange(start, min(start + step, count), dtype=codes.dtype, device=libraries.device(codes))
-        member = xp.astype(batches[:, None] == codes[None, :], data.values.dtype)
-        parts.append(operators.transposed(transposed_matmul(data, member, xp=xp)))
-    return xp.concat(parts)
 
 
 def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, fixed_h: bool) -> Batches | None:
@@ -236,11 +232,8 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, 
                 msg = f"`{name}` must come with `batch`, the labels of V's rows"
                 raise ValueError(msg)
         return None
-    if not alone or type(data) not in (Dense, Sparse):
-        msg = (
-            "`batch` must be left out for stacks, V on several devices, and beside weights, exposures and missing "
-            "entries (exposures of rows go into W, of columns into the effects)"
-        )
+    if not alone:
+        msg = "`batch` must be left out for stacks and V on several devices"
         raise ValueError(msg)
     import numpy as np
 
@@ -278,44 +271,3 @@ def _effect(effects: Any, label: Hashable, n: int) -> np.ndarray[Any, Any]:
         )
         raise ValueError(msg)
     return np.maximum(row, LEAST)
-
-
-def labels_of(batch: Any, m: int) -> list[Any]:
-    """The labels of the rows, as hashable values on the host."""
-    import numpy as np
-
-    if libraries.is_array(batch) and not libraries.is_readable(batch):
-        msg = "`batch` must be known when the function is compiled, got labels that are traced"
-        raise TypeError(msg)
-    labels = batch
-    if np.ma.is_masked(batch):
-        labels = batch.tolist()  # with None for what is masked
-    elif libraries.is_array(batch):
-        labels = transfer.to_host(batch)
-    to_list = getattr(labels, "to_pylist", None) or getattr(labels, "to_numpy", None)
-    labels = labels if to_list is None else to_list()
-    if isinstance(labels, str) or not hasattr(labels, "__len__"):
-        msg = f"`batch` must be the labels of V's rows, got {batch!r}; of a table pass the column"
-        raise TypeError(msg)
-    found = labels if isinstance(labels, list | tuple | np.ndarray) else np.asarray(labels)
-    shape = found.shape if isinstance(found, np.ndarray) else (len(found),)
-    if shape != (m,):
-        msg = f"`batch` must have one label for each of the {m} rows of V, got shape {shape}"
-        raise ValueError(msg)
-    if isinstance(found, np.ndarray) and found.dtype.kind in "mM":  # as integers they would be no dates
-        found = found.astype(f"{'datetime' if found.dtype.kind == 'M' else 'timedelta'}64[us]")
-    found = found.tolist() if isinstance(found, np.ndarray) else found
-    values = [x.item() if hasattr(x, "item") else x for x in found]
-    values = [x.decode(errors="replace") if isinstance(x, bytes) else x for x in values]
-    missing = [i for i, x in enumerate(values) if _is_missing(x)]
-    if missing:
-        msg = f"`batch` must have a label for each row, got none for row {missing[0]}; name those that are unknown"
-        raise ValueError(msg)
-    return values
-
-
-def _is_missing(label: Any) -> bool:
-    """Whether a label is none: NaN and what tables and masked arrays have in its place."""
-    if label is None or type(label).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(label, float) and label != label

@@ -236,7 +236,7 @@ def _best_table(data: Any, W: Array, H: Array, *, xp: Namespace) -> Array | None
 def _in_batches(problem: Problem, posed: Posed) -> Problem:
     """The problem with the batches of V's rows beside its data."""
     assert posed.batches is not None
-    prior = number_times_power(posed.batches.prior, -posed.units.v)
+    prior = number_times_power(posed.batches.prior, -posed.units.divergence(posed.beta))
     batched: Any = posed.batches.on(problem.data, prior, xp=posed.xp)
     return problem._replace(data=batched)
 

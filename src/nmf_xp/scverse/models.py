@@ -79,7 +79,6 @@ def nmf(
     """
     reading.check_anndata("adata", adata)
     adding.check_target(adata, key_added, copy=copy)
-    reading.check_alone(batch_key, size_key)
     mask, batches = reading.mask_of(adata, mask_var), reading.batches_of(adata, batch_key)
     values = reading.matrix(adata, layer, mask)
     with reading.said_of(layer):
