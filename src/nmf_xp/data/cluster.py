@@ -51,6 +51,12 @@ class OnCluster:
         self.blocks: list[Handles] = []
         self.places: list[list[str]] = []
 
+    def add(self, array: Any) -> None:
+        """One more array whose blocks tasks see beside V's; what is there already stays where it is."""
+        self._arrays = (*self._arrays, array)
+        self._hold()
+        self.recover()
+
     def send(self, values: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Handles of values at each place."""
         if values.keys() - self.workers():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nmf_xp.arrays import libraries, operators
-from nmf_xp.data.blocks import Part, sweep
+from nmf_xp.data.blocks import Blockwise, Part, sweep
 from nmf_xp.data.constraints import FREE
 from nmf_xp.data.seam import Wrapping
 from nmf_xp.data.sparse import Sparse
@@ -27,7 +27,7 @@ class Fields(NamedTuple):
     """What data with a table are made of."""
 
     base: Any
-    codes: Array  # g (m,): the batch of each row of V
+    codes: Array  # g (..., m): the batch of each row of V
     table: Array  # B (..., G, n)
 
 
@@ -52,7 +52,7 @@ class Tabled(Fields, Wrapping):
         return self.base.weighted
 
     def rows(self, start: int, stop: int) -> Tabled:
-        return self._replace(base=self.base.rows(start, stop), codes=self.codes[start:stop])
+        return self._replace(base=self.base.rows(start, stop), codes=self.codes[..., start:stop])
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.contract(Z, H, xp=xp)
@@ -129,7 +129,7 @@ class Coded(CodedFields, Wrapping):
     """Data and the batch of each row."""
 
     def rows(self, start: int, stop: int) -> Coded:
-        return Coded(self.base.rows(start, stop), self.codes[start:stop])
+        return Coded(self.base.rows(start, stop), self.codes[..., start:stop])
 
     def sums(self, Z: Array, count: int, *, xp: Namespace) -> Array:
         """The sums over the rows of each batch of Z, weighted as V's entries are: (..., G, n)."""
@@ -141,6 +141,41 @@ class Coded(CodedFields, Wrapping):
         return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-2)
 
 
+def coded(base: Any, codes: Array) -> Any:
+    """Data and the batch of each row; those that come in blocks, each with its rows'."""
+    if not isinstance(base, Blockwise):
+        return Coded(base, codes)
+
+    def dress(start: int, block: Any) -> Any:
+        return Coded(block, codes[start : start + block.shape[0]])
+
+    return base.dressed(dress)
+
+
+def tabled(base: Any, codes: Array, table: Array, *, turned: bool = False) -> Any:
+    """Data whose model is WH times the entry of a table."""
+    if not isinstance(base, Blockwise):
+        return (TabledTransposed if turned else Tabled)(base, codes, table)
+
+    def dress(start: int, block: Any) -> Any:
+        return Tabled(block, codes[start : start + block.shape[0]], table)
+
+    return base.dressed(dress)
+
+
+def sums_of_data(base: Any, codes: Array, count: int, *, xp: Namespace) -> Array:
+    """The sums of V, weighted as its entries are, over the rows of each batch: (..., G, n)."""
+
+    def of_block(block: Any, *_: Any) -> Part:
+        return Part(None, (block.sums(block.base.values, count, xp=xp),))
+
+    data = coded(base, codes)
+    if not isinstance(base, Blockwise):
+        return of_block(data).sums[0]
+    nothing = xp.zeros((base.shape[0], 0), dtype=base.values.dtype, device=libraries.device(base.values))
+    return sweep(of_block, data, nothing, FREE, xp=xp).sums[0]
+
+
 def model_sums(
     base: Any, codes: Array, W: Array, H: Array, count: int, *, turned: bool = False, xp: Namespace
 ) -> Array:
@@ -149,10 +184,16 @@ def model_sums(
         base, W, H = base.T, operators.transposed(H), operators.transposed(W)
     if isinstance(base, Weighted):
 
-        def of_block(block: Any, W: Array, _: Constraints) -> Part:
+        def of_entries(block: Any, W: Array, _: Constraints) -> Part:
             return Part(None, (block.sums(block.base.predict(W, H, xp=xp), count, xp=xp),))
 
-        return sweep(of_block, Coded(base, codes), W, FREE, xp=xp).sums[0]
+        return sweep(of_entries, Coded(base, codes), W, FREE, xp=xp).sums[0]
+    if isinstance(base, Blockwise) and base.weighted:
+
+        def of_block(block: Any, W: Array, _: Constraints) -> Part:
+            return Part(None, (model_sums(block.base, block.codes, W, H, count, xp=xp),))
+
+        return sweep(of_block, coded(base, codes), W, FREE, xp=xp).sums[0]
     if isinstance(base, LineWeighted):
         W, H = base.rows_weights * W, H * base.columns_weights
     return sums_of_batches(codes, W, count, xp=xp) @ H
@@ -160,7 +201,12 @@ def model_sums(
 
 def of_rows(table: Array, codes: Array, *, xp: Namespace) -> Array:
     """For each row that of the table of its batch."""
-    return xp.take(table, codes, axis=-2)
+    if codes.ndim == 1:
+        return xp.take(table, codes, axis=-2)
+    members, count, n = table.shape  # each with batches of its own
+    first = xp.arange(members, dtype=codes.dtype, device=libraries.device(codes)) * count
+    rows = xp.take(xp.reshape(table, (-1, n)), xp.reshape(codes + first[:, None], (-1,)), axis=0)
+    return xp.reshape(rows, (*codes.shape, n))
 
 
 def sums_of_batches(codes: Array, X: Array, count: int, *, xp: Namespace) -> Array:

@@ -1,28 +1,18 @@
-r"""Batch effects within the model: V is modelled by B[g_i, j] (WH)_ij, with a table B of batches and columns.
-
-For Poisson counts, the Kullback-Leibler loss, the best table for given factors is exact. With the pseudo-counts c of a
-gamma prior around 1 it is
-
-    B[g, j] = (c + sum of V over the rows of g) / (c + sum of WH over these rows),
-
-so B is no more than a function of W and H. The loss is that at the best table. With the table of the present factors
-the divergence lies above it and meets it there, so whatever lowers the one lowers the other.
-
-Only B[g, j] h_kj is known, not how it is shared: the geometric mean of each column of B over the rows of V is made 1.
-"""
+"""The batches of V's rows, from the user's words: labels, effects that are known, a prior."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.arrays.checks import check_non_negative
+from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.naming import text
-from nmf_xp.data.seam import Wrapping
-from nmf_xp.data.tabled import Coded, Tabled, TabledTransposed, model_sums, sums_of_batches
-from nmf_xp.divergences import data_divergence
+from nmf_xp.data.tabled import model_sums, sums_of_batches, sums_of_data
+from nmf_xp.problem.batched import Batched, BatchedBlocks
+from nmf_xp.problem.effects import Effects, Shrunk
 from nmf_xp.problem.labels import labels_of
 
 if TYPE_CHECKING:
@@ -34,126 +24,14 @@ if TYPE_CHECKING:
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
 
-
 LEAST = 2.0**-126  # stands for an effect of 0, which says that the batch has no count there
-
-
+LARGEST = 1e30  # of a known effect, far within the numbers of float32
 ALONE = 0.99  # of a component, which then lives in one batch
 LISTED = 5  # components in a message
-STEPS = 8  # of Newton's method, from where it ended in the iteration before
-LARGEST = 1e30  # of a known effect, far within the numbers of float32
 
 
 class ConfoundingWarning(UserWarning):
     """A component lives in one batch only, so that it cannot be told from an effect of the batch."""
-
-
-class Fields(NamedTuple):
-    """What data with batches are made of."""
-
-    base: Any
-    codes: Array  # g (m,): the batch of each row of V
-    counts: Array  # v (G, n): the sums of V over the rows of each batch, weighted as its entries are
-    shares: Array  # (G, n): of the rows; 0 where V says nothing of an effect
-    prior: Array  # (): c
-    known: Array  # (G, n): effects that are given, 1 where V says nothing of one, and 0 where it is to be found
-
-
-class Batched(Fields, Wrapping):
-    """Data whose rows come in batches: `base`, and what says the best table for given factors."""
-
-    turned: ClassVar[bool] = False
-
-    @property
-    def T(self) -> Batched:
-        """The transposed problem."""
-        return BatchedTransposed(self.base.T, *self[1:])
-
-    def member(self, i: int) -> Batched:
-        """The same for every member of a stack of factors."""
-        return self
-
-    def table(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """The best B for these factors: (..., G, n)."""
-        tiny = float(xp.finfo(W.dtype).smallest_normal)
-        model = self._model_sums(W, H, xp=xp)
-        best = (self.counts + self.prior) / operators.at_least(model + self.prior, tiny, xp=xp)
-        return xp.where(self.known > 0, self.known, best)
-
-    def _model_sums(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return model_sums(self.base, self.codes, W, H, self.counts.shape[-2], turned=self.turned, xp=xp)
-
-    def gauge(self, table: Array, *, xp: Namespace) -> Array:
-        """The geometric mean over V's rows of each column of a table, where it is not 0: (..., 1, n)."""
-        positive = table > 0
-        logs = xp.where(positive, xp.log(xp.where(positive, table, 1.0)), 0.0)
-        weights = xp.where(positive, self.shares, 0.0)
-        total = xp.sum(weights, axis=-2, keepdims=True)
-        return xp.exp(xp.sum(weights * logs, axis=-2, keepdims=True) / xp.where(total > 0, total, 1.0))
-
-    def settled(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """H with the scale of its columns that is agreed upon; the loss does not rise."""
-        return H * self.gauge(self.table(W, H, xp=xp), xp=xp)
-
-    def renewed(self, W: Array, H: Array, _: Any, *, whole: bool = False, beta: float, xp: Namespace) -> Data:
-        """The data with the best table for these factors."""
-        kind = TabledTransposed if self.turned else Tabled
-        return kind(self.base, self.codes, self.table(W, H, xp=xp))
-
-    def divergence(self, W: Array, H: Array, _: Any, *, beta: float, xp: Namespace) -> Array:
-        """The divergence at the best table: (...,)."""
-        return data_divergence(self.renewed(W, H, None, beta=beta, xp=xp), W, H, beta=beta, xp=xp)
-
-    def penalty(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """What the prior adds to the objective, c (b - 1 - log b) for each entry: (...,)."""
-        dtype = libraries.accumulator_dtype(xp, libraries.device(W))
-        table = self.table(W, H, xp=xp)
-        free = xp.where(xp.logical_and(self.known == 0, table > 0), table, 1.0)
-        return xp.sum(self.prior * (free - 1.0 - xp.log(free)), axis=(-2, -1), dtype=dtype)
-
-
-class Shrunk(Batched):
-    """The same with a prior, for which the scale of H's columns matters: it is the best one.
-
-    For the factor e^t of a column the loss is, but for a number, the sum over the batches of
-
-        (v + c) log(e^t y + c) - t v,
-
-    for the counts v and the model y of a batch. It is convex in t.
-    """
-
-    def settled(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """H with the best scale of its columns."""
-        tiny = float(xp.finfo(W.dtype).smallest_normal)
-        model = self._model_sums(W, H, xp=xp)
-        free = xp.where(self.known > 0, 0.0, xp.ones_like(self.known))
-        counts = xp.sum(free * self.counts, axis=-2, keepdims=True)
-        weight = free * (self.counts + self.prior)
-
-        def loss(t: Array) -> Array:
-            logs = xp.log(operators.at_least(xp.exp(t) * model + self.prior, tiny, xp=xp))
-            return xp.sum(weight * logs, axis=-2, keepdims=True) - t * counts
-
-        t = xp.zeros_like(model[..., :1, :])
-        for _ in range(STEPS):
-            share = 1.0 - self.prior / (xp.exp(t) * model + self.prior)
-            slope = xp.sum(weight * share, axis=-2, keepdims=True) - counts
-            bend = xp.sum(weight * share * (1.0 - share), axis=-2, keepdims=True)
-            step = -slope / operators.at_least(bend, tiny, xp=xp)
-            t = t + operators.at_most(operators.at_least(step, -1.0, xp=xp), 1.0, xp=xp)
-        better = xp.logical_and(counts > 0, loss(t) <= loss(xp.zeros_like(t)))
-        return H * xp.exp(xp.where(better, t, 0.0))
-
-
-class BatchedTransposed(Batched):
-    """The transposed problem: the table stays as it is."""
-
-    turned: ClassVar[bool] = True
-
-    @property
-    def T(self) -> Batched:
-        """The problem as it was."""
-        return Batched(self.base.T, *self[1:])
 
 
 class Batches(NamedTuple):
@@ -205,7 +83,7 @@ class Batches(NamedTuple):
         """The data with these batches, for the prior in the problem's units."""
         device, dtype, count = libraries.device(data.values), data.values.dtype, len(self.labels)
         codes = transfer.from_host(self.codes, xp=xp, dtype=xp.int32, device=device)
-        counts = Coded(data, codes).sums(data.values, count, xp=xp)
+        counts = sums_of_data(data, codes, count, xp=xp)
         m, n = data.shape[-2:]
         rows, columns = (xp.ones(shape, dtype=dtype, device=device) for shape in ((m, 1), (1, n)))
         silent = xp.zeros_like(counts) > 0  # V says nothing of these effects
@@ -217,8 +95,10 @@ class Batches(NamedTuple):
         if self.known is not None:
             given = transfer.from_host(self.known, xp=xp, dtype=dtype, device=device)
             known = xp.where(given > 0, given, known)
-        kind = Shrunk if self.prior else Batched
-        return kind(data, codes, counts, shares, xp.full((), prior, dtype=dtype, device=device), known)
+        c = xp.full((), prior, dtype=dtype, device=device)
+        effects = (Shrunk if self.prior else Effects)(counts, shares, c, known)
+        kind = BatchedBlocks if isinstance(data, Blockwise) else Batched
+        return kind(data, codes[..., None], effects)
 
 
 def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, fixed_h: bool) -> Batches | None:

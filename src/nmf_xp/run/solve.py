@@ -16,7 +16,7 @@ from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.grid import Grid
 from nmf_xp.data.units import number_times_power
 from nmf_xp.problem import Factors
-from nmf_xp.problem.batches import Batched
+from nmf_xp.problem.batched import Batched
 from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
 from nmf_xp.problem.robust import Doubted
 from nmf_xp.result import Result
@@ -25,6 +25,7 @@ from nmf_xp.run.beginning import begin, same_stack
 from nmf_xp.run.observer import observer
 from nmf_xp.solvers import SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
+from nmf_xp.solvers.in_batches import InBatches
 from nmf_xp.solvers.reweighted import Reweighted, ReweightedAhead, found_dispersion, found_scale
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from nmf_xp.problem.posing import Posed
     from nmf_xp.problem.robust import Robust
     from nmf_xp.run.checkpoint import Checkpoint
-    from nmf_xp.run.position import Progress, Schedule
+    from nmf_xp.run.position import Outcome, Progress, Schedule
     from nmf_xp.solvers import Solver
     from nmf_xp.solvers.choice import Method
 
@@ -90,6 +91,7 @@ def _solve(
         settings: Any = {"beta": posed.beta, "floor": solver.floor, "fixed_h": method.fixed_h}
         loss = robust and dataclasses.replace(robust, scale=None)
         make = Reweighted if noise is None else ReweightedAhead
+        make = InBatches if posed.batches is not None and method.name in ("mu", "mm") else make
         solver = make(**settings, inner=SOLVERS[method.name], loss=loss)
     if record is not None:
         function = "transform" if method.fixed_h else "nmf"
@@ -106,7 +108,7 @@ def _solve(
     options["second"] = _second(posed, method, solver)
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
-    table = _best_table(problem.data, outcome.W, outcome.H, xp=xp)
+    outcome, table = _with_table(outcome, problem, fixed_h=method.fixed_h, xp=xp)
     if asked is not None and asked.missed and float("inf") in transfer.to_host(outcome.divergence).ravel():
         msg = (
             f"no component is positive in column {asked.missed} of V, so nothing explains what stands there and the "
@@ -228,9 +230,19 @@ def _overdispersed(problem: Problem, noise: NegativeBinomial, posed: Posed) -> P
     return problem._replace(data=counts)
 
 
-def _best_table(data: Any, W: Array, H: Array, *, xp: Namespace) -> Array | None:
-    """The effects of batches, if there are any."""
-    return data.table(W, H, xp=xp) if isinstance(data, Batched) else None
+def _with_table(outcome: Outcome, problem: Problem, *, fixed_h: bool, xp: Namespace) -> tuple[Outcome, Array | None]:
+    """The outcome and the effects of batches, if there are any, with the scale between H and them that is agreed upon.
+
+    That is no part of the loss, but with a prior, for which it was found.
+    """
+    data: Any = problem.data
+    if not isinstance(data, Batched):
+        return outcome, None
+    table = data.table(outcome.W, outcome.H, xp=xp)
+    if fixed_h or not problem.h.free or data.effects.scale_matters:
+        return outcome, table
+    scale = data.effects.gauge(table, xp=xp)
+    return outcome._replace(H=outcome.H * scale), data.effects.scaled(table, 1.0 / scale, xp=xp)
 
 
 def _in_batches(problem: Problem, posed: Posed) -> Problem:
