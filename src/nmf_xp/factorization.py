@@ -142,8 +142,8 @@ def nmf(
     batch : array-like, shape (m,), optional
         The label of each row's batch: text, numbers, a column of a table. The model is B[g_i, j] (WH)_ij with a factor
         for each batch g and column j, found with W and H (`result.batch_effects`), so that counts stay counts. For
-        beta_loss="kullback-leibler" and V in memory, dense or sparse. Of entries that are not observed, the effects
-        know nothing; an effect of none that is observed is 1. See :doc:`/how-to/batches`.
+        beta_loss="kullback-leibler". Of entries that are not observed the effects know nothing, and an effect of which
+        none is observed is 1. See :doc:`/how-to/batches`.
     batch_prior : float, default 0
         Pseudo-counts in each batch and column that draw B towards 1, as a gamma prior does: for small batches and rare
         counts, and where something is asked of H, which B would evade.
@@ -259,7 +259,7 @@ def nmf(
     if normalize is not None:
         result = normalized(result, normalize, xp=posed.xp)
     result = best_of(result, keep_factors=keep_restarts) if restarted else result
-    if posed.batches is not None and result.W.ndim == 2 and libraries.is_readable(result.W):
+    if posed.batches is not None and result.W.ndim == 2 and libraries.is_readable(result.H):
         posed.batches.warn_of_confounded(result.W, result.H, result.batch_effects)
     return result
 

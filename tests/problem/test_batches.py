@@ -12,7 +12,7 @@ import scipy.sparse
 from scipy.optimize import minimize
 
 import nmf_xp
-from nmf_xp import CheckpointError, ConfoundingWarning, Lower, Robust, RowBlocks, beta_divergence
+from nmf_xp import CheckpointError, ConfoundingWarning, Lower, Robust, beta_divergence
 from nmf_xp.arrays import kernels, precision
 from nmf_xp.sklearn import NMF
 from tests.compiled import eagerly
@@ -367,8 +367,6 @@ def test_what_is_refused(options: dict[str, Any], error: type[Exception], messag
 
 def test_what_is_not_whole_in_memory_is_refused() -> None:
     V = np.random.default_rng(0).poisson(5.0, size=(20, 9)).astype(float)
-    with pytest.raises(ValueError, match="whole in memory for `batch`"):
-        nmf(RowBlocks(V), 2, beta_loss="kullback-leibler", batch=LABELS)
     with pytest.raises(ValueError, match="left out for stacks"):
         nmf(np.stack([V, V]), 2, beta_loss="kullback-leibler", batch=LABELS)
     fitted = nmf(V, 2, batch=LABELS, **KL)

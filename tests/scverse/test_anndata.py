@@ -274,7 +274,7 @@ def test_numbers_are_labels_too_and_come_as_text(adata: Any, tmp_path: Path) -> 
     same(new.varm["nmf_batch_effects"][genes], adata.varm["nmf_batch_effects"][genes])
 
 
-def test_batches_that_are_none(adata: Any, tmp_path: Path) -> None:
+def test_batches_that_are_none_and_cells_in_a_file(adata: Any, tmp_path: Path) -> None:
     in_batches(adata)
     gaps = adata.obs["machine"].astype(object)
     gaps.iloc[[3, 7]] = np.nan
@@ -295,8 +295,11 @@ def test_batches_that_are_none(adata: Any, tmp_path: Path) -> None:
     del adata.obs["gaps"], adata.obs["\x1b[2J"]
     adata.write_h5ad(tmp_path / "a.h5ad")
     backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    with pytest.raises(ValueError, match=r"`adata.X` must be whole in memory for `batch_key`"):
-        scverse.nmf(backed, 2, batch_key="machine", **OPTIONS)
+    scverse.nmf(backed, 2, batch_key="machine", **OPTIONS)
+    expected = adata.copy()
+    scverse.nmf(expected, 2, batch_key="machine", solver="mm", **OPTIONS)
+    same(backed.obsm["X_nmf"], expected.obsm["X_nmf"], 1e-9)
+    same(backed.varm["nmf_batch_effects"], expected.varm["nmf_batch_effects"], 1e-9)
     backed.file.close()
     assert not set(adata.obsm) | set(adata.varm) | set(adata.uns)
 

@@ -95,7 +95,8 @@ class Grid:
         if self._coded:
             return
         column = dask.array.from_array(codes[:, None], chunks=(tuple(b - a for a, b in self.row_spans), 1))
-        self.lasting(lambda: self.runner.add(column))
+        self.runner.add(column)
+        self.lasting(self.runner.recover)
         self._coded = True
 
     @property
@@ -153,7 +154,7 @@ class Grid:
     ) -> Handles:
         """A task for each block: ``function(data, W_i, H_j, *settings)``."""
         cells = [(i, j, place) for i, row in enumerate(self.runner.places) for j, place in enumerate(row)]
-        recipe = functools.partial(_coded, self._recipe) if self._coded else self._recipe
+        recipe: Any = functools.partial(_coded, self._recipe) if self._coded else self._recipe
         handles = self.runner.map(
             [place for _, _, place in cells],
             functools.partial(_visit, function, recipe, settings),

@@ -63,7 +63,7 @@ class Batched(Fields, Wrapping):
 
     def sums(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         """The sums of WH over the rows of each batch: (..., G, n)."""
-        return model_sums(self.base, self.codes[..., 0], W, H, self.effects.count, turned=self.turned, xp=xp)
+        return model_sums(self.base, self.codes[..., 0], W, H, self.effects.batches, turned=self.turned, xp=xp)
 
     def table(self, W: Array, H: Array, *, xp: Namespace) -> Array:
         """The best B for these factors: (..., G, n)."""
@@ -100,7 +100,7 @@ class BatchedTransposed(Batched):
         return Batched(self.base.T, self.codes, self.effects)
 
 
-class BatchedBlocks(Batched, Blockwise):
+class BatchedBlocks(Batched):
     """Data with batches that come block by block."""
 
     def sweep(self, *args: Any, **options: Any) -> Part:
@@ -117,3 +117,6 @@ class BatchedBlocks(Batched, Blockwise):
         """The same blocks as other data."""
         blocks: Blockwise = self.base.dressed(dress)
         return blocks
+
+
+Blockwise.register(BatchedBlocks)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import libraries, transfer
 from nmf_xp.arrays.checks import check_non_negative
 from nmf_xp.data.blocks import Blockwise
+from nmf_xp.data.grid import Grid
 from nmf_xp.data.naming import text
 from nmf_xp.data.tabled import model_sums, sums_of_batches, sums_of_data
 from nmf_xp.problem.batched import Batched, BatchedBlocks
+from nmf_xp.problem.batched_grid import BatchedGrid, what_v_says
 from nmf_xp.problem.effects import Effects, Shrunk
 from nmf_xp.problem.labels import labels_of
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nmf_xp.arrays.typing import Array, Namespace
-    from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
 
 LEAST = 2.0**-126  # stands for an effect of 0, which says that the batch has no count there
@@ -64,7 +65,7 @@ class Batches(NamedTuple):
         """Say which components live in one batch, where nothing tells what is the batch's and what its rows'."""
         import numpy as np
 
-        loadings, components = transfer.to_host(W), transfer.to_host(H)
+        loadings, components = transfer.to_host(transfer.computed(W)), transfer.to_host(H)
         table = np.stack([transfer.to_host(x) for x in effects.values()])
         held = np.stack([loadings[self.codes == i].sum(axis=0) for i in range(len(self.labels))])
         held = held * (table @ components.T)  # of the model, by each batch and component
@@ -79,17 +80,20 @@ class Batches(NamedTuple):
             )
             warnings.warn(msg, ConfoundingWarning, stacklevel=2)
 
-    def on(self, data: Data, prior: float, *, xp: Namespace) -> Batched:
+    def on(self, data: Any, prior: float, *, xp: Namespace) -> Batched | BatchedGrid:
         """The data with these batches, for the prior in the problem's units."""
         device, dtype, count = libraries.device(data.values), data.values.dtype, len(self.labels)
-        codes = transfer.from_host(self.codes, xp=xp, dtype=xp.int32, device=device)
-        counts = sums_of_data(data, codes, count, xp=xp)
         m, n = data.shape[-2:]
         rows, columns = (xp.ones(shape, dtype=dtype, device=device) for shape in ((m, 1), (1, n)))
+        codes = transfer.from_host(self.codes, xp=xp, dtype=xp.int32, device=device)
+        if isinstance(data, Grid):
+            counts, weights = what_v_says(data, self.codes, count, xp=xp)
+        else:
+            counts = sums_of_data(data, codes, count, xp=xp)
+            weights = counts if self.prior else model_sums(data, codes, rows, columns, count, xp=xp)
         silent = xp.zeros_like(counts) > 0  # V says nothing of these effects
         if not self.prior:
-            observed = model_sums(data, codes, rows, columns, count, xp=xp) > 0
-            silent = xp.logical_or(xp.logical_not(observed), xp.sum(counts, axis=-1, keepdims=True) == 0)
+            silent = xp.logical_or(weights == 0, xp.sum(counts, axis=-1, keepdims=True) == 0)
         shares = xp.where(silent, 0.0, sums_of_batches(codes, rows, count, xp=xp) / m)
         known = xp.astype(silent, dtype)
         if self.known is not None:
@@ -97,6 +101,8 @@ class Batches(NamedTuple):
             known = xp.where(given > 0, given, known)
         c = xp.full((), prior, dtype=dtype, device=device)
         effects = (Shrunk if self.prior else Effects)(counts, shares, c, known)
+        if isinstance(data, Grid):
+            return BatchedGrid(data, effects)
         kind = BatchedBlocks if isinstance(data, Blockwise) else Batched
         return kind(data, codes[..., None], effects)
 

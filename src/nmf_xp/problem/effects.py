@@ -37,7 +37,7 @@ class Effects(Fields):
     """Whether the scale of H's columns is a part of the loss."""
 
     @property
-    def count(self) -> int:
+    def batches(self) -> int:
         """The number of batches."""
         return self.counts.shape[-2]
 

@@ -17,6 +17,7 @@ from nmf_xp.data.grid import Grid
 from nmf_xp.data.units import number_times_power
 from nmf_xp.problem import Factors
 from nmf_xp.problem.batched import Batched
+from nmf_xp.problem.batched_grid import BatchedGrid
 from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
 from nmf_xp.problem.robust import Doubted
 from nmf_xp.result import Result
@@ -25,6 +26,7 @@ from nmf_xp.run.beginning import begin, same_stack
 from nmf_xp.run.observer import observer
 from nmf_xp.solvers import SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
+from nmf_xp.solvers.grid_batches import BatchedGridUpdate
 from nmf_xp.solvers.in_batches import InBatches
 from nmf_xp.solvers.reweighted import Reweighted, ReweightedAhead, found_dispersion, found_scale
 
@@ -92,7 +94,10 @@ def _solve(
         loss = robust and dataclasses.replace(robust, scale=None)
         make = Reweighted if noise is None else ReweightedAhead
         make = InBatches if posed.batches is not None and method.name in ("mu", "mm") else make
-        solver = make(**settings, inner=SOLVERS[method.name], loss=loss)
+        if isinstance(problem.data, Grid):
+            solver = BatchedGridUpdate(**settings)
+        else:
+            solver = make(**settings, inner=SOLVERS[method.name], loss=loss)
     if record is not None:
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
@@ -236,7 +241,7 @@ def _with_table(outcome: Outcome, problem: Problem, *, fixed_h: bool, xp: Namesp
     That is no part of the loss, but with a prior, for which it was found.
     """
     data: Any = problem.data
-    if not isinstance(data, Batched):
+    if not isinstance(data, Batched | BatchedGrid):
         return outcome, None
     table = data.table(outcome.W, outcome.H, xp=xp)
     if fixed_h or not problem.h.free or data.effects.scale_matters:
@@ -259,7 +264,7 @@ def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
     For W alone there are bounds instead.
     """
     best = automatic(posed.beta)
-    if isinstance(solver, Reweighted):
+    if isinstance(solver, Reweighted | BatchedGridUpdate):
         return None
     if method.fixed_h or isinstance(posed.problem.data, Grid | Blockwise):
         return None

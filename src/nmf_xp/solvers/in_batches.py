@@ -29,7 +29,7 @@ class InBatches(Reweighted):
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Any:
         """The inner solver's state at the start."""
-        return self._inner.init(problem, *super().init(problem, W, H, xp=xp), xp=xp)
+        return self._inner.init(problem, W, H, xp=xp)
 
     def step(self, state: Any, problem: Problem, *, xp: Namespace) -> Any:
         """One iteration."""
