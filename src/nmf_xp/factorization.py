@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array
     from nmf_xp.problem.overdispersed import NegativeBinomial
+    from nmf_xp.problem.posing import Posed
     from nmf_xp.problem.robust import Robust
     from nmf_xp.problem.terms import Term
     from nmf_xp.run.position import Progress
@@ -259,8 +260,9 @@ def nmf(
     if normalize is not None:
         result = normalized(result, normalize, xp=posed.xp)
     result = best_of(result, keep_factors=keep_restarts) if restarted else result
-    if posed.batches is not None and result.W.ndim == 2 and libraries.is_readable(result.H):
-        posed.batches.warn_of_confounded(result.W, result.H, result.batch_effects)
+    result = _with_loadings(result, posed)
+    if posed.batches is not None and result._batch_loadings is not None:
+        posed.batches.warn_of_confounded(result)
     return result
 
 
@@ -382,4 +384,11 @@ def transform(
     result = solve(posed, [W, components], method, schedule, record, callback=callback, progress=progress)
     if result.W.ndim > 2:
         H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))
-    return dataclasses.replace(result, H=H)
+    return _with_loadings(dataclasses.replace(result, H=H), posed)
+
+
+def _with_loadings(result: Result, posed: Posed) -> Result:
+    """The result with what each batch holds of W, where there are batches and W can be read."""
+    if posed.batches is None or not libraries.is_readable(result.H):
+        return result
+    return dataclasses.replace(result, _batch_loadings=posed.batches.loadings(result.W))

@@ -365,10 +365,8 @@ def test_what_is_refused(options: dict[str, Any], error: type[Exception], messag
         nmf(V, 2, **{"beta_loss": "kullback-leibler", **options})
 
 
-def test_what_is_not_whole_in_memory_is_refused() -> None:
+def test_what_is_refused_beside_known_effects() -> None:
     V = np.random.default_rng(0).poisson(5.0, size=(20, 9)).astype(float)
-    with pytest.raises(ValueError, match="left out for stacks"):
-        nmf(np.stack([V, V]), 2, beta_loss="kullback-leibler", batch=LABELS)
     fitted = nmf(V, 2, batch=LABELS, **KL)
     with pytest.raises(ValueError, match="be positive where something is asked of W beside effects"):
         transform(V, fitted, batch=["new"] * 20, alpha_W=1.0)

@@ -212,7 +212,7 @@ def test_a_dask_result_is_asked_for_confounding_too() -> None:
 def test_what_is_refused_of_blocks() -> None:
     with pytest.raises(ValueError, match="one label for each of the 200 rows"):
         nmf(blocks(V), 3, batch=LABELS[:-1], **KL)
-    with pytest.raises(ValueError, match="`solver` must be one of 'mm', 'mu' without options for `batch`"):
+    with pytest.raises(ValueError, match="`solver` must be 'mm' or 'mu' for `batch`"):
         nmf(blocks(V), 3, batch=LABELS, solver="online", **KL)
     with pytest.raises(ValueError, match="in memory only"):
         nmf(blocks(V), 3, batch=LABELS, solver="newton", **KL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, transfer
@@ -14,6 +13,7 @@ from nmf_xp.data.naming import text
 from nmf_xp.data.tabled import model_sums, sums_of_batches, sums_of_data
 from nmf_xp.problem.batched import Batched, BatchedBlocks
 from nmf_xp.problem.batched_grid import BatchedGrid, what_v_says
+from nmf_xp.problem.confounding import loadings_of, warn_of_confounded
 from nmf_xp.problem.effects import Effects, Shrunk
 from nmf_xp.problem.labels import labels_of
 
@@ -22,26 +22,20 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.arrays.typing import Namespace
     from nmf_xp.data.constraints import Constraints
 
 LEAST = 2.0**-126  # stands for an effect of 0, which says that the batch has no count there
 LARGEST = 1e30  # of a known effect, far within the numbers of float32
-ALONE = 0.99  # of a component, which then lives in one batch
-LISTED = 5  # components in a message
-
-
-class ConfoundingWarning(UserWarning):
-    """A component lives in one batch only, so that it cannot be told from an effect of the batch."""
 
 
 class Batches(NamedTuple):
     """The batches of V's rows, as the user has them."""
 
     labels: tuple[Hashable, ...]  # (G,)
-    codes: np.ndarray[Any, Any]  # (m,): the number of each row's label
+    codes: np.ndarray[Any, Any]  # (m,): the number of each row's label; for a stack perhaps (members, m)
     prior: float = 0.0
-    known: np.ndarray[Any, Any] | None = None  # (G, n): tables that are given, 0 where they are to be found
+    known: np.ndarray[Any, Any] | None = None  # (..., G, n): effects that are given, 0 where they are to be found
     fixed_h: bool = False
 
     @property
@@ -61,24 +55,16 @@ class Batches(NamedTuple):
             msg = f"`batch_prior` must be positive where something is asked of {which}, which they evade, got 0"
             raise ValueError(msg)
 
-    def warn_of_confounded(self, W: Array, H: Array, effects: Any) -> None:
-        """Say which components live in one batch, where nothing tells what is the batch's and what its rows'."""
-        import numpy as np
+    def loadings(self, W: Any) -> np.ndarray[Any, Any]:
+        """The sums of W over the rows of each batch, on the host: (..., G, r)."""
+        W = transfer.to_host(transfer.computed(W))
+        codes = self.codes if self.codes.ndim == 1 else self.codes.reshape(W.shape[:-1])
+        return loadings_of(W, codes, len(self.labels))
 
-        loadings, components = transfer.to_host(transfer.computed(W)), transfer.to_host(H)
-        table = np.stack([transfer.to_host(x) for x in effects.values()])
-        held = np.stack([loadings[self.codes == i].sum(axis=0) for i in range(len(self.labels))])
-        held = held * (table @ components.T)  # of the model, by each batch and component
-        total = np.maximum(held.sum(axis=0), np.finfo(held.dtype).tiny)
-        alone = (held / total >= ALONE) & (held.sum(axis=1, keepdims=True) < ALONE * held.sum())
-        found = [f"component {k} in {self.labels[i]!r}" for i, k in np.argwhere(alone).tolist()]
-        if found:
-            more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-            msg = (
-                f"{', '.join(found[:LISTED])}{more}: of a component that lives in one batch only, nothing tells "
-                "whether it is an effect of the batch or a difference of its rows"
-            )
-            warnings.warn(msg, ConfoundingWarning, stacklevel=2)
+    def warn_of_confounded(self, result: Any) -> None:
+        """Say which components live in one batch, where nothing tells what is the batch's and what its rows'."""
+        H, table = (transfer.to_host(x) for x in (result.H, result._batch_table))
+        warn_of_confounded(result._batch_loadings, H, table, self.labels, stacklevel=3)
 
     def on(self, data: Any, prior: float, *, xp: Namespace) -> Batched | BatchedGrid:
         """The data with these batches, for the prior in the problem's units."""
@@ -107,10 +93,12 @@ class Batches(NamedTuple):
         return kind(data, codes[..., None], effects)
 
 
-def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, fixed_h: bool) -> Batches | None:
-    """The batches that labels (m,) name, in the order of the labels; None without any.
+def batches_of(
+    data: Any, batch: Any, prior: Any, effects: Any, *, stack: tuple[int, ...], alone: bool, fixed_h: bool
+) -> Batches | None:
+    """The batches that labels (m,) name, or for each member of a stack its own, in the order of the labels.
 
-    V is `alone` where it is one matrix on one device.
+    None without any. V is `alone` where it is on one device.
     """
     if batch is None:
         for name, x in (("batch_prior", prior), ("batch_effects", effects)):
@@ -119,12 +107,12 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, 
                 raise ValueError(msg)
         return None
     if not alone:
-        msg = "`batch` must be left out for stacks and V on several devices"
+        msg = "`batch` must be left out for V on several devices"
         raise ValueError(msg)
     import numpy as np
 
-    m, n = data.shape
-    labels = labels_of(batch, m)
+    m, n = data.shape[-2:]
+    labels, apart = labels_of(batch, m, stack)
     names = list(dict.fromkeys(labels))
     if len({text(name) for name in names}) < len(names):
         msg = f"`batch` must have labels that differ as text, got {names!r}"
@@ -135,22 +123,28 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, 
         names = sorted(names, key=str)
     number = {name: i for i, name in enumerate(names)}
     codes = np.asarray([number[label] for label in labels], dtype=np.int32)
-    known = None if effects is None else np.stack([_effect(effects, name, n) for name in names])
+    codes = codes.reshape(-1, m) if apart else codes
+    known = None
+    if effects is not None:
+        rows = [_effect(effects, name, (*stack, n)) for name in names]
+        known = np.stack(np.broadcast_arrays(*rows), axis=-2)
+        known = known.reshape(-1, *known.shape[-2:]) if known.ndim > 2 else known
     return Batches(tuple(names), codes, check_non_negative("batch_prior", prior), known, fixed_h)
 
 
-def _effect(effects: Any, label: Hashable, n: int) -> np.ndarray[Any, Any]:
-    """The factors (n,) that are known of a batch; 0 where there are none. Labels are the same if their texts are."""
+def _effect(effects: Any, label: Hashable, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The factors (..., n) that are known of a batch, by the text of its label; 0 where there are none."""
     import numpy as np
 
     if not isinstance(effects, dict):
         msg = f"`batch_effects` must be those of a result, a dict of labels and arrays, got {type(effects).__name__}"
         raise TypeError(msg)
+    n = shape[-1]
     row = next((x for known, x in effects.items() if text(known) == text(label)), None)
     if row is None:
         return np.zeros(n)
     row = transfer.to_host(row) if libraries.is_array(row) else np.asarray(row)
-    if row.shape != (n,) or row.dtype.kind not in "iuf" or not ((row >= 0) & (row <= LARGEST)).all():
+    if row.shape not in ((n,), shape) or row.dtype.kind not in "iuf" or not ((row >= 0) & (row <= LARGEST)).all():
         msg = (
             f"`batch_effects` must have {n} numbers from 0 to {LARGEST:g}, one for each column of V, "
             f"those of {label!r} are not"

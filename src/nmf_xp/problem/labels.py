@@ -6,9 +6,33 @@ from typing import Any
 
 from nmf_xp.arrays import libraries, transfer
 
+SEVERAL = "; of several labels a row make one, `list(zip(donor, day))`"
 
-def labels_of(batch: Any, m: int) -> list[Any]:
-    """The labels of the rows, as hashable values on the host."""
+
+def labels_of(batch: Any, m: int, stack: tuple[int, ...] = ()) -> tuple[list[Any], bool]:
+    """The labels of the rows, as hashable values on the host, and whether each member of a stack has its own.
+
+    Then they come one member after the other.
+    """
+    found = _on_host(batch)
+    shape = found.shape if hasattr(found, "shape") else _shape(found)
+    apart = bool(stack) and shape == (*stack, m)
+    if shape != (m,) and not apart:
+        what = f"or for each of every member, {(*stack, m)}, " if stack else ""
+        several = SEVERAL if shape[:1] == (m,) or shape[1:] == (m,) else ""
+        msg = f"`batch` must have one label for each of the {m} rows of V, {what}got shape {shape}{several}"
+        raise ValueError(msg)
+    labels = _flat(found, len(stack) if apart else 0)
+    missing = [i for i, x in enumerate(labels) if _is_missing(x)]
+    if missing:
+        where = f"row {missing[0] % m}" + (f" of member {missing[0] // m}" if apart else "")
+        msg = f"`batch` must have a label for each row, got none for {where}; name those that are unknown"
+        raise ValueError(msg)
+    return labels, apart
+
+
+def _on_host(batch: Any) -> Any:
+    """Labels as a list, a tuple or a NumPy array."""
     import numpy as np
 
     if libraries.is_array(batch) and not libraries.is_readable(batch):
@@ -25,20 +49,26 @@ def labels_of(batch: Any, m: int) -> list[Any]:
         msg = f"`batch` must be the labels of V's rows, got {batch!r}; of a table pass the column"
         raise TypeError(msg)
     found = labels if isinstance(labels, list | tuple | np.ndarray) else np.asarray(labels)
-    shape = found.shape if isinstance(found, np.ndarray) else (len(found),)
-    if shape != (m,):
-        msg = f"`batch` must have one label for each of the {m} rows of V, got shape {shape}"
-        raise ValueError(msg)
     if isinstance(found, np.ndarray) and found.dtype.kind in "mM":  # as integers they would be no dates
         found = found.astype(f"{'datetime' if found.dtype.kind == 'M' else 'timedelta'}64[us]")
-    found = found.tolist() if isinstance(found, np.ndarray) else found
+    return found
+
+
+def _shape(labels: Any) -> tuple[int, ...]:
+    """The lengths of nested lists and of what is no label, such as arrays and columns; a tuple in a list is one."""
+    if isinstance(labels, str) or not hasattr(labels, "__len__") or getattr(labels, "ndim", 1) == 0:
+        return ()
+    inner = {() if isinstance(x, tuple) else _shape(x) for x in labels}
+    return (len(labels), *(inner.pop() if len(inner) == 1 else ()))
+
+
+def _flat(labels: Any, depth: int) -> list[Any]:
+    """The labels of all members, one after the other."""
+    if depth:
+        return [x for part in labels for x in _flat(_on_host(part), depth - 1)]
+    found = labels.tolist() if hasattr(labels, "tolist") else labels
     values = [x.item() if hasattr(x, "item") else x for x in found]
-    values = [x.decode(errors="replace") if isinstance(x, bytes) else x for x in values]
-    missing = [i for i, x in enumerate(values) if _is_missing(x)]
-    if missing:
-        msg = f"`batch` must have a label for each row, got none for row {missing[0]}; name those that are unknown"
-        raise ValueError(msg)
-    return values
+    return [x.decode(errors="replace") if isinstance(x, bytes) else x for x in values]
 
 
 def _is_missing(label: Any) -> bool:

@@ -125,6 +125,7 @@ def _solve(
     W, H = (posed.restore_factor(which, x) for which, x in zip("WH", (outcome.W, outcome.H), strict=True))
     if len(posed.stack) > 1:
         W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
+        table = table if table is None else xp.reshape(table, (*posed.stack, *table.shape[-2:]))
     history = outcome.history
     if isinstance(history, tuple) and any(posed.units):
         restore = posed.restore_divergence
@@ -243,11 +244,19 @@ def _with_table(outcome: Outcome, problem: Problem, *, fixed_h: bool, xp: Namesp
     data: Any = problem.data
     if not isinstance(data, Batched | BatchedGrid):
         return outcome, None
-    table = data.table(outcome.W, outcome.H, xp=xp)
+    table = _table(data, outcome.W, outcome.H, xp=xp)
     if fixed_h or not problem.h.free or data.effects.scale_matters:
         return outcome, table
     scale = data.effects.gauge(table, xp=xp)
     return outcome._replace(H=outcome.H * scale), data.effects.scaled(table, 1.0 / scale, xp=xp)
+
+
+def _table(data: Any, W: Any, H: Array, *, xp: Namespace) -> Array:
+    """The effects of one matrix, or of each member of a stack: sparse data know one pair of factors at a time."""
+    if W.ndim == 2 or data.values.ndim > 1:
+        table: Array = data.table(W, H, xp=xp)
+        return table
+    return xp.stack([data.member(i).table(W[i, ...], H[i, ...], xp=xp) for i in range(W.shape[0])])
 
 
 def _in_batches(problem: Problem, posed: Posed) -> Problem:

@@ -107,6 +107,6 @@ def _check_renewed(what: str, solver: str, solvers: Iterable[str], options: dict
     """Refuse what cannot go with data that are renewed before each half-iteration."""
     if solver == "online" or "violation_tol" in options or "orders" in options:
         got = "'online'" if solver == "online" else f"the options {sorted(options)}"
-        names = ", ".join(repr(name) for name in solvers if name != "online")
-        msg = f"`solver` must be one of {names} without options for {what}, got {got}"
+        *names, last = (repr(name) for name in solvers if name != "online")
+        msg = f"`solver` must be {', '.join(names)} or {last} for {what}, got {got}"
         raise ValueError(msg)
