@@ -4,7 +4,7 @@ from nmf_xp.data.sources import RowBlocks
 from nmf_xp.divergences import beta_divergence
 from nmf_xp.factorization import nmf, transform
 from nmf_xp.files import FileError
-from nmf_xp.problem.batches import ConfoundingWarning
+from nmf_xp.problem.confounding import ConfoundingWarning
 from nmf_xp.problem.overdispersed import NegativeBinomial
 from nmf_xp.problem.robust import Robust
 from nmf_xp.problem.terms import L1, L2, Decorrelate, Fixed, Lower, Upper

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array
     from nmf_xp.problem.overdispersed import NegativeBinomial
+    from nmf_xp.problem.posing import Posed
     from nmf_xp.problem.robust import Robust
     from nmf_xp.problem.terms import Term
     from nmf_xp.run.position import Progress
@@ -137,11 +138,13 @@ def nmf(
     exposure : array, optional
         A known positive factor of each entry, of V's shape or broadcasting to it, of V's namespace and device: the
         model is exposure * WH (sequencing depth, opportunities, the efficiency of a detector). One number for each row
-        is absorbed by W, and changes WH only where W is penalised or bounded.
+        is absorbed by W, and changes WH only where W is penalised or bounded. Beside `batch`, numbers for each batch
+        and column are absorbed by the effects likewise, and change the fit only with a `batch_prior`.
     batch : array-like, shape (m,), optional
         The label of each row's batch: text, numbers, a column of a table. The model is B[g_i, j] (WH)_ij with a factor
         for each batch g and column j, found with W and H (`result.batch_effects`), so that counts stay counts. For
-        beta_loss="kullback-leibler" and V in memory, dense or sparse, without weights. See :doc:`/how-to/batches`.
+        beta_loss="kullback-leibler". Of entries that are not observed the effects know nothing, and an effect of which
+        none is observed is 1. See :doc:`/how-to/batches`.
     batch_prior : float, default 0
         Pseudo-counts in each batch and column that draw B towards 1, as a gamma prior does: for small batches and rare
         counts, and where something is asked of H, which B would evade.
@@ -257,8 +260,9 @@ def nmf(
     if normalize is not None:
         result = normalized(result, normalize, xp=posed.xp)
     result = best_of(result, keep_factors=keep_restarts) if restarted else result
-    if posed.batches is not None and result.W.ndim == 2 and libraries.is_readable(result.W):
-        posed.batches.warn_of_confounded(result.W, result.H, result.batch_effects)
+    result = _with_loadings(result, posed)
+    if posed.batches is not None and result._batch_loadings is not None:
+        posed.batches.warn_of_confounded(result)
     return result
 
 
@@ -380,4 +384,11 @@ def transform(
     result = solve(posed, [W, components], method, schedule, record, callback=callback, progress=progress)
     if result.W.ndim > 2:
         H = posed.xp.broadcast_to(H, (*result.W.shape[:-2], r, n))
-    return dataclasses.replace(result, H=H)
+    return _with_loadings(dataclasses.replace(result, H=H), posed)
+
+
+def _with_loadings(result: Result, posed: Posed) -> Result:
+    """The result with what each batch holds of W, where there are batches and W can be read."""
+    if posed.batches is None or not libraries.is_readable(result.H):
+        return result
+    return dataclasses.replace(result, _batch_loadings=posed.batches.loadings(result.W))

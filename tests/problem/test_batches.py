@@ -12,7 +12,7 @@ import scipy.sparse
 from scipy.optimize import minimize
 
 import nmf_xp
-from nmf_xp import CheckpointError, ConfoundingWarning, Lower, Robust, RowBlocks, beta_divergence
+from nmf_xp import CheckpointError, ConfoundingWarning, Lower, Robust, beta_divergence
 from nmf_xp.arrays import kernels, precision
 from nmf_xp.sklearn import NMF
 from tests.compiled import eagerly
@@ -345,9 +345,6 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"batch": "lab"}, TypeError, "of a table pass the column"),
     ({"batch": LABELS, "beta_loss": "frobenius"}, ValueError, "kullback-leibler"),
     ({"batch": LABELS, "beta_loss": Robust("kullback-leibler")}, ValueError, "got Robust"),
-    ({"batch": LABELS, "weights": np.ones((20, 9))}, ValueError, "beside weights"),
-    ({"batch": LABELS, "exposure": np.ones((20, 1))}, ValueError, "exposures"),
-    ({"batch": LABELS, "missing": "nan"}, ValueError, "missing"),
     ({"batch": LABELS, "solver": "online"}, ValueError, "'online'"),
     ({"batch": LABELS, "alpha_H": 0.1}, ValueError, "`batch_prior` must be positive"),
     (
@@ -368,12 +365,8 @@ def test_what_is_refused(options: dict[str, Any], error: type[Exception], messag
         nmf(V, 2, **{"beta_loss": "kullback-leibler", **options})
 
 
-def test_what_is_not_whole_in_memory_is_refused() -> None:
+def test_what_is_refused_beside_known_effects() -> None:
     V = np.random.default_rng(0).poisson(5.0, size=(20, 9)).astype(float)
-    with pytest.raises(ValueError, match="whole in memory for `batch`"):
-        nmf(RowBlocks(V), 2, beta_loss="kullback-leibler", batch=LABELS)
-    with pytest.raises(ValueError, match="left out for stacks"):
-        nmf(np.stack([V, V]), 2, beta_loss="kullback-leibler", batch=LABELS)
     fitted = nmf(V, 2, batch=LABELS, **KL)
     with pytest.raises(ValueError, match="be positive where something is asked of W beside effects"):
         transform(V, fitted, batch=["new"] * 20, alpha_W=1.0)
@@ -391,8 +384,7 @@ def test_many_batches_are_summed_some_at_a_time(monkeypatch: pytest.MonkeyPatch)
     V, _, *_ = planted(70)
     labels = np.arange(70) // 2
     whole = nmf(V, 2, batch=labels, max_iter=5, tol=0, **KL)
-    for module in ("nmf_xp.data.tabled", "nmf_xp.problem.batches"):
-        monkeypatch.setattr(f"{module}.AT_ONCE", 100)
+    monkeypatch.setattr("nmf_xp.data.tabled.AT_ONCE", 100)
     parts = nmf(V, 2, batch=labels, max_iter=5, tol=0, **KL)
     np.testing.assert_allclose(table_of(parts), table_of(whole), rtol=1e-9)
 

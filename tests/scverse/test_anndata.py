@@ -275,6 +275,18 @@ def test_new_cells_take_known_effects_by_label_and_gene(adata: Any, tmp_path: Pa
     same(few.varm["nmf_batch_effects"], adata.varm["nmf_batch_effects"][20:])
 
 
+def test_sizes_go_into_the_loadings_beside_batches_too(adata: Any) -> None:
+    in_batches(adata)
+    options: dict[str, Any] = {"tol": 1e-10, "max_iter": 5000, **OPTIONS}
+    scverse.nmf(adata, 2, batch_key="machine", size_key="size", **options)
+    sizes = adata.obs["size"].to_numpy()[:, None]
+    expected: Any = nmf_xp.nmf(adata.X, 2, batch=adata.obs["machine"], exposure=sizes, **options)
+    same(adata.obsm["X_nmf"], expected.W)
+    plain: Any = nmf_xp.nmf(adata.X, 2, batch=adata.obs["machine"], **options)
+    assert expected.divergence == pytest.approx(plain.divergence, rel=0.02)  # another minimum, perhaps
+    scverse.project(adata[:60].copy(), adata)
+
+
 def test_numbers_are_labels_too_and_come_as_text(adata: Any, tmp_path: Path) -> None:
     in_batches(adata)
     adata.obs["run"] = np.where(adata.obs["machine"] == "new", 2, 10)
@@ -287,7 +299,7 @@ def test_numbers_are_labels_too_and_come_as_text(adata: Any, tmp_path: Path) -> 
     same(new.varm["nmf_batch_effects"][genes], adata.varm["nmf_batch_effects"][genes])
 
 
-def test_batches_that_are_none(adata: Any, tmp_path: Path) -> None:
+def test_batches_that_are_none_and_cells_in_a_file(adata: Any, tmp_path: Path) -> None:
     in_batches(adata)
     gaps = adata.obs["machine"].astype(object)
     gaps.iloc[[3, 7]] = np.nan
@@ -298,7 +310,6 @@ def test_batches_that_are_none(adata: Any, tmp_path: Path) -> None:
         "`batch_key` must be a column": {"batch_key": ["machine"]},
         r"and 2 have none in `adata.obs\['gaps'\]`; leave them out": {"batch_key": "gaps"},
         r"have none in `adata.obs\['\\x1b\[2J'\]`": {"batch_key": "\x1b[2J"},
-        "`size_key` must be left out beside `batch_key`": {"batch_key": "machine", "size_key": "size"},
         "`batch_key` needs `beta_loss='kullback-leibler'`": {"batch_key": "machine", "beta_loss": "frobenius"},
     }
     for said, options in calls.items():
@@ -309,8 +320,11 @@ def test_batches_that_are_none(adata: Any, tmp_path: Path) -> None:
     del adata.obs["gaps"], adata.obs["\x1b[2J"]
     adata.write_h5ad(tmp_path / "a.h5ad")
     backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
-    with pytest.raises(ValueError, match=r"`adata.X` must be whole in memory for `batch_key`"):
-        scverse.nmf(backed, 2, batch_key="machine", **OPTIONS)
+    scverse.nmf(backed, 2, batch_key="machine", **OPTIONS)
+    expected = adata.copy()
+    scverse.nmf(expected, 2, batch_key="machine", solver="mm", **OPTIONS)
+    same(backed.obsm["X_nmf"], expected.obsm["X_nmf"], 1e-9)
+    same(backed.varm["nmf_batch_effects"], expected.varm["nmf_batch_effects"], 1e-9)
     backed.file.close()
     assert not set(adata.obsm) | set(adata.varm) | set(adata.uns)
 

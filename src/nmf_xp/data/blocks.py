@@ -11,7 +11,7 @@ import abc
 import contextlib
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from nmf_xp.arrays import libraries, operators, threads
 from nmf_xp.data.constraints import FREE
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data.constraints import Constraints
     from nmf_xp.data.seam import Data
+
+Dress: TypeAlias = "Callable[[int, Data], Data]"
 
 
 class Part(NamedTuple):
@@ -60,6 +62,10 @@ class Blockwise(abc.ABC):
     @abc.abstractmethod
     def in_order(self) -> Iterator[tuple[int, Data]]:
         """One block after the other, each with its first row; done with before the next one is asked for."""
+
+    @abc.abstractmethod
+    def dressed(self, dress: Dress) -> Blockwise:
+        """The same blocks, each as other data that are made of it and of the number of its first row."""
 
 
 def in_order(data: Data) -> Iterator[tuple[int, Data]]:

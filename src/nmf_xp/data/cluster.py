@@ -47,9 +47,14 @@ class OnCluster:
         self._client = client
         self._arrays = arrays
         self._held: list[Any] = []
+        self._complete = False  # whether all arrays are among them
         self._alike: set[str] = set()  # addresses of those that were asked for their versions
         self.blocks: list[Handles] = []
         self.places: list[list[str]] = []
+
+    def add(self, array: Any) -> None:
+        """One more array whose blocks tasks see beside V's, from the next `recover` on."""
+        self._arrays, self._complete = (*self._arrays, array), False
 
     def send(self, values: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Handles of values at each place."""
@@ -119,7 +124,7 @@ class OnCluster:
 
     def _all_held(self) -> list[Any]:
         """All blocks, once they are there: a cluster that forgot them makes them anew, from what V was made of."""
-        for anew in (not self._held, True):
+        for anew in (not self._complete, True):
             with contextlib.suppress(_CannotBeMadeError):
                 if anew:
                     self._hold()
@@ -154,6 +159,7 @@ class OnCluster:
         for x in self._held:
             futures = {future.key: future for future in futures_of(x)}
             self.blocks.append([[futures[key] for key in row] for row in x.__dask_keys__()])
+        self._complete = True
 
     def _wait(self, futures: list[Any], *, bound: bool = True) -> None:
         """Until all are there, or those are gone that were to make them."""

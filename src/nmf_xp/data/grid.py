@@ -18,6 +18,7 @@ from nmf_xp.arrays.checks import check_array, check_broadcast
 from nmf_xp.data.checks import NOTHING_OBSERVED
 from nmf_xp.data.cluster import Handles, OnCluster, WorkersLostError, grouped
 from nmf_xp.data.recipe import Range, Recipe, prototype
+from nmf_xp.data.tabled import Coded
 from nmf_xp.data.tasks import InProcess, runner
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Grid:
         self.weighted = weights is not None or exposure is not None or missing is not None or absent == "missing"
         like = prototype(np.empty((0, 1), dtype=V.dtype), like=None, dtype=None)
         self._recipe = Recipe(like, beta, missing, absent)
+        self._coded = False
         self.options = missing, absent
         arrays = [V]
         if weights is not None or exposure is not None:  # with an exposure entries have weights, of one if no others
@@ -85,6 +87,22 @@ class Grid:
         """The same data in these units."""
         self._recipe = self._recipe._replace(units=units)
         return self
+
+    def coded(self, codes: Any) -> None:
+        """From now on tasks see their block as `Coded` data, by the batch of each row, a NumPy array (m,)."""
+        import dask.array
+
+        if self._coded:
+            return
+        column = dask.array.from_array(codes[:, None], chunks=(tuple(b - a for a, b in self.row_spans), 1))
+        self.runner.add(column)
+        self.lasting(self.runner.recover)
+        self._coded = True
+
+    @property
+    def codes(self) -> Handles:
+        """The batches of the rows of each row of the grid, where there are batches."""
+        return self.runner.blocks[-1]
 
     def lasting(self, act: Callable[[], T], restore: Callable[[], None] | None = None) -> T:
         """What `act` returns; as often as workers are lost during it, from the beginning, with what is restored."""
@@ -136,12 +154,13 @@ class Grid:
     ) -> Handles:
         """A task for each block: ``function(data, W_i, H_j, *settings)``."""
         cells = [(i, j, place) for i, row in enumerate(self.runner.places) for j, place in enumerate(row)]
+        recipe: Any = functools.partial(_coded, self._recipe) if self._coded else self._recipe
         handles = self.runner.map(
             [place for _, _, place in cells],
-            functools.partial(_visit, function, self._recipe, settings),
+            functools.partial(_visit, function, recipe, settings),
             [rows[i] for i, _, _ in cells],
             [columns[place, j] for _, j, place in cells],
-            *([grid[i][j] for i, j, _ in cells] for grid in self.runner.blocks),
+            *([grid[i][min(j, len(grid[i]) - 1)] for i, j, _ in cells] for grid in self.runner.blocks),
         )
         width = len(self.column_spans)
         return [handles[i : i + width] for i in range(0, len(handles), width)]
@@ -181,6 +200,16 @@ class Grid:
         def sums() -> tuple[Any, ...]:
             handles = self.tasks(function, self.send_rows(self.rows_of(W)), self.send_columns(H))
             return self.finish([], self.summed((handles, lambda _: {"all": None})))[1]["all"]
+
+        return self.lasting(sums)
+
+    def over_columns(self, function: Callable[..., tuple[Any, ...]], H: Array) -> list[tuple[Any, ...]]:
+        """For each column of the grid the sum over its blocks of a tuple of arrays, ``function(data, None, H_j)``."""
+
+        def sums() -> list[tuple[Any, ...]]:
+            handles = self.tasks(function, [None] * len(self.row_spans), self.send_columns(H))
+            found = self.finish([], self.summed((handles, lambda j: {j: None})))[1]
+            return [found[j] for j in range(len(self.column_spans))]
 
         return self.lasting(sums)
 
@@ -293,7 +322,11 @@ def _sums(names: list[dict[Any, int | None]], *terms: Any) -> dict[Any, tuple[An
     return {name: add(*parts) for name, parts in found.items()}
 
 
-def _visit(function: Callable[..., Any], recipe: Recipe, settings: Any, W: Any, H: Any, *block: Any) -> Any:
+def _coded(recipe: Recipe, *block: Any) -> Coded:
+    return Coded(recipe(*block[:-1]), block[-1][:, 0])
+
+
+def _visit(function: Callable[..., Any], recipe: Callable[..., Any], settings: Any, W: Any, H: Any, *block: Any) -> Any:
     return function(recipe(*block), _rows(W), H, *settings)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.blocks import Dress
     from nmf_xp.data.constraints import Constraints
     from nmf_xp.data.seam import Data
 
@@ -96,3 +97,7 @@ class Reached(Blockwise):
         xp = libraries.array_namespace(self.values)
         for first, block in self.data.in_order():
             yield first, without_unreachable(block, self.of_W, self.of_H, beta=self.beta, xp=xp)
+
+    def dressed(self, dress: Dress) -> Reached:
+        """The same blocks as other data."""
+        return Reached(self.data.dressed(dress), self.of_W, self.of_H, beta=self.beta)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.data.blocks import Dress
     from nmf_xp.data.constraints import Constraints
     from nmf_xp.data.seam import Data
     from nmf_xp.data.sources import RowBlocks
@@ -55,6 +56,7 @@ class Streamed(Blockwise):
         self.weights, self.exposure = weights, exposure
         self._marks: list[Mark] = []
         self._recipe: Recipe | None = None
+        self._dress: Dress | None = None
         self.options = beta, missing, absent
         self.has_absent = False
         self.weighted = weights is not None or exposure is not None or missing is not None or absent == "missing"
@@ -105,6 +107,7 @@ class Streamed(Blockwise):
                 number, start, raw, block = taken
                 stop = start + block.shape[0]
                 try:
+                    block = block if self._dress is None else self._dress(start, block)
                     part = sweep(function, block, W[start:stop, :], constraints.rows(start, stop), xp=xp)
                 except BaseException:
                     running = False
@@ -122,8 +125,14 @@ class Streamed(Blockwise):
     def in_order(self) -> Iterator[tuple[int, Data]]:
         """One block after the other, each with its first row."""
         for _, start, raw, block in _ahead(self._pass(), self.values):
-            yield start, block
+            yield start, block if self._dress is None else self._dress(start, block)
             self._take_back(raw)
+
+    def dressed(self, dress: Dress) -> Streamed:
+        """The same blocks as other data."""
+        other = copy.copy(self)
+        other._dress = dress
+        return other
 
     def raw(self) -> Iterator[Any]:
         """One block after the other as the source holds it."""

@@ -32,6 +32,10 @@ class InProcess:
         self.blocks: list[Handles] = [x.to_delayed().tolist() for x in arrays]
         self.places = [[HERE] * len(row) for row in self.blocks[0]]
 
+    def add(self, array: Any) -> None:
+        """One more array whose blocks tasks see beside V's."""
+        self.blocks.append(array.to_delayed().tolist())
+
     def send(self, values: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Handles of values at each place."""
         return values

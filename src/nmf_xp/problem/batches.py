@@ -1,167 +1,41 @@
-r"""Batch effects within the model: V is modelled by B[g_i, j] (WH)_ij, with a table B of batches and columns.
-
-For Poisson counts, the Kullback-Leibler loss, the best table for given factors is exact. With the pseudo-counts c of a
-gamma prior around 1 it is
-
-    B[g, j] = (c + sum of V over the rows of g) / (c + sum of WH over these rows),
-
-so B is no more than a function of W and H. The loss is that at the best table. With the table of the present factors
-the divergence lies above it and meets it there, so whatever lowers the one lowers the other.
-
-Only B[g, j] h_kj is known, not how it is shared: the geometric mean of each column of B over the rows of V is made 1.
-"""
+"""The batches of V's rows, from the user's words: labels, effects that are known, a prior."""
 
 from __future__ import annotations
 
 import hashlib
-import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.arrays import libraries, transfer
 from nmf_xp.arrays.checks import check_non_negative
-from nmf_xp.data import Dense, Sparse
-from nmf_xp.data.blocks import transposed_matmul
+from nmf_xp.data.blocks import Blockwise
+from nmf_xp.data.grid import Grid
 from nmf_xp.data.naming import text
-from nmf_xp.data.seam import Wrapping
-from nmf_xp.data.tabled import AT_ONCE, Tabled, TabledTransposed, model_sums, sums_of_batches
-from nmf_xp.divergences import data_divergence
+from nmf_xp.data.tabled import model_sums, sums_of_batches, sums_of_data
+from nmf_xp.problem.batched import Batched, BatchedBlocks
+from nmf_xp.problem.batched_grid import BatchedGrid, what_v_says
+from nmf_xp.problem.confounding import loadings_of, warn_of_confounded
+from nmf_xp.problem.effects import Effects, Shrunk
+from nmf_xp.problem.labels import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     import numpy as np
 
-    from nmf_xp.arrays.typing import Array, Namespace
-    from nmf_xp.data import Data
+    from nmf_xp.arrays.typing import Namespace
     from nmf_xp.data.constraints import Constraints
 
-
 LEAST = 2.0**-126  # stands for an effect of 0, which says that the batch has no count there
-
-
-ALONE = 0.99  # of a component, which then lives in one batch
-LISTED = 5  # components in a message
-STEPS = 8  # of Newton's method, from where it ended in the iteration before
 LARGEST = 1e30  # of a known effect, far within the numbers of float32
-
-
-class ConfoundingWarning(UserWarning):
-    """A component lives in one batch only, so that it cannot be told from an effect of the batch."""
-
-
-class Fields(NamedTuple):
-    """What data with batches are made of."""
-
-    base: Any
-    codes: Array  # g (m,): the batch of each row of V
-    counts: Array  # (G, n): the sums of V over the rows of each batch
-    shares: Array  # (G, 1): of the rows
-    prior: Array  # (): c
-    known: Array  # (G, n): tables that are given, and 0 where they are to be found
-
-
-class Batched(Fields, Wrapping):
-    """Data whose rows come in batches: `base`, and what says the best table for given factors."""
-
-    turned: ClassVar[bool] = False
-
-    @property
-    def T(self) -> Batched:
-        """The transposed problem."""
-        return BatchedTransposed(self.base.T, *self[1:])
-
-    def member(self, i: int) -> Batched:
-        """The same for every member of a stack of factors."""
-        return self
-
-    def table(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """The best B for these factors: (..., G, n)."""
-        tiny = float(xp.finfo(W.dtype).smallest_normal)
-        model = model_sums(self.codes, W, H, self.counts.shape[0], turned=self.turned, xp=xp)
-        best = (self.counts + self.prior) / operators.at_least(model + self.prior, tiny, xp=xp)
-        empty = xp.sum(self.counts, axis=-1, keepdims=True) + self.prior == 0  # it says nothing of the columns
-        return xp.where(self.known > 0, self.known, xp.where(empty, 1.0, best))
-
-    def gauge(self, table: Array, *, xp: Namespace) -> Array:
-        """The geometric mean over V's rows of each column of a table, where it is not 0: (..., 1, n)."""
-        positive = table > 0
-        logs = xp.where(positive, xp.log(xp.where(positive, table, 1.0)), 0.0)
-        weights = xp.where(positive, self.shares, 0.0)
-        total = xp.sum(weights, axis=-2, keepdims=True)
-        return xp.exp(xp.sum(weights * logs, axis=-2, keepdims=True) / xp.where(total > 0, total, 1.0))
-
-    def settled(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """H with the scale of its columns that is agreed upon; the loss does not rise."""
-        return H * self.gauge(self.table(W, H, xp=xp), xp=xp)
-
-    def renewed(self, W: Array, H: Array, _: Any, *, whole: bool = False, beta: float, xp: Namespace) -> Data:
-        """The data with the best table for these factors."""
-        kind = TabledTransposed if self.turned else Tabled
-        return kind(self.base, self.codes, self.table(W, H, xp=xp))
-
-    def divergence(self, W: Array, H: Array, _: Any, *, beta: float, xp: Namespace) -> Array:
-        """The divergence at the best table: (...,)."""
-        return data_divergence(self.renewed(W, H, None, beta=beta, xp=xp), W, H, beta=beta, xp=xp)
-
-    def penalty(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """What the prior adds to the objective, c (b - 1 - log b) for each entry: (...,)."""
-        dtype = libraries.accumulator_dtype(xp, libraries.device(W))
-        table = self.table(W, H, xp=xp)
-        free = xp.where(xp.logical_and(self.known == 0, table > 0), table, 1.0)
-        return xp.sum(self.prior * (free - 1.0 - xp.log(free)), axis=(-2, -1), dtype=dtype)
-
-
-class Shrunk(Batched):
-    """The same with a prior, for which the scale of H's columns matters: it is the best one.
-
-    For the factor e^t of a column the loss is, but for a number, the sum over the batches of
-
-        (v + c) log(e^t y + c) - t v,
-
-    for the counts v and the model y of a batch. It is convex in t.
-    """
-
-    def settled(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        """H with the best scale of its columns."""
-        tiny = float(xp.finfo(W.dtype).smallest_normal)
-        model = model_sums(self.codes, W, H, self.counts.shape[0], turned=False, xp=xp)
-        free = xp.where(self.known > 0, 0.0, xp.ones_like(self.known))
-        counts = xp.sum(free * self.counts, axis=-2, keepdims=True)
-        weight = free * (self.counts + self.prior)
-
-        def loss(t: Array) -> Array:
-            logs = xp.log(operators.at_least(xp.exp(t) * model + self.prior, tiny, xp=xp))
-            return xp.sum(weight * logs, axis=-2, keepdims=True) - t * counts
-
-        t = xp.zeros_like(model[..., :1, :])
-        for _ in range(STEPS):
-            share = 1.0 - self.prior / (xp.exp(t) * model + self.prior)
-            slope = xp.sum(weight * share, axis=-2, keepdims=True) - counts
-            bend = xp.sum(weight * share * (1.0 - share), axis=-2, keepdims=True)
-            step = -slope / operators.at_least(bend, tiny, xp=xp)
-            t = t + operators.at_most(operators.at_least(step, -1.0, xp=xp), 1.0, xp=xp)
-        better = xp.logical_and(counts > 0, loss(t) <= loss(xp.zeros_like(t)))
-        return H * xp.exp(xp.where(better, t, 0.0))
-
-
-class BatchedTransposed(Batched):
-    """The transposed problem: the table stays as it is."""
-
-    turned: ClassVar[bool] = True
-
-    @property
-    def T(self) -> Batched:
-        """The problem as it was."""
-        return Batched(self.base.T, *self[1:])
 
 
 class Batches(NamedTuple):
     """The batches of V's rows, as the user has them."""
 
     labels: tuple[Hashable, ...]  # (G,)
-    codes: np.ndarray[Any, Any]  # (m,): the number of each row's label
+    codes: np.ndarray[Any, Any]  # (m,): the number of each row's label; for a stack perhaps (members, m)
     prior: float = 0.0
-    known: np.ndarray[Any, Any] | None = None  # (G, n): tables that are given, 0 where they are to be found
+    known: np.ndarray[Any, Any] | None = None  # (..., G, n): effects that are given, 0 where they are to be found
     fixed_h: bool = False
 
     @property
@@ -181,54 +55,50 @@ class Batches(NamedTuple):
             msg = f"`batch_prior` must be positive where something is asked of {which}, which they evade, got 0"
             raise ValueError(msg)
 
-    def warn_of_confounded(self, W: Array, H: Array, effects: Any) -> None:
+    def loadings(self, W: Any) -> np.ndarray[Any, Any]:
+        """The sums of W over the rows of each batch, on the host: (..., G, r)."""
+        W = transfer.to_host(transfer.computed(W))
+        codes = self.codes if self.codes.ndim == 1 else self.codes.reshape(W.shape[:-1])
+        return loadings_of(W, codes, len(self.labels))
+
+    def warn_of_confounded(self, result: Any) -> None:
         """Say which components live in one batch, where nothing tells what is the batch's and what its rows'."""
-        import numpy as np
+        H, table = (transfer.to_host(x) for x in (result.H, result._batch_table))
+        warn_of_confounded(result._batch_loadings, H, table, self.labels, stacklevel=3)
 
-        loadings, components = transfer.to_host(W), transfer.to_host(H)
-        table = np.stack([transfer.to_host(x) for x in effects.values()])
-        held = np.stack([loadings[self.codes == i].sum(axis=0) for i in range(len(self.labels))])
-        held = held * (table @ components.T)  # of the model, by each batch and component
-        total = np.maximum(held.sum(axis=0), np.finfo(held.dtype).tiny)
-        alone = (held / total >= ALONE) & (held.sum(axis=1, keepdims=True) < ALONE * held.sum())
-        found = [f"component {k} in {self.labels[i]!r}" for i, k in np.argwhere(alone).tolist()]
-        if found:
-            more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-            msg = (
-                f"{', '.join(found[:LISTED])}{more}: of a component that lives in one batch only, nothing tells "
-                "whether it is an effect of the batch or a difference of its rows"
-            )
-            warnings.warn(msg, ConfoundingWarning, stacklevel=2)
-
-    def on(self, data: Data, prior: float, *, xp: Namespace) -> Batched:
+    def on(self, data: Any, prior: float, *, xp: Namespace) -> Batched | BatchedGrid:
         """The data with these batches, for the prior in the problem's units."""
-        device, dtype = libraries.device(data.values), data.values.dtype
+        device, dtype, count = libraries.device(data.values), data.values.dtype, len(self.labels)
+        m, n = data.shape[-2:]
+        rows, columns = (xp.ones(shape, dtype=dtype, device=device) for shape in ((m, 1), (1, n)))
         codes = transfer.from_host(self.codes, xp=xp, dtype=xp.int32, device=device)
-        counts = counts_of_batches(data, codes, len(self.labels), xp=xp)
-        ones = xp.ones((data.shape[-2], 1), dtype=dtype, device=device)
-        shares = sums_of_batches(codes, ones, len(self.labels), xp=xp) / data.shape[-2]
-        known = xp.zeros_like(counts)
+        if isinstance(data, Grid):
+            counts, weights = what_v_says(data, self.codes, count, xp=xp)
+        else:
+            counts = sums_of_data(data, codes, count, xp=xp)
+            weights = counts if self.prior else model_sums(data, codes, rows, columns, count, xp=xp)
+        silent = xp.zeros_like(counts) > 0  # V says nothing of these effects
+        if not self.prior:
+            silent = xp.logical_or(weights == 0, xp.sum(counts, axis=-1, keepdims=True) == 0)
+        shares = xp.where(silent, 0.0, sums_of_batches(codes, rows, count, xp=xp) / m)
+        known = xp.astype(silent, dtype)
         if self.known is not None:
-            known = transfer.from_host(self.known, xp=xp, dtype=dtype, device=device)
-        kind = Shrunk if self.prior else Batched
-        return kind(data, codes, counts, shares, xp.full((), prior, dtype=dtype, device=device), known)
+            given = transfer.from_host(self.known, xp=xp, dtype=dtype, device=device)
+            known = xp.where(given > 0, given, known)
+        c = xp.full((), prior, dtype=dtype, device=device)
+        effects = (Shrunk if self.prior else Effects)(counts, shares, c, known)
+        if isinstance(data, Grid):
+            return BatchedGrid(data, effects)
+        kind = BatchedBlocks if isinstance(data, Blockwise) else Batched
+        return kind(data, codes[..., None], effects)
 
 
-def counts_of_batches(data: Data, codes: Array, count: int, *, xp: Namespace) -> Array:
-    """The sums of V over the rows of each batch: (G, n)."""
-    step = max(1, AT_ONCE // codes.shape[0])
-    parts = []
-    for start in range(0, count, step):
-        batches = xp.arange(start, min(start + step, count), dtype=codes.dtype, device=libraries.device(codes))
-        member = xp.astype(batches[:, None] == codes[None, :], data.values.dtype)
-        parts.append(operators.transposed(transposed_matmul(data, member, xp=xp)))
-    return xp.concat(parts)
+def batches_of(
+    data: Any, batch: Any, prior: Any, effects: Any, *, stack: tuple[int, ...], alone: bool, fixed_h: bool
+) -> Batches | None:
+    """The batches that labels (m,) name, or for each member of a stack its own, in the order of the labels.
 
-
-def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, fixed_h: bool) -> Batches | None:
-    """The batches that labels (m,) name, in the order of the labels; None without any.
-
-    V is `alone` where it is one matrix on one device.
+    None without any. V is `alone` where it is on one device.
     """
     if batch is None:
         for name, x in (("batch_prior", prior), ("batch_effects", effects)):
@@ -236,16 +106,13 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, 
                 msg = f"`{name}` must come with `batch`, the labels of V's rows"
                 raise ValueError(msg)
         return None
-    if not alone or type(data) not in (Dense, Sparse):
-        msg = (
-            "`batch` must be left out for stacks, V on several devices, and beside weights, exposures and missing "
-            "entries (exposures of rows go into W, of columns into the effects)"
-        )
+    if not alone:
+        msg = "`batch` must be left out for V on several devices"
         raise ValueError(msg)
     import numpy as np
 
-    m, n = data.shape
-    labels = labels_of(batch, m)
+    m, n = data.shape[-2:]
+    labels, apart = labels_of(batch, m, stack)
     names = list(dict.fromkeys(labels))
     if len({text(name) for name in names}) < len(names):
         msg = f"`batch` must have labels that differ as text, got {names!r}"
@@ -256,66 +123,31 @@ def batches_of(data: Any, batch: Any, prior: Any, effects: Any, *, alone: bool, 
         names = sorted(names, key=str)
     number = {name: i for i, name in enumerate(names)}
     codes = np.asarray([number[label] for label in labels], dtype=np.int32)
-    known = None if effects is None else np.stack([_effect(effects, name, n) for name in names])
+    codes = codes.reshape(-1, m) if apart else codes
+    known = None
+    if effects is not None:
+        rows = [_effect(effects, name, (*stack, n)) for name in names]
+        known = np.stack(np.broadcast_arrays(*rows), axis=-2)
+        known = known.reshape(-1, *known.shape[-2:]) if known.ndim > 2 else known
     return Batches(tuple(names), codes, check_non_negative("batch_prior", prior), known, fixed_h)
 
 
-def _effect(effects: Any, label: Hashable, n: int) -> np.ndarray[Any, Any]:
-    """The factors (n,) that are known of a batch; 0 where there are none. Labels are the same if their texts are."""
+def _effect(effects: Any, label: Hashable, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The factors (..., n) that are known of a batch, by the text of its label; 0 where there are none."""
     import numpy as np
 
     if not isinstance(effects, dict):
         msg = f"`batch_effects` must be those of a result, a dict of labels and arrays, got {type(effects).__name__}"
         raise TypeError(msg)
+    n = shape[-1]
     row = next((x for known, x in effects.items() if text(known) == text(label)), None)
     if row is None:
         return np.zeros(n)
     row = transfer.to_host(row) if libraries.is_array(row) else np.asarray(row)
-    if row.shape != (n,) or row.dtype.kind not in "iuf" or not ((row >= 0) & (row <= LARGEST)).all():
+    if row.shape not in ((n,), shape) or row.dtype.kind not in "iuf" or not ((row >= 0) & (row <= LARGEST)).all():
         msg = (
             f"`batch_effects` must have {n} numbers from 0 to {LARGEST:g}, one for each column of V, "
             f"those of {label!r} are not"
         )
         raise ValueError(msg)
     return np.maximum(row, LEAST)
-
-
-def labels_of(batch: Any, m: int) -> list[Any]:
-    """The labels of the rows, as hashable values on the host."""
-    import numpy as np
-
-    if libraries.is_array(batch) and not libraries.is_readable(batch):
-        msg = "`batch` must be known when the function is compiled, got labels that are traced"
-        raise TypeError(msg)
-    labels = batch
-    if np.ma.is_masked(batch):
-        labels = batch.tolist()  # with None for what is masked
-    elif libraries.is_array(batch):
-        labels = transfer.to_host(batch)
-    to_list = getattr(labels, "to_pylist", None) or getattr(labels, "to_numpy", None)
-    labels = labels if to_list is None else to_list()
-    if isinstance(labels, str) or not hasattr(labels, "__len__"):
-        msg = f"`batch` must be the labels of V's rows, got {batch!r}; of a table pass the column"
-        raise TypeError(msg)
-    found = labels if isinstance(labels, list | tuple | np.ndarray) else np.asarray(labels)
-    shape = found.shape if isinstance(found, np.ndarray) else (len(found),)
-    if shape != (m,):
-        msg = f"`batch` must have one label for each of the {m} rows of V, got shape {shape}"
-        raise ValueError(msg)
-    if isinstance(found, np.ndarray) and found.dtype.kind in "mM":  # as integers they would be no dates
-        found = found.astype(f"{'datetime' if found.dtype.kind == 'M' else 'timedelta'}64[us]")
-    found = found.tolist() if isinstance(found, np.ndarray) else found
-    values = [x.item() if hasattr(x, "item") else x for x in found]
-    values = [x.decode(errors="replace") if isinstance(x, bytes) else x for x in values]
-    missing = [i for i, x in enumerate(values) if _is_missing(x)]
-    if missing:
-        msg = f"`batch` must have a label for each row, got none for row {missing[0]}; name those that are unknown"
-        raise ValueError(msg)
-    return values
-
-
-def _is_missing(label: Any) -> bool:
-    """Whether a label is none: NaN and what tables and masked arrays have in its place."""
-    if label is None or type(label).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(label, float) and label != label

@@ -114,8 +114,8 @@ class Posed(NamedTuple):
 
     def in_batches(self, batch: Any, *, prior: Any, effects: Any = None, fixed_h: bool = False) -> Posed:
         """The same problem with batch effects in the model; as it is without labels."""
-        alone = not self.stack and self.layout is None
-        return self._replace(batches=batches_of(self.problem.data, batch, prior, effects, alone=alone, fixed_h=fixed_h))
+        here: Any = {"stack": self.stack, "alone": self.layout is None, "fixed_h": fixed_h}
+        return self._replace(batches=batches_of(self.problem.data, batch, prior, effects, **here))
 
     def evenly(self) -> Posed:
         """The same for factors that are balanced in these units, and are to be so in the user's."""

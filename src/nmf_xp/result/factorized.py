@@ -103,6 +103,7 @@ class Result:
     table: str | None = None
     batch_labels: tuple[Hashable, ...] | None = None
     _batch_table: Any = None
+    _batch_loadings: Any = None  # the sums of W over the rows of each batch, (..., G, r), on the host
     _seen: Any = field(init=False, default=None)  # V, or a number that is known already
 
     @property
@@ -323,7 +324,8 @@ class Result:
             msg = f"the stack has {self.W.shape[0]} members, got index {i}"
             raise IndexError(msg)
         members: dict[str, Any] = {name: getattr(self, name)[i] for name in NUMBERS}
-        arrays = (name for name in ("W", "H", "weights_of_rows", "_batch_table") if getattr(self, name) is not None)
+        names = ("W", "H", "weights_of_rows", "_batch_table", "_batch_loadings")
+        arrays = (name for name in names if getattr(self, name) is not None)
         members |= {name: getattr(self, name)[i, ...] for name in arrays}
         member = replace(self, restarts=None, **members)
         return member._remember(explained.of_member(self._seen, i))
@@ -361,7 +363,7 @@ class Result:
 
 
 NUMBERS = ("_divergence", "_objective", "_history", "_n_iter", "_status", "_kkt_residual")
-DATA_FIELDS = ("W", "H", *NUMBERS, "weights_of_rows", "_batch_table", "restarts")
+DATA_FIELDS = ("W", "H", *NUMBERS, "weights_of_rows", "_batch_table", "_batch_loadings", "restarts")
 STATIC_FIELDS = (
     "solver",
     "beta",

@@ -22,8 +22,31 @@ def stacked(results: list[Result], stack: tuple[int, ...], *, xp: Namespace) -> 
     names = ("divergence", "objective", "history", "n_iter", "kkt_residual")
     rest: dict[str, Any] = {f"_{name}": tuple(getattr(one, name) for one in results) for name in names}
     rest["_status"] = tuple(one.status.value for one in results)
-    weights = None if results[0].weights_of_rows is None else joined("weights_of_rows")
-    return replace(results[0], W=joined("W"), H=joined("H"), weights_of_rows=weights, restarts=None, **rest)
+    if results[0].weights_of_rows is not None:
+        rest["weights_of_rows"] = joined("weights_of_rows")
+    if results[0].batch_labels is not None:
+        rest |= _joined_batches(results, stack, xp=xp)
+    return replace(results[0], W=joined("W"), H=joined("H"), restarts=None, **rest)
+
+
+def _joined_batches(results: list[Result], stack: tuple[int, ...], *, xp: Namespace) -> dict[str, Any]:
+    """Labels and effects of all members; of a batch that a member does not have they are 1."""
+    import numpy as np
+
+    labels = tuple(dict.fromkeys(label for one in results for label in one.batch_labels or ()))
+    tables, loadings = [], []
+    for one in results:
+        own = {label: i for i, label in enumerate(one.batch_labels or ())}
+        table, held = one._batch_table, one._batch_loadings
+        none = xp.ones_like(table[0, :]), np.zeros_like(held[0])
+        tables.append(xp.stack([table[own[label], :] if label in own else none[0] for label in labels]))
+        loadings.append(np.stack([held[own[label]] if label in own else none[1] for label in labels]))
+    table, held = xp.stack(tables), np.stack(loadings)
+    return {
+        "batch_labels": labels,
+        "_batch_table": xp.reshape(table, (*stack, *table.shape[1:])),
+        "_batch_loadings": held.reshape(*stack, *held.shape[1:]),
+    }
 
 
 def best_of(restarts: Result, *, keep_factors: bool) -> Result:

@@ -51,7 +51,7 @@ def by_members(run: F) -> F:
         results = [
             run(
                 *(_of_member(x, i, posed) for x in (V, *args)),
-                **{k: _of_member(x, i, posed) for k, x in options.items()},
+                **{k: _of_member(x, i, posed) for k, x in (options | _batches_of_member(i, posed)).items()},
             )
             for i in range(posed.members or 0)
         ]
@@ -59,6 +59,19 @@ def by_members(run: F) -> F:
 
     wrapper: Any = wrapped
     return wrapper
+
+
+def _batches_of_member(i: int, posed: Posed) -> dict[str, Any]:
+    """The labels of a member's rows, and what is known of their effects, as options."""
+    batches = posed.batches
+    if batches is None:
+        return {}
+    codes = batches.codes if batches.codes.ndim == 1 else batches.codes[i]
+    labels = {"batch": [batches.labels[code] for code in codes]}
+    if batches.known is None:
+        return labels
+    known = zip(batches.labels, batches.known if batches.known.ndim == 2 else batches.known[i], strict=True)
+    return {**labels, "batch_effects": {label: effects for label, effects in known if effects.max() > 0}}
 
 
 def _of_member(x: Any, i: int, posed: Posed) -> Any:

@@ -17,7 +17,8 @@ from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.grid import Grid
 from nmf_xp.data.units import number_times_power, power
 from nmf_xp.problem import Factors
-from nmf_xp.problem.batches import Batched
+from nmf_xp.problem.batched import Batched
+from nmf_xp.problem.batched_grid import BatchedGrid
 from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
 from nmf_xp.problem.robust import Doubted, DoubtedRows
 from nmf_xp.result import Result
@@ -26,6 +27,8 @@ from nmf_xp.run.beginning import begin, same_stack
 from nmf_xp.run.observer import observer
 from nmf_xp.solvers import SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
+from nmf_xp.solvers.grid_batches import BatchedGridUpdate
+from nmf_xp.solvers.in_batches import InBatches
 from nmf_xp.solvers.reweighted import Reweighted, ReweightedAhead, found_dispersion, found_scale
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from nmf_xp.problem.posing import Posed
     from nmf_xp.problem.robust import Robust
     from nmf_xp.run.checkpoint import Checkpoint
-    from nmf_xp.run.position import Progress, Schedule
+    from nmf_xp.run.position import Outcome, Progress, Schedule
     from nmf_xp.solvers import Solver
     from nmf_xp.solvers.choice import Method
 
@@ -91,7 +94,11 @@ def _solve(
         settings: Any = {"beta": posed.beta, "floor": solver.floor, "fixed_h": method.fixed_h}
         loss = robust and dataclasses.replace(robust, scale=None)
         make = Reweighted if noise is None else ReweightedAhead
-        solver = make(**settings, inner=SOLVERS[method.name], loss=loss)
+        make = InBatches if posed.batches is not None and method.name in ("mu", "mm") else make
+        if isinstance(problem.data, Grid):
+            solver = BatchedGridUpdate(**settings)
+        else:
+            solver = make(**settings, inner=SOLVERS[method.name], loss=loss)
     if record is not None:
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
@@ -107,7 +114,7 @@ def _solve(
     options["second"] = _second(posed, method, solver)
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
-    table = _best_table(problem.data, outcome.W, outcome.H, xp=xp)
+    outcome, table = _with_table(outcome, problem, fixed_h=method.fixed_h, xp=xp)
     weights = robust and _weights_of_rows(robust, asked.problem if asked else problem, outcome.W, outcome.H, posed)
     if asked is not None and asked.missed and float("inf") in transfer.to_host(outcome.divergence).ravel():
         msg = (
@@ -121,6 +128,7 @@ def _solve(
     if len(posed.stack) > 1:
         W, H = (xp.reshape(x, (*posed.stack, *x.shape[-2:])) for x in (W, H))
         weights = weights if weights is None else xp.reshape(weights, (*posed.stack, -1))
+        table = table if table is None else xp.reshape(table, (*posed.stack, *table.shape[-2:]))
     history = outcome.history
     if isinstance(history, tuple) and any(posed.units):
         restore = posed.restore_divergence
@@ -260,15 +268,33 @@ def _overdispersed(problem: Problem, noise: NegativeBinomial, posed: Posed) -> P
     return problem._replace(data=counts)
 
 
-def _best_table(data: Any, W: Array, H: Array, *, xp: Namespace) -> Array | None:
-    """The effects of batches, if there are any."""
-    return data.table(W, H, xp=xp) if isinstance(data, Batched) else None
+def _with_table(outcome: Outcome, problem: Problem, *, fixed_h: bool, xp: Namespace) -> tuple[Outcome, Array | None]:
+    """The outcome and the effects of batches, if there are any, with the scale between H and them that is agreed upon.
+
+    That is no part of the loss, but with a prior, for which it was found.
+    """
+    data: Any = problem.data
+    if not isinstance(data, Batched | BatchedGrid):
+        return outcome, None
+    table = _table(data, outcome.W, outcome.H, xp=xp)
+    if fixed_h or not problem.h.free or data.effects.scale_matters:
+        return outcome, table
+    scale = data.effects.gauge(table, xp=xp)
+    return outcome._replace(H=outcome.H * scale), data.effects.scaled(table, 1.0 / scale, xp=xp)
+
+
+def _table(data: Any, W: Any, H: Array, *, xp: Namespace) -> Array:
+    """The effects of one matrix, or of each member of a stack: sparse data know one pair of factors at a time."""
+    if W.ndim == 2 or data.values.ndim > 1:
+        table: Array = data.table(W, H, xp=xp)
+        return table
+    return xp.stack([data.member(i).table(W[i, ...], H[i, ...], xp=xp) for i in range(W.shape[0])])
 
 
 def _in_batches(problem: Problem, posed: Posed) -> Problem:
     """The problem with the batches of V's rows beside its data."""
     assert posed.batches is not None
-    prior = number_times_power(posed.batches.prior, -posed.units.v)
+    prior = number_times_power(posed.batches.prior, -posed.units.divergence(posed.beta))
     batched: Any = posed.batches.on(problem.data, prior, xp=posed.xp)
     return problem._replace(data=batched)
 
@@ -279,7 +305,7 @@ def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
     For W alone there are bounds instead.
     """
     best = automatic(posed.beta)
-    if isinstance(solver, Reweighted):
+    if isinstance(solver, Reweighted | BatchedGridUpdate):
         return None
     if method.fixed_h or isinstance(posed.problem.data, Grid | Blockwise):
         return None

@@ -145,7 +145,6 @@ def _asked(
     adata: Any, *, layer: str | None, mask_var: Any, size_key: str | None, batch_key: str | None
 ) -> tuple[Any, reading.Mask | None, dict[str, Any]]:
     """The matrix, the genes that take part, and what is known of the cells as options of the library."""
-    reading.check_alone(batch_key, size_key)
     mask, batches = reading.mask_of(adata, mask_var), reading.batches_of(adata, batch_key)
     values = reading.matrix(adata, layer, mask)
     return values, mask, {**reading.sizes_of(adata, size_key, values), **batches}

@@ -72,7 +72,6 @@ def project(
     layer = params.get("layer") if layer is None else layer
     size_key = params.get("size_key") if size_key is None else size_key
     batch_key = params.get("batch_key") if batch_key is None else batch_key
-    reading.check_alone(batch_key, size_key)
     batches = reading.batches_of(adata, batch_key)
     ours, theirs = _shared(adata, reference, loadings)
     same = ours == list(range(adata.n_vars))

@@ -93,16 +93,6 @@ def batches_of(adata: Any, batch_key: str | None) -> dict[str, Any]:
     return {"batch": [text(label) for label in column]}
 
 
-def check_alone(batch_key: str | None, size_key: str | None) -> None:
-    """Refuse sizes beside batches, where W takes them up."""
-    if batch_key is not None and size_key is not None:
-        msg = (
-            f"`size_key` must be left out beside `batch_key`, of a reference too, got {size_key!r}; "
-            "W takes up the size of each cell"
-        )
-        raise ValueError(msg)
-
-
 def like(values: Any, x: np.ndarray[Any, Any]) -> Any:
     """A NumPy array of floats in the dtype in which `values` are factorized, and in their library."""
     import numpy as np

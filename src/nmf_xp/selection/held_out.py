@@ -1,9 +1,10 @@
 """Cross-validation: how well a factorization of one part of V predicts the rest of it.
 
 Both functions deal V into folds and return what a rank loses: a function of the rank whose value is the mean
-divergence of an entry that was held out, or for a negative binomial loss its log-probability below 0, one number a fold. A model that says zero where there is something is
-infinitely wrong for beta <= 1, though only little is wrong with it; so one part in twenty of each prediction is that of
-the best model of rank one, which is found once for each fold.
+divergence of an entry that was held out, or for a negative binomial loss its log-probability below 0, one number a
+fold. A model that says zero where there is something is infinitely wrong for beta <= 1, though only little is wrong
+with it; so one part in twenty of each prediction is that of the best model of rank one, which is found once for each
+fold.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from nmf_xp.problem.robust import Robust
 from nmf_xp.solvers import BY_KIND, LOSSES, OPTIONS, SOLVERS, automatic
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nmf_xp.problem.terms import Terms
 
 
@@ -90,19 +92,21 @@ def chosen(
         raise ValueError(msg)
     loss = robust or noise
     if loss is not None or batch is not None:
-        _check_renewed(f"a `{type(loss).__name__}` loss" if loss is not None else "`batch`", name, kind, options)
+        if loss is not None and kind is not Kind.WHOLE:
+            msg = f"`V` must be whole in memory for a `{type(loss).__name__}` loss, got data that are {kind.value}"
+            raise ValueError(msg)
+        what = f"a `{type(loss).__name__}` loss" if loss is not None else "`batch`"
+        _check_renewed(what, name, BY_KIND.get(kind, SOLVERS), options)
     if batch is not None and (beta != 1 or loss is not None):
         msg = f"`batch` needs `beta_loss='kullback-leibler'`, got {loss or beta}"
         raise ValueError(msg)
     return Method(name, beta, tuple(options.items()), fixed_h, robust=robust, noise=noise)
 
 
-def _check_renewed(what: str, solver: str, kind: Kind, options: dict[str, Any]) -> None:
+def _check_renewed(what: str, solver: str, solvers: Iterable[str], options: dict[str, Any]) -> None:
     """Refuse what cannot go with data that are renewed before each half-iteration."""
-    if kind is not Kind.WHOLE:
-        msg = f"`V` must be whole in memory for {what}, got data that are {kind.value}"
-        raise ValueError(msg)
     if solver == "online" or "violation_tol" in options or "orders" in options:
         got = "'online'" if solver == "online" else f"the options {sorted(options)}"
-        msg = f"`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain' for {what}, got {got}"
+        *names, last = (repr(name) for name in solvers if name != "online")
+        msg = f"`solver` must be {', '.join(names)} or {last} for {what}, got {got}"
         raise ValueError(msg)

@@ -97,17 +97,18 @@ class GridUpdate(Solver):
         dtype = libraries.accumulator_dtype(xp, libraries.device(H))
         measure = {"alone": self.fixed_h, "dtype": dtype, "xp": xp}
 
-        def slopes_everywhere() -> tuple[list[Any], dict[Any, tuple[Any, ...]]]:
-            rows, columns = grid.send_rows(grid.rows_of(W)), grid.send_columns(H)
-            seen = grid.tasks(_all_slopes, rows, columns, self.beta, self.floor, self.fixed_h, xp)
+        def slopes_everywhere() -> tuple[list[Any], dict[Any, tuple[Any, ...]], Array | float]:
+            rows = grid.send_rows(grid.rows_of(W))
+            columns, beside = self.columns(grid, rows, H, xp=xp)
+            seen = grid.tasks(self.task(_all_slopes), rows, columns, self.beta, self.floor, self.fixed_h, xp)
             of_rows = grid.on_rows(_slopes_and_gap, rows, w, measure, along=seen)
             of_rows, sums = grid.finish(of_rows, grid.summed((seen, lambda j: {"divergence": 0, j: 2})))
-            return grid.runner.finish([], of_rows)[1], sums
+            return grid.runner.finish([], of_rows)[1], sums, beside
 
-        found, sums = grid.lasting(slopes_everywhere)
+        found, sums, beside = grid.lasting(slopes_everywhere)
         w_slopes, gap = xp.concat([slopes for slopes, _ in found]), sum(gap for _, gap in found)
         (divergence,) = sums["divergence"]
-        value = divergence + penalties(problem, W, H, xp=xp)
+        value = divergence + penalties(problem, W, H, xp=xp) + beside
         if self.fixed_h:
             return Report(divergence, value, gap, w_slopes, H[:, :0])
         turned, Ht = h.transposed(xp=xp), operators.transposed(H)
@@ -122,6 +123,18 @@ class GridUpdate(Solver):
         """W where V is."""
         grid = _grid(problem)
         return grid.lasting(lambda: GridRows(grid, grid.send_rows(grid.rows_of(W)), W.shape[-1]))
+
+    def columns(self, grid: Grid, rows: list[Any], H: Array, *, xp: Namespace) -> tuple[Any, Array | float]:
+        """Handles of what tasks get of H, and what the objective has besides."""
+        return grid.send_columns(H), 0.0
+
+    def task(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A task of that function, for what it gets of H."""
+        return function
+
+    def settled(self, grid: Grid, rows: list[Any], H: Array, *, xp: Namespace) -> Array:
+        """The new H in the scale that is agreed upon."""
+        return H
 
     def _begun(self, grid: Grid, kept: Kept) -> State:
         rows = grid.send_rows(kept.W)
@@ -155,15 +168,20 @@ class GridUpdate(Solver):
         self, state: State, problem: Problem, *, measured: bool, keeping: bool = True, xp: Namespace
     ) -> tuple[State, Array | float]:
         grid, w, h = _grid(problem), problem.w, problem.h
-        rows, columns = state.W.handles, grid.send_columns(state.H)
+        rows = state.W.handles
+        columns, beside = self.columns(grid, rows, state.H, xp=xp)
         if len(grid.column_spans) == 1:
-            both = grid.tasks(_both_halves, rows, columns, self.update, w, measured, xp)
+            both = grid.tasks(self.task(_both_halves), rows, columns, self.update, w, measured, xp)
             new = [row[0] for row in both]
             terms: list[Terms] = [(both, lambda _: {0: 1, "before": 2})]
         else:
-            along = grid.tasks(_along, rows, columns, self.beta, measured, xp)
+            along = grid.tasks(self.task(_along), rows, columns, self.beta, measured, xp)
             new = grid.on_rows(_moved, rows, w, self.beta, self.floor, xp, along=along)
-            terms = [] if self.fixed_h else [(grid.tasks(_down, new, columns, self.beta, xp), lambda j: {j: None})]
+            terms = (
+                []
+                if self.fixed_h
+                else [(grid.tasks(self.task(_down), new, columns, self.beta, xp), lambda j: {j: None})]
+            )
             if measured:
                 penalty = [[x] for x in grid.on_rows(_penalty, rows, w, xp)]
                 terms = [*terms, (along, lambda _: {"before": 1}), (penalty, lambda _: {"before": None})]
@@ -171,8 +189,8 @@ class GridUpdate(Solver):
         objective: Array | float = 0.0
         if measured:
             dtype = libraries.accumulator_dtype(xp, libraries.device(state.H))
-            objective = sums["before"][0] + h.penalty(state.H, axis=-2, dtype=dtype, xp=xp)
-        H = state.H if self.fixed_h else self._new_h(state.H, sums, grid, h, xp=xp)
+            objective = sums["before"][0] + h.penalty(state.H, axis=-2, dtype=dtype, xp=xp) + beside
+        H = state.H if self.fixed_h else self.settled(grid, new, self._new_h(state.H, sums, grid, h, xp=xp), xp=xp)
         after = State(GridRows(grid, new, H.shape[0]), H, state.iteration + 1, state.kept)
         if keeping and grid.runner.loses and after.iteration % KEPT == 0:
             W = grid.runner.finish([], after.W.unpack())[1]

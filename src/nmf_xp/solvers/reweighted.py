@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
-from nmf_xp.problem.batches import Batched
+from nmf_xp.problem.batched import Batched
 from nmf_xp.problem.dispersion import likeliest
 from nmf_xp.problem.optimality import penalties, report
 from nmf_xp.problem.overdispersed import Overdispersed
@@ -67,7 +67,9 @@ class Reweighted(Solver):
             return Factors(W, H)
         Wt, Ht = operators.transposed(W), operators.transposed(H)
         H = operators.transposed(self._half(data.T, Ht, Wt, problem.h.transposed(xp=xp), xp=xp))
-        return self._settled(W, H, problem, xp=xp)
+        if isinstance(data, Batched) and data.effects.scale_matters:
+            return self._settled(W, H, problem, xp=xp)
+        return Factors(W, H)
 
     def _settled(self, W: Array, H: Array, problem: Problem, *, xp: Namespace) -> Factors:
         """The factors, and where the scale of H's columns is no part of the loss, that which is agreed upon."""

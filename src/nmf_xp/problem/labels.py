@@ -1,0 +1,78 @@
+"""Labels of V's rows, as people have them: lists, arrays of any library, columns of tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nmf_xp.arrays import libraries, transfer
+
+SEVERAL = "; of several labels a row make one, `list(zip(donor, day))`"
+
+
+def labels_of(batch: Any, m: int, stack: tuple[int, ...] = ()) -> tuple[list[Any], bool]:
+    """The labels of the rows, as hashable values on the host, and whether each member of a stack has its own.
+
+    Then they come one member after the other.
+    """
+    found = _on_host(batch)
+    shape = found.shape if hasattr(found, "shape") else _shape(found)
+    apart = bool(stack) and shape == (*stack, m)
+    if shape != (m,) and not apart:
+        what = f"or for each of every member, {(*stack, m)}, " if stack else ""
+        several = SEVERAL if shape[:1] == (m,) or shape[1:] == (m,) else ""
+        msg = f"`batch` must have one label for each of the {m} rows of V, {what}got shape {shape}{several}"
+        raise ValueError(msg)
+    labels = _flat(found, len(stack) if apart else 0)
+    missing = [i for i, x in enumerate(labels) if _is_missing(x)]
+    if missing:
+        where = f"row {missing[0] % m}" + (f" of member {missing[0] // m}" if apart else "")
+        msg = f"`batch` must have a label for each row, got none for {where}; name those that are unknown"
+        raise ValueError(msg)
+    return labels, apart
+
+
+def _on_host(batch: Any) -> Any:
+    """Labels as a list, a tuple or a NumPy array."""
+    import numpy as np
+
+    if libraries.is_array(batch) and not libraries.is_readable(batch):
+        msg = "`batch` must be known when the function is compiled, got labels that are traced"
+        raise TypeError(msg)
+    labels = batch
+    if np.ma.is_masked(batch):
+        labels = batch.tolist()  # with None for what is masked
+    elif libraries.is_array(batch):
+        labels = transfer.to_host(batch)
+    to_list = getattr(labels, "to_pylist", None) or getattr(labels, "to_numpy", None)
+    labels = labels if to_list is None else to_list()
+    if isinstance(labels, str) or not hasattr(labels, "__len__"):
+        msg = f"`batch` must be the labels of V's rows, got {batch!r}; of a table pass the column"
+        raise TypeError(msg)
+    found = labels if isinstance(labels, list | tuple | np.ndarray) else np.asarray(labels)
+    if isinstance(found, np.ndarray) and found.dtype.kind in "mM":  # as integers they would be no dates
+        found = found.astype(f"{'datetime' if found.dtype.kind == 'M' else 'timedelta'}64[us]")
+    return found
+
+
+def _shape(labels: Any) -> tuple[int, ...]:
+    """The lengths of nested lists and of what is no label, such as arrays and columns; a tuple in a list is one."""
+    if isinstance(labels, str) or not hasattr(labels, "__len__") or getattr(labels, "ndim", 1) == 0:
+        return ()
+    inner = {() if isinstance(x, tuple) else _shape(x) for x in labels}
+    return (len(labels), *(inner.pop() if len(inner) == 1 else ()))
+
+
+def _flat(labels: Any, depth: int) -> list[Any]:
+    """The labels of all members, one after the other."""
+    if depth:
+        return [x for part in labels for x in _flat(_on_host(part), depth - 1)]
+    found = labels.tolist() if hasattr(labels, "tolist") else labels
+    values = [x.item() if hasattr(x, "item") else x for x in found]
+    return [x.decode(errors="replace") if isinstance(x, bytes) else x for x in values]
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is none: NaN and what tables and masked arrays have in its place."""
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float) and label != label
