@@ -407,7 +407,6 @@ def test_what_is_refused() -> None:
     loss = NegativeBinomial(ALPHA)
     refused: list[tuple[dict[str, Any], str]] = [
         ({"beta_loss": NegativeBinomial(np.ones((1, 11)))}, "or broadcast to it"),
-        ({"batch": ["a", "b"] * 10}, "`batch` needs"),
         ({"solver": "online"}, "'online'"),
         ({"beta_loss": NegativeBinomial}, "got the class NegativeBinomial"),
     ]

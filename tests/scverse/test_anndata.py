@@ -237,8 +237,9 @@ def test_consensus_takes_sizes_and_batches_as_nmf_does(adata: Any) -> None:
     del new.varm["nmf_batch_effects"]
     scverse.project(new, adata)  # by the column of the reference
     same(new.obsm["X_nmf"], adata.obsm["X_nmf"][:20], 1e-2)
-    with pytest.raises(ValueError, match="`size_key` must be left out beside `batch_key`"):
-        scverse.consensus(adata, 3, size_key="size", batch_key="machine", **options)
+    both = scverse.consensus(adata, 3, size_key="size", batch_key="machine", copy=True, **options)
+    found = nmf_xp.consensus_factors(adata.X, 3, exposure=sizes, batch=adata.obs["machine"], **options).result
+    same(both.obsm["X_nmf"], found.W)
 
 
 def test_new_cells_take_known_effects_by_label_and_gene(adata: Any, tmp_path: Path) -> None:

@@ -62,9 +62,7 @@ class Tabled(Fields, Wrapping):
         if self.values.ndim > 1:
             return of_rows(self.table, self.codes, xp=xp)
         sparse: Sparse = self.base if isinstance(self.base, Sparse) else self.base.base
-        i, j = (sparse.j, sparse.i) if self.turned else (sparse.i, sparse.j)
-        places = xp.astype(xp.take(self.codes, i), j.dtype) * self.table.shape[-1] + j
-        return xp.take(xp.reshape(self.table, (-1,)), places)
+        return of_stored(sparse, self.table, self.codes, turned=self.turned, xp=xp)
 
     def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
         if isinstance(self.base, Weighted):
@@ -116,6 +114,46 @@ class TabledTransposed(Tabled):
     def _slope(self, H: Array, *, xp: Namespace) -> Array:
         sums = sums_of_batches(self.codes, operators.transposed(H), self.table.shape[-2], xp=xp)
         return operators.transposed(self.table) @ sums
+
+
+class ByBatchFields(NamedTuple):
+    """What numbers by batch are made of."""
+
+    codes: Array  # (m,)
+    table: Array  # (G, n)
+
+
+class ByBatch(ByBatchFields):
+    """Numbers of the entries of V, from a table of the batches of its rows."""
+
+    __slots__ = ()
+    turned: ClassVar[bool] = False
+    ndim: ClassVar[int] = 2
+
+    @property
+    def T(self) -> ByBatch:
+        """The same beside the transposed problem of sparse data."""
+        return (ByBatch if self.turned else ByBatchTurned)(self.codes, self.table)
+
+    def part(self, start: int, stop: int, *, of_columns: bool) -> ByBatch:
+        """That of some rows of V, or of some columns."""
+        if of_columns:
+            return self._replace(table=self.table[:, start:stop])
+        return self._replace(codes=self.codes[start:stop])
+
+    def at(self, base: Any, *, xp: Namespace) -> Array:
+        """The numbers at the stored entries."""
+        if isinstance(base, Sparse):
+            return of_stored(base, self.table, self.codes, turned=self.turned, xp=xp)
+        entries = of_rows(self.table, self.codes, xp=xp)
+        return operators.transposed(entries) if self.turned else entries
+
+
+class ByBatchTurned(ByBatch):
+    """The same beside the transposed problem."""
+
+    __slots__ = ()
+    turned: ClassVar[bool] = True
 
 
 class CodedFields(NamedTuple):
@@ -207,6 +245,13 @@ def of_rows(table: Array, codes: Array, *, xp: Namespace) -> Array:
     first = xp.arange(members, dtype=codes.dtype, device=libraries.device(codes)) * count
     rows = xp.take(xp.reshape(table, (-1, n)), xp.reshape(codes + first[:, None], (-1,)), axis=0)
     return xp.reshape(rows, (*codes.shape, n))
+
+
+def of_stored(sparse: Sparse, table: Array, codes: Array, *, turned: bool, xp: Namespace) -> Array:
+    """For each stored entry that of the table of its batch; turned, of the transposed problem."""
+    i, j = (sparse.j, sparse.i) if turned else (sparse.i, sparse.j)
+    places = xp.astype(xp.take(codes, i), j.dtype) * table.shape[-1] + j
+    return xp.take(xp.reshape(table, (-1,)), places)
 
 
 def sums_of_batches(codes: Array, X: Array, count: int, *, xp: Namespace) -> Array:

@@ -28,6 +28,7 @@ from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.seam import Wrapping
 from nmf_xp.data.sloped import Sloped
+from nmf_xp.data.tabled import ByBatch, sums_of_batches
 from nmf_xp.data.weighted import LineWeighted, Weighted
 from nmf_xp.divergences import entry_divergence
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
+    from nmf_xp.problem.effects import Effects
 
 AT_ONCE = 2**20  # entries of a sparse V that are dense at a time
 AXES = {"global": (-2, -1), "row": -1, "column": -2}
@@ -175,8 +177,8 @@ class Fields(NamedTuple):
     """
 
     base: Any
-    alpha: tuple[Array, ...]  # the dispersion in the problem's units, times an exposure
-    weights: tuple[Array, ...] = ()
+    alpha: tuple[Any, ...]  # the dispersion in the problem's units, times exposures
+    weights: tuple[Any, ...] = ()
 
 
 class Overdispersed(Fields, Wrapping):
@@ -208,6 +210,25 @@ class Overdispersed(Fields, Wrapping):
         found = transfer.from_host(alpha, xp=xp, dtype=W.dtype, device=libraries.device(W))
         return self._replace(alpha=(found, *self.alpha))
 
+    def in_batches(self, codes: Array, table: Array, *, xp: Namespace) -> Overdispersed:
+        """The same with the effects of batches, which are exposures: u d(v/u | y; alpha u) = d(v | u y; alpha)."""
+        u = ByBatch(codes, operators.at_least(table, float(xp.finfo(table.dtype).smallest_normal) ** 0.25, xp=xp))
+        base = self.base.with_values(self.values / u.at(self.base, xp=xp))
+        return Overdispersed(base, (*self.alpha, u), (*self.weights, u))
+
+    def better_table(self, W: Array, H: Array, effects: Effects, *, xp: Namespace) -> Array:
+        """The table after a step of Fisher's scoring for these factors: (G, n)."""
+        table = self.weights[-1].table
+
+        def of_block(block: Overdispersed, W: Array) -> Part:
+            Y = block.predict(W, H, xp=xp)
+            scale, codes = block._scale(True, Y, xp=xp), block.weights[-1].codes
+            sums = (sums_of_batches(codes, scale * x, effects.batches, xp=xp) for x in (block.values, Y))
+            return Part(None, tuple(sums))
+
+        counts, model = self.visited(of_block, W, xp=xp).sums
+        return effects._replace(counts=counts).best(model / table, xp=xp)
+
     @property
     def weighted(self) -> bool:
         """Whether the entries have weights."""
@@ -217,7 +238,7 @@ class Overdispersed(Fields, Wrapping):
     def T(self) -> Overdispersed:
         """The transposed problem."""
         if isinstance(self.base, Sparse):
-            return self._each(self.base.T, operators.transposed)
+            return self._each(self.base.T, lambda x: x.T if isinstance(x, ByBatch) else operators.transposed(x))
         return self._replace(base=self.base.T)
 
     def rows(self, start: int, stop: int) -> Overdispersed:
@@ -286,15 +307,17 @@ class Overdispersed(Fields, Wrapping):
     def _each(self, base: Any, part: Callable[[Array], Array]) -> Overdispersed:
         return Overdispersed(base, tuple(map(part, self.alpha)), tuple(map(part, self.weights)))
 
-    def _part(self, x: Array, start: int, stop: int) -> Array:
+    def _part(self, x: Any, start: int, stop: int) -> Any:
         """The part of an array beside the entries that belongs to some rows of the problem."""
+        if isinstance(x, ByBatch):
+            return x.part(start, stop, of_columns=x.turned or isinstance(self.base, DenseTransposed))
         if isinstance(self.base, DenseTransposed):
             return x if x.shape[-1] == 1 else x[..., start:stop]
         return x if x.shape[-2] == 1 else x[..., start:stop, :]
 
     def stored(self, factors: tuple[Array, ...], *, xp: Namespace) -> Any:
         """The product of arrays at the stored entries, or broadcasting to them; 1 where there is none."""
-        at = (at_stored(self.base, x, xp=xp) for x in factors)
+        at = (x.at(self.base, xp=xp) if isinstance(x, ByBatch) else at_stored(self.base, x, xp=xp) for x in factors)
         return functools.reduce(operator.mul, at, 1.0)
 
     def _scaled(self, bold: Any, W: Array, H: Array, *, xp: Namespace) -> Array:

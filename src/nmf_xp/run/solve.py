@@ -10,26 +10,25 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators, transfer
-from nmf_xp.arrays.checks import check_broadcast
 from nmf_xp.data import Dense, Weighted
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.exposed import at_stored
 from nmf_xp.data.grid import Grid
-from nmf_xp.data.units import number_times_power, power
+from nmf_xp.data.units import number_times_power
 from nmf_xp.problem import Factors
 from nmf_xp.problem.batched import Batched
 from nmf_xp.problem.batched_grid import BatchedGrid
-from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
 from nmf_xp.problem.robust import Doubted, DoubtedRows
 from nmf_xp.result import Result
 from nmf_xp.run import loop
 from nmf_xp.run.beginning import begin, same_stack
+from nmf_xp.run.noise import in_batches, overdispersed, with_noise
 from nmf_xp.run.observer import observer
 from nmf_xp.solvers import SOLVERS, automatic
 from nmf_xp.solvers.grid import GridUpdate
 from nmf_xp.solvers.grid_batches import BatchedGridUpdate
 from nmf_xp.solvers.in_batches import InBatches
-from nmf_xp.solvers.reweighted import Reweighted, ReweightedAhead, found_dispersion, found_scale
+from nmf_xp.solvers.reweighted import Reweighted, ReweightedAhead, found_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,16 +84,16 @@ def _solve(
         scale = number_times_power(float(robust.scale or 0.0), -_exponent(robust, posed))
         renewed = functools.partial(_with_doubt, scale=scale, loss=robust, posed=posed)
     elif posed.batches is not None:
-        renewed = functools.partial(_in_batches, posed=posed)
-    noise = method.noise
+        renewed = functools.partial(in_batches, posed=posed)
+    noise, effects = method.noise, None
     if noise is not None:
-        noise, start[:] = _with_dispersion(noise, posed, Factors(*start), solver, SOLVERS[method.name])
-        renewed = functools.partial(_overdispersed, noise=noise, posed=posed)
+        noise, effects, start[:] = with_noise(noise, posed, Factors(*start), solver, SOLVERS[method.name])
+        renewed = functools.partial(overdispersed, noise=noise, effects=effects, posed=posed)
     if renewed is not None:
         settings: Any = {"beta": posed.beta, "floor": solver.floor, "fixed_h": method.fixed_h}
         loss = robust and dataclasses.replace(robust, scale=None)
         make = Reweighted if noise is None else ReweightedAhead
-        make = InBatches if posed.batches is not None and method.name in ("mu", "mm") else make
+        make = InBatches if posed.batches is not None and noise is None and method.name in ("mu", "mm") else make
         if isinstance(problem.data, Grid):
             solver = BatchedGridUpdate(**settings)
         else:
@@ -115,6 +114,7 @@ def _solve(
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
     outcome, table = _with_table(outcome, problem, fixed_h=method.fixed_h, xp=xp)
+    table = table if effects is None else effects
     weights = robust and _weights_of_rows(robust, asked.problem if asked else problem, outcome.W, outcome.H, posed)
     if asked is not None and asked.missed and float("inf") in transfer.to_host(outcome.divergence).ravel():
         msg = (
@@ -225,49 +225,6 @@ def _weights_of_rows(loss: Robust, problem: Problem, W: Array, H: Array, posed: 
     return posed.xp.stack([data.member(i).weights_of_rows(W[i, ...], H[i, ...], loss, **settings) for i in members])
 
 
-def _with_dispersion(
-    noise: NegativeBinomial, posed: Posed, start: Factors, solver: Solver, inner: Callable[..., Solver]
-) -> tuple[NegativeBinomial, Factors]:
-    """The loss with its dispersion in the user's units, and the factors to begin with."""
-    data = posed.problem.data
-    if not isinstance(noise.dispersion, str):
-        if libraries.is_array(noise.dispersion):
-            check_broadcast("NegativeBinomial.dispersion", noise.dispersion.shape, posed.shape)
-        return noise, start
-    if posed.stack:
-        msg = f"`NegativeBinomial.dispersion` must be given for a stack of matrices, got {noise.dispersion!r}"
-        raise ValueError(msg)
-    settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": solver.fixed_h}
-    first = Factors(*(x if x.ndim == 2 else x[0, ...] for x in start))  # of restarts, as of a single run
-    problem = posed.problem._replace(data=data.with_both_orders())
-    options: Any = {"unit": number_times_power(1.0, posed.units.v), "exposure": _exposures(posed), "xp": posed.xp}
-    ahead = ReweightedAhead(**settings, inner=inner)
-    found, factors = found_dispersion(problem, first, ahead, noise.of, **options)
-    dispersion = found if noise.of != "global" else float(found[0, 0])
-    return NegativeBinomial(dispersion), factors if start.W.ndim == 2 else start
-
-
-def _exposures(posed: Posed) -> tuple[Array, ...]:
-    """The exposure, if there is one, as a tuple of matrices."""
-    x = posed.exposure
-    return () if x is None else (posed.xp.reshape(x, (1, 1, *x.shape)[-max(2, x.ndim) :]),)
-
-
-def _overdispersed(problem: Problem, noise: NegativeBinomial, posed: Posed) -> Problem:
-    """The problem with the dispersion of V's counts beside its data."""
-    import numpy as np
-
-    info = posed.xp.finfo(posed.values.dtype)
-    given: Any = np.asarray(noise.dispersion, dtype=np.float64)
-    most = number_times_power(float(info.max) ** 0.5, -posed.units.v)
-    if given.max() > most:
-        msg = f"`NegativeBinomial.dispersion` must be at most {most:.3g} for this V, got {given.max():g}"
-        raise ValueError(msg)
-    alpha = given.reshape(given.shape or (1, 1)) * power(posed.units.v)
-    counts: Any = Overdispersed.of(problem.data, _exposures(posed), xp=posed.xp).with_dispersion(alpha, xp=posed.xp)
-    return problem._replace(data=counts)
-
-
 def _with_table(outcome: Outcome, problem: Problem, *, fixed_h: bool, xp: Namespace) -> tuple[Outcome, Array | None]:
     """The outcome and the effects of batches, if there are any, with the scale between H and them that is agreed upon.
 
@@ -289,14 +246,6 @@ def _table(data: Any, W: Any, H: Array, *, xp: Namespace) -> Array:
         table: Array = data.table(W, H, xp=xp)
         return table
     return xp.stack([data.member(i).table(W[i, ...], H[i, ...], xp=xp) for i in range(W.shape[0])])
-
-
-def _in_batches(problem: Problem, posed: Posed) -> Problem:
-    """The problem with the batches of V's rows beside its data."""
-    assert posed.batches is not None
-    prior = number_times_power(posed.batches.prior, -posed.units.divergence(posed.beta))
-    batched: Any = posed.batches.on(problem.data, prior, xp=posed.xp)
-    return problem._replace(data=batched)
 
 
 def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:

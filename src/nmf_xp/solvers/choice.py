@@ -97,8 +97,8 @@ def chosen(
             raise ValueError(msg)
         what = f"a `{type(loss).__name__}` loss" if loss is not None else "`batch`"
         _check_renewed(what, name, BY_KIND.get(kind, SOLVERS), options)
-    if batch is not None and (beta != 1 or loss is not None):
-        msg = f"`batch` needs `beta_loss='kullback-leibler'`, got {loss or beta}"
+    if batch is not None and (beta != 1 or robust is not None):
+        msg = f"`batch` needs `beta_loss='kullback-leibler'` or `NegativeBinomial`, got {robust or beta}"
         raise ValueError(msg)
     return Method(name, beta, tuple(options.items()), fixed_h, robust=robust, noise=noise)
 

@@ -15,9 +15,7 @@ from nmf_xp.arrays import libraries, operators
 from nmf_xp.problem import Factors, Problem
 from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.batched import Batched
-from nmf_xp.problem.dispersion import likeliest
 from nmf_xp.problem.optimality import penalties, report
-from nmf_xp.problem.overdispersed import Overdispersed
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
 from nmf_xp.solvers.mu import MultiplicativeUpdate, multiplied
 from nmf_xp.solvers.solver import Solver
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
 FIRST = 20
 """Iterations of the fit from which the scale is found."""
-BETWEEN, ROUNDS = 10, 40
-"""Iterations from one look for the dispersion to the next, and the most looks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,40 +136,6 @@ class ReweightedAhead(Extrapolated, Reweighted):
         bold = self._half(data, W, H, constraints, bold=True, xp=xp)
         fell = data.of_rows(bold, H, xp=xp) <= data.of_rows(new, H, xp=xp)
         return Half(xp.where(fell, bold, new))
-
-
-def found_dispersion(
-    problem: Problem,
-    start: Factors,
-    solver: ReweightedAhead,
-    kind: str,
-    *,
-    exposure: tuple[Array, ...],
-    unit: float,
-    xp: Namespace,
-) -> tuple[Any, Factors]:
-    """The most likely dispersions of V in this `unit`, and the factors that go with them.
-
-    They are found in turn with them, some iterations at a time, until they stay.
-    """
-    if not libraries.is_readable(start.W):
-        msg = f"`NegativeBinomial.dispersion` must be given in a compiled function, got {kind!r}"
-        raise ValueError(msg)
-    data, fixed_h = problem.data, solver.fixed_h
-    settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": fixed_h, "xp": xp}
-    state: Any = Factors(*(operators.at_least(x, solver.floor, xp=xp) for x in start))  # zeros have no model
-    state = multiplied(problem, *state, count=FIRST, **settings)
-    counts = Overdispersed.of(data, exposure, xp=xp)
-    alpha = likeliest(counts, state, kind, unit=unit, xp=xp)
-    for _ in range(ROUNDS):
-        now: Any = counts.with_dispersion(alpha * unit, xp=xp)
-        here = solver.prepare(problem._replace(data=now), xp=xp)
-        state = solver.init(here, state.W, state.H, xp=xp)
-        state = solver.steps(state, here, BETWEEN, xp=xp)
-        last, alpha = alpha, likeliest(counts, Factors(state.W, state.H), kind, unit=unit, xp=xp)
-        if max(abs(alpha / last - 1.0).max(), abs(last / alpha - 1.0).max()) < 1e-3:
-            break
-    return alpha, Factors(state.W, start.H if fixed_h else state.H)
 
 
 def found_scale(
