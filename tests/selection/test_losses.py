@@ -214,6 +214,9 @@ BAD: list[tuple[Any, Any, str]] = [
     ("numbers", [1, 2], "`V` must have whole numbers for Poisson"),
     ("numbers", [0, 2], "`V` must be positive for gamma"),
     ("zeros", [1, 2], "got zeros only"),
+    ("one", [1, 2], "must have enough counts"),
+    ("few", [2, 0], "at most half as many as V has entries, 6"),
+    ("far", [2, 0], "must have positive entries from 1e-100 to 1e+100"),
     ("stack", [1, 2], "must be one matrix, got a stack"),
     ("blocks", [1, 2], "must be whole in memory"),
 ]
@@ -227,11 +230,14 @@ def test_what_cannot_be_compared(kind: str, losses: Any, message: str) -> None:
         "positive": V + 1,
         "numbers": V * 0.3,
         "zeros": 0 * V,
+        "one": np.eye(1, 3),
+        "few": V[:2, :3] + 0.5,
+        "far": (V + 0.5) * 1e-200,
         "stack": V[None],
         "blocks": RowBlocks([V]),
     }[kind]
     with pytest.raises((TypeError, ValueError)) as caught:
-        compare_losses(data, 2, losses)
+        compare_losses(data, 2, losses, random_state=2)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
