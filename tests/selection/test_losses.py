@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,6 +192,26 @@ def test_what_comes_back() -> None:
     for kind in ("polars", "pyarrow"):
         pytest.importorskip(kind)
         assert comparison.to_frame(kind=kind).shape == (2, 5)
+
+
+@pytest.mark.parametrize("shape", [(60, 1), (1, 40)])
+def test_a_dispersion_of_each_row_or_column_is_taken(shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many numbers as lines, here all the same, are as good as the one."""
+    V = np.random.default_rng(0).poisson(means(0))
+    options: dict[str, Any] = {"losses": [1, NegativeBinomial(0.1)], "n_splits": 2, "random_state": 0, "max_iter": 50}
+    one = compare_losses(V, 3, **options)
+
+    def several(*args: Any, **given: Any) -> Any:
+        result = nmf(*args, **given)
+        dispersion = SimpleNamespace(dispersion=np.full(shape, 0.1))
+        return result if result.noise is None else dataclasses.replace(result, noise=dispersion)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("nmf_xp.selection.losses.nmf", several)
+    monkeypatch.setattr("nmf_xp.selection.splits.AT_ONCE", 400)
+    found = compare_losses(V, 3, **options)
+    for name in ("log_probability", "error", "pearson", "dispersion"):
+        np.testing.assert_allclose(found.table[name], one.table[name], rtol=1e-9)
+    np.testing.assert_allclose(found.errors, one.errors, rtol=1e-6)
 
 
 def test_its_picture() -> None:

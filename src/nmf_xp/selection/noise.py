@@ -69,8 +69,9 @@ class Noise(NamedTuple):
 def noise_of(loss: Any, *, counts: bool, zeros: bool) -> Noise:
     """The noise of a loss, beside losses of `counts`, or for a V with `zeros` that have a probability."""
     if isinstance(loss, NegativeBinomial):
-        given = "" if isinstance(loss.dispersion, str) else f" {loss.dispersion:g}"
-        return Noise(f"negative binomial{given}", loss, negative_binomial, counts=True, fitted=not given)
+        found = isinstance(loss.dispersion, str)
+        said = "" if loss.dispersion == "global" else f" {loss.dispersion}" if found else f" {loss.dispersion:g}"
+        return Noise(f"negative binomial{said}", loss, negative_binomial, counts=True, fitted=found)
     if isinstance(loss, Robust):
         msg = f"`losses` must be those of a noise, got {loss}; a robust loss is no probability of anything"
         raise ValueError(msg)
