@@ -294,6 +294,18 @@ def test_on_hostile_rows_the_loss_never_rises(seed: int, name: str) -> None:
             assert np.isfinite(result.weights_of_rows).all()
 
 
+def test_empty_rows_have_no_say_in_the_scale() -> None:
+    V = np.random.default_rng(0).poisson(3.0, size=(40, 20)).astype(float)
+    padded = np.concatenate([V, np.zeros((60, 20))])
+    plain: Any = nmf(V, 2, beta_loss=Robust(1, of="rows"), random_state=0)
+    for kind in (np.asarray, scipy.sparse.csr_array):
+        found: Any = nmf(kind(padded), 2, beta_loss=Robust(1, of="rows"), random_state=0)
+        assert found.robust.scale == pytest.approx(plain.robust.scale, rel=0.2)
+        assert found.weights_of_rows[:40].min() > 0.5
+    with pytest.raises(ValueError, match="must be given"):
+        nmf(np.zeros((5, 4)), 2, beta_loss=Robust(1, of="rows"))
+
+
 def test_where_it_cannot_be() -> None:
     V, _, _ = noisy(9, 7, 3)
     with pytest.raises(ValueError, match="read block by block"):
@@ -302,5 +314,5 @@ def test_where_it_cannot_be() -> None:
         Robust(of="columns")
     with pytest.raises(ValueError, match="half of the rows are fitted exactly"):
         nmf(np.outer(np.arange(1.0, 10), np.arange(1.0, 8)), 1, beta_loss=Robust(2, of="rows"), max_iter=5)
-    with pytest.raises(ValueError, match="say of='rows'"):
+    with pytest.raises(ValueError, match="Say of='rows'"):
         nmf(scipy.sparse.csr_array(V * (V > 2)), 3, beta_loss=Robust(2))

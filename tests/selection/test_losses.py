@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -216,6 +218,26 @@ def test_what_comes_back() -> None:
         assert comparison.to_frame(kind=kind).shape == (2, 5)
 
 
+@pytest.mark.parametrize("shape", [(60, 1), (1, 40)])
+def test_a_dispersion_of_each_row_or_column_is_taken(shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many numbers as lines, here all the same, are as good as the one."""
+    V = np.random.default_rng(0).poisson(means(0))
+    options: dict[str, Any] = {"losses": [1, NegativeBinomial(0.1)], "n_splits": 2, "random_state": 0, "max_iter": 50}
+    one = compare_losses(V, 3, **options)
+
+    def several(*args: Any, **given: Any) -> Any:
+        result = nmf(*args, **given)
+        dispersion = SimpleNamespace(dispersion=np.full(shape, 0.1))
+        return result if result.noise is None else dataclasses.replace(result, noise=dispersion)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("nmf_xp.selection.losses.nmf", several)
+    monkeypatch.setattr("nmf_xp.selection.splits.AT_ONCE", 400)
+    found = compare_losses(V, 3, **options)
+    for name in ("log_probability", "error", "pearson", "dispersion"):
+        np.testing.assert_allclose(found.table[name], one.table[name], rtol=1e-9)
+    np.testing.assert_allclose(found.errors, one.errors, rtol=1e-6)
+
+
 def test_its_picture() -> None:
     pytest.importorskip("matplotlib")
     comparison = compare_losses(cancers(), 3, random_state=0, n_splits=2)
@@ -238,6 +260,9 @@ BAD: list[tuple[Any, Any, str]] = [
     ("numbers", [1, 2], "`V` must have whole numbers for Poisson"),
     ("numbers", [0, 2], "`V` must be positive for gamma"),
     ("zeros", [1, 2], "got zeros only"),
+    ("one", [1, 2], "must have enough counts"),
+    ("few", [2, 0], "at most half as many as V has entries, 6"),
+    ("far", [2, 0], "must have positive entries from 1e-100 to 1e+100"),
     ("stack", [1, 2], "must be one matrix, got a stack"),
     ("blocks", [1, 2], "must be whole in memory"),
 ]
@@ -251,11 +276,14 @@ def test_what_cannot_be_compared(kind: str, losses: Any, message: str) -> None:
         "positive": V + 1,
         "numbers": V * 0.3,
         "zeros": 0 * V,
+        "one": np.eye(1, 3),
+        "few": V[:2, :3] + 0.5,
+        "far": (V + 0.5) * 1e-200,
         "stack": V[None],
         "blocks": RowBlocks([V]),
     }[kind]
     with pytest.raises((TypeError, ValueError)) as caught:
-        compare_losses(data, 2, losses)
+        compare_losses(data, 2, losses, random_state=2)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

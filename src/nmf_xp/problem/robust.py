@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.arrays.checks import check_option, is_real
-from nmf_xp.data import Sparse
 from nmf_xp.data.seam import Wrapping
 from nmf_xp.data.weighted import LineWeighted, Weighted, with_row_weights
 from nmf_xp.divergences import check_beta, entry_divergence
@@ -247,14 +246,17 @@ class DoubtedRows(Doubted):
         return self._weights(W, H, loss, beta=beta, xp=xp)[..., 0]
 
     def seen(self, W: Array, H: Array, *, beta: float, xp: Namespace) -> tuple[Any, float]:
-        """The divergences that count, on the host, and what of them rounding explains."""
+        """The divergences that count, on the host, and what of them rounding explains.
+
+        Rows without a positive entry that is observed have none to speak of, however many they are.
+        """
         base, d = self.base, self.divergences(W, H, beta=beta, xp=xp)
         ones, eps = xp.ones_like(H[..., :1, :]), float(xp.finfo(d.dtype).eps)
         size = base.contract(_observed(base, base.values**beta, xp=xp), ones, xp=xp)
-        observed = base.rows_weights if isinstance(base, LineWeighted) else size
         rounding = eps if base.has_absent else (16.0 * eps) ** 2  # what is absent is a difference
-        count = slice(None) if type(base) is Sparse else transfer.to_host(observed) > 0
-        return transfer.to_host(d)[count], rounding * transfer.scalar((xp.max if beta > 0 else xp.min)(size))
+        positive = transfer.to_host(size) > 0
+        d = transfer.to_host(d)
+        return d[positive] if positive.any() else d, rounding * transfer.scalar((xp.max if beta > 0 else xp.min)(size))
 
     def _weights(self, W: Array, H: Array, loss: Robust, *, beta: float, xp: Namespace) -> Array:
         return loss.weight(self.divergences(W, H, beta=beta, xp=xp), self.scale, xp=xp)

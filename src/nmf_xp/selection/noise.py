@@ -69,7 +69,7 @@ class Noise(NamedTuple):
             return np.asarray(transfer.to_host(found) if libraries.is_array(found) else found, dtype=np.float64)
         if not self.fitted:
             return 1.0
-        least = np.finfo(np.float64).eps ** 2 * np.mean(v) ** (2.0 - self.power)
+        least = np.finfo(np.float64).eps ** 2 * np.mean(v) ** (2.0 - self.power)  # of an exact fit
         middle = math.log(max(float(np.mean((v - y) ** 2 / y**self.power)), least))
 
         def loss(t: float) -> float:

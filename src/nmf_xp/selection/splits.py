@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     HostArray = np.ndarray[Any, Any]
 
 AT_ONCE = 2**18  # entries that are looked at together
+FAR = 1e100  # of numbers whose squares and densities are computed
 LARGEST = 2.0**53  # of a count
 
 
@@ -97,6 +98,9 @@ def thinned(table: Table, n_splits: int, rng: np.random.Generator) -> Iterator[S
     V = table.values
     for _ in range(n_splits):
         half = rng.binomial(table.stored.astype("int64"), 0.5).astype(table.stored.dtype)
+        if not half.any():
+            msg = f"`V` must have enough counts for two halves, got {table.stored.sum():.0f} in sum"
+            raise ValueError(msg)
         if not table.sparse:
             yield Split(half, V - half)
             continue
@@ -110,6 +114,13 @@ def speckled(table: Table, n_splits: int, rng: np.random.Generator) -> Iterator[
     import numpy as np
 
     V = table.values.toarray() if table.sparse else table.values
+    if V.size < 2 * n_splits:
+        msg = f"`n_splits` must be at most half as many as V has entries, {V.size}, got {n_splits}"
+        raise ValueError(msg)
+    low, high = V[V > 0].min(), V.max()
+    if not (1.0 / FAR < high < FAR and low > 1.0 / FAR):
+        msg = f"`V` must have positive entries from {1 / FAR:g} to {FAR:g}, got {low:g} to {high:g}: multiply it"
+        raise ValueError(msg)
     fold = rng.permutation(np.arange(V.size) % n_splits).reshape(V.shape)
     for i in range(n_splits):
         yield Split(V, V, (fold == i).astype(V.dtype))
