@@ -45,6 +45,8 @@ def arrays_of(result: Any) -> dict[str, HostArray]:
     if result.batch_labels is not None:
         arrays["batch_labels"] = np.asarray(list(map(text, result.batch_labels)), dtype=str)
         arrays["batch_effects"] = np.stack([transfer.to_host(x) for x in result.batch_effects.values()])
+        if result._batch_loadings is not None:
+            arrays["batch_loadings"] = result._batch_loadings
     explained = explained_or_none(result)
     return arrays if explained is None else {**arrays, "explained": np.asarray(explained)}
 

@@ -27,6 +27,7 @@ class Stored(NamedTuple):
     component_names: list[str] | None = None
     batch_labels: list[str] | None = None
     batch_effects: HostArray | None = None  # (G, n)
+    batch_loadings: HostArray | None = None  # (G, r): the sums of W over the rows of each batch
 
     def counted(self, name: str) -> float | None:
         """A number of that name, of iterations or seconds; None where there is none, or no such number."""
@@ -94,13 +95,16 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
     W, H = arrays.pop("W"), arrays.pop("H")
     _check_factors(W, H)
     names = {}
-    effects = arrays.pop("batch_effects", None)
-    if effects is not None and (effects.ndim != 2 or effects.shape[1:] != H.shape[1:] or effects.dtype.kind != "f"):
-        msg = f"the effects of batches have the shape {effects.shape} and the dtype {effects.dtype}"
-        raise _DamageError(msg)
-    if effects is not None and not (np.isfinite(effects).all() and (effects >= 0).all()):
-        msg = "the effects of batches are negative or not finite"
-        raise _DamageError(msg)
+    effects, loadings = (arrays.pop(f"batch_{name}", None) for name in ("effects", "loadings"))
+    for what, x, width in (("effects", effects, H.shape[1]), ("loadings", loadings, H.shape[0])):
+        if x is None:
+            continue
+        if x.ndim != 2 or x.shape[1] != width or x.dtype.kind != "f" or effects is None or len(x) != len(effects):
+            msg = f"the {what} of batches have the shape {x.shape} and the dtype {x.dtype}"
+            raise _DamageError(msg)
+        if not (np.isfinite(x).all() and (x >= 0).all()):
+            msg = f"the {what} of batches are negative or not finite"
+            raise _DamageError(msg)
     counts = {"row_names": W.shape[:1], "column_names": H.shape[1:], "component_names": H.shape[:1]}
     counts |= {} if effects is None else {"batch_labels": effects.shape[:1]}
     for name, count in counts.items():
@@ -112,7 +116,7 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
         msg = "it has effects of batches, and no labels of them"
         raise _DamageError(msg)
     rows, columns, components = (names[name] for name in ("row_names", "column_names", "component_names"))
-    return Stored(W, H, rows, columns, arrays, texts, components, names.get("batch_labels"), effects)
+    return Stored(W, H, rows, columns, arrays, texts, components, names.get("batch_labels"), effects, loadings)
 
 
 def _check_factors(W: HostArray, H: HostArray) -> None:
