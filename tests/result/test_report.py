@@ -395,7 +395,7 @@ def test_batches_are_shown_with_the_columns_of_their_largest_effects(
     page = Path("V.report.html").read_text(encoding="utf-8")
     parsed = Parsed(page)
     headings = re.findall("<h2>(.*?)</h2>", page)
-    assert headings[2:5] == ["Columns", "Batches", "The fit"]
+    assert headings[2:6] == ["Columns", "Batches", "Components in the batches", "The fit"]
     result = nmf_xp.load("V.factors.npz")
     assert result.batch_effects is not None
     (head,) = [i for i, row in enumerate(parsed.rows) if row[:1] == ["batch"] and len(row) > 2]
@@ -659,3 +659,42 @@ def test_the_report_of_data_at_the_end_of_their_range_holds_finite_numbers(
     with np.load("V.factors.npz") as stored:
         assert np.all(np.isfinite(stored["data_cells"]))
         assert stored["data_cells"].max() > 0
+
+
+def test_components_in_batches_are_shown_and_marked_where_nothing_tells_them_apart() -> None:
+    rng = np.random.default_rng(0)
+    W, H, B = rng.random((6, 2)), rng.random((2, 5)), rng.lognormal(size=(2, 5))
+    labels = np.array(["a", "<b>"])
+    codes = np.array([0, 0, 0, 1, 1, 1])
+    W[:3, 1] = 0  # the second one is in <b> only
+    loadings = np.stack([W[codes == i].sum(axis=0) for i in range(2)])
+    arrays: dict[str, Any] = {"W": W, "H": H, "batch_effects": B, "batch_labels": labels, "batch_loadings": loadings}
+    rows = Parsed(report.page(report.stored_from(arrays, {"version": "1"}), title="t")).rows
+    (head,) = [i for i, row in enumerate(rows) if "changed by the effects" in row]
+    shown = {row[0]: row[1:] for row in rows[head + 1 : head + 3]}
+    model = [np.stack([W[i, k] * H[k] for i in range(6)]) for k in range(2)]
+    for k, line in enumerate((shown["H[0]"], shown["H[1]"])):
+        with_effects = model[k] * B[codes]
+        held = [with_effects[codes == i].sum() / with_effects.sum() for i in range(2)]
+        changed = np.abs(with_effects - model[k]).sum() / np.maximum(with_effects, model[k]).sum()
+        where = f"{'only ' if k else ''}{labels[int(np.argmax(held))]}"
+        assert line == [f"{changed:.1%}", where, f"{max(held):.1%}"]
+    for wrong in (loadings[:1], loadings[:, :1], -loadings, loadings * np.nan):
+        with pytest.raises(nmf_xp.FileError, match="the loadings of batches"):
+            report.stored_from({**arrays, "batch_loadings": wrong}, {"version": "1"})
+    without = report.page(
+        report.stored_from({k: x for k, x in arrays.items() if k != "batch_loadings"}, {"version": "1"}), title="t"
+    )
+    assert "Components in the batches" not in without
+
+
+def test_a_file_of_a_fit_in_batches_knows_its_components(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    V, labels = rng.poisson(5.0, (30, 8)).astype(float), np.arange(30) % 3
+    result = nmf_xp.nmf(V, 2, beta_loss=1.0, batch=labels, random_state=0)
+    result.save(tmp_path / "fit.npz")
+    result.report(tmp_path / "a.html")
+    nmf_xp.load(tmp_path / "fit.npz").report(tmp_path / "b.html")
+    pages = [Parsed((tmp_path / f"{name}.html").read_text()).rows for name in "ab"]
+    (head,) = [i for i, row in enumerate(pages[0]) if "changed by the effects" in row]
+    assert pages[0][head : head + 3] in (pages[1][i : i + 3] for i in range(len(pages[1])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from nmf_xp.arrays import libraries, operators
+from nmf_xp.arrays import libraries, operators, threads
 from nmf_xp.data.blocks import Blockwise, Part, sweep
 from nmf_xp.data.constraints import FREE
 from nmf_xp.data.seam import Wrapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nmf_xp.data.constraints import Constraints
 
 AT_ONCE = 2**22  # entries of an indicator matrix
+FEWER = 4  # blocks of a sparse matrix in one
 
 
 class Fields(NamedTuple):
@@ -53,6 +54,14 @@ class Tabled(Fields, Wrapping):
 
     def rows(self, start: int, stop: int) -> Tabled:
         return self._replace(base=self.base.rows(start, stop), codes=self.codes[..., start:stop])
+
+    def block_starts(self, n_components: int) -> list[int]:
+        """Those of the base, of sparse data fewer of them: each block makes the second part of the slopes anew."""
+        starts = self.base.block_starts(n_components)
+        if self.values.ndim > 1:
+            return starts
+        step = max(1, min(FEWER, (len(starts) - 1) // threads.count()))
+        return [*starts[:-1:step], starts[-1]]
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         return self.base.contract(Z, H, xp=xp)

@@ -55,11 +55,14 @@ def _on_host(batch: Any) -> Any:
 
 
 def _shape(labels: Any) -> tuple[int, ...]:
-    """The lengths of nested lists and of what is no label, such as arrays and columns; a tuple in a list is one."""
-    if isinstance(labels, str) or not hasattr(labels, "__len__") or getattr(labels, "ndim", 1) == 0:
-        return ()
-    inner = {() if isinstance(x, tuple) else _shape(x) for x in labels}
+    """The lengths of nested lists, arrays and columns; all else is a label, a tuple in a list too."""
+    inner = {_shape(x) if _holds_labels(x) else () for x in labels}
     return (len(labels), *(inner.pop() if len(inner) == 1 else ()))
+
+
+def _holds_labels(x: Any) -> bool:
+    column = hasattr(x, "__len__") and hasattr(x, "to_numpy")
+    return isinstance(x, list) or column or (libraries.is_array(x) and x.ndim > 0)
 
 
 def _flat(labels: Any, depth: int) -> list[Any]:

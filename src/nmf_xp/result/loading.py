@@ -69,6 +69,7 @@ def load(path: str | os.PathLike[str]) -> Result:
         noise=_loss(path, NegativeBinomial, stored, "noise"),
         batch_labels=_labels(stored.batch_labels),
         _batch_table=stored.batch_effects,
+        _batch_loadings=stored.batch_loadings,
         **names,
     )
     explained = stored.number("explained")

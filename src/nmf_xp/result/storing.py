@@ -45,6 +45,8 @@ def arrays_of(result: Any) -> dict[str, HostArray]:
     if result.batch_labels is not None:
         arrays["batch_labels"] = np.asarray(list(map(text, result.batch_labels)), dtype=str)
         arrays["batch_effects"] = np.stack([transfer.to_host(x) for x in result.batch_effects.values()])
+        if result._batch_loadings is not None:
+            arrays["batch_loadings"] = result._batch_loadings
     if result.weights_of_rows is not None:
         arrays["weights_of_rows"] = transfer.to_host(result.weights_of_rows)
     explained = explained_or_none(result)

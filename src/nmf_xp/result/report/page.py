@@ -14,6 +14,7 @@ from nmf_xp.files import printable
 from nmf_xp.result.report import sections
 from nmf_xp.result.report.batches import batches
 from nmf_xp.result.report.components import components
+from nmf_xp.result.report.confounded import components_in_batches
 from nmf_xp.result.report.features import SCRIPT, features
 from nmf_xp.result.report.loadings import loadings
 from nmf_xp.result.report.parts import parts_of
@@ -64,7 +65,7 @@ svg { display: block; }
 .bar { width: 100%; height: 0.8rem; margin-top: 0.25rem; }
 .bar rect { fill: var(--accent); }
 .less rect { fill: var(--quiet); }
-table.batches { font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+table.batches { overflow-wrap: normal; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 table.batches td, table.batches th { padding: 0.2rem 0.6rem; }
 .wide + .cards { margin-top: 0.75rem; }
 .share { height: 0.3rem; background: var(--edge); }
@@ -143,6 +144,7 @@ def page(stored: Stored, *, title: str, n_top: int = 10, shape: tuple[int, int] 
             loadings(parts),
             features(stored, parts, n_top=n_top),
             batches(stored, n_top=n_top),
+            components_in_batches(stored),
             sections.fit(stored),
             sections.convergence(stored, parts),
             sections.settings(stored),

@@ -28,6 +28,7 @@ class Stored(NamedTuple):
     batch_labels: list[str] | None = None
     batch_effects: HostArray | None = None  # (G, n)
     weights_of_rows: HostArray | None = None  # (m,)
+    batch_loadings: HostArray | None = None  # (G, r): the sums of W over the rows of each batch
 
     def counted(self, name: str) -> float | None:
         """A number of that name, of iterations or seconds; None where there is none, or no such number."""
@@ -96,13 +97,6 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
     W, H = arrays.pop("W"), arrays.pop("H")
     _check_factors(W, H)
     names = {}
-    effects = arrays.pop("batch_effects", None)
-    if effects is not None and (effects.ndim != 2 or effects.shape[1:] != H.shape[1:] or effects.dtype.kind != "f"):
-        msg = f"the effects of batches have the shape {effects.shape} and the dtype {effects.dtype}"
-        raise _DamageError(msg)
-    if effects is not None and not (np.isfinite(effects).all() and (effects >= 0).all()):
-        msg = "the effects of batches are negative or not finite"
-        raise _DamageError(msg)
     trusted = arrays.pop("weights_of_rows", None)
     if trusted is not None and (trusted.shape != W.shape[:1] or trusted.dtype.kind != "f"):
         msg = f"the weights of the rows have the shape {trusted.shape} and the dtype {trusted.dtype}"
@@ -110,6 +104,16 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
     if trusted is not None and not ((trusted >= 0) & (trusted <= 1 + 1e-6)).all():
         msg = "the weights of the rows are not from 0 to 1"
         raise _DamageError(msg)
+    effects, loadings = (arrays.pop(f"batch_{name}", None) for name in ("effects", "loadings"))
+    for what, x, width in (("effects", effects, H.shape[1]), ("loadings", loadings, H.shape[0])):
+        if x is None:
+            continue
+        if x.ndim != 2 or x.shape[1] != width or x.dtype.kind != "f" or effects is None or len(x) != len(effects):
+            msg = f"the {what} of batches have the shape {x.shape} and the dtype {x.dtype}"
+            raise _DamageError(msg)
+        if not (np.isfinite(x).all() and (x >= 0).all()):
+            msg = f"the {what} of batches are negative or not finite"
+            raise _DamageError(msg)
     counts = {"row_names": W.shape[:1], "column_names": H.shape[1:], "component_names": H.shape[:1]}
     counts |= {} if effects is None else {"batch_labels": effects.shape[:1]}
     for name, count in counts.items():
@@ -121,7 +125,8 @@ def _checked(path: Path | str, arrays: dict[str, HostArray], texts: dict[str, st
         msg = "it has effects of batches, and no labels of them"
         raise _DamageError(msg)
     rows, columns, components = (names[name] for name in ("row_names", "column_names", "component_names"))
-    return Stored(W, H, rows, columns, arrays, texts, components, names.get("batch_labels"), effects, trusted)
+    labels = names.get("batch_labels")
+    return Stored(W, H, rows, columns, arrays, texts, components, labels, effects, trusted, loadings)
 
 
 def _check_factors(W: HostArray, H: HostArray) -> None:
