@@ -90,7 +90,7 @@ def least_squares_rows(
     rest = gram, share, number(l1), number(floor), np.finfo(W.dtype).smallest_normal, sweeps
 
     def work(start: int, stop: int) -> tuple[float, float]:
-        return _least_squares_rows(W[start:stop], ahead[start:stop], product[start:stop], *rest)
+        return sweep_rows(W[start:stop], ahead[start:stop], product[start:stop], *rest)
 
     parts = threads.over_rows(W.shape[0], work, products=W.shape[0] * gram.size * sweeps // AWAKE)
     if momentum is None:
@@ -100,7 +100,7 @@ def least_squares_rows(
 
 
 @entry("x2, x2, x2, x2, x, x, x, x, n", "f, f")
-def _least_squares_rows(
+def sweep_rows(
     W: Any, ahead: Any, product: Any, gram: Any, share: Any, l1: Any, floor: Any, tiny: Any, sweeps: int
 ) -> tuple[float, float]:
     """`ahead` holds the old factor, and then the extrapolated one; without rows there is none."""
