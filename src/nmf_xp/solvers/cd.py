@@ -49,8 +49,8 @@ class CoordinateDescent(Extrapolated):
 
     def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:
         """The kernel that makes many iterations of small matrices, and the counts that it takes."""
-        if self.beta != 2:
-            return None
+        if self.beta == 1:
+            return "coordinate_iterations", (1, 0)
         return "descent_iterations", (_sweeps_for(problem.data, r), _sweeps_for(problem.data.T, r))
 
     def half(

@@ -119,8 +119,7 @@ class CyclicDescent(Solver):
         found = None if self.fixed_h else self._steps(state, problem, n, xp=xp)
         if found is None or found[1] is None:
             return self.steps(state, problem, n, xp=xp) if found is None else found[0], None
-        state, (product, gram) = found
-        return state, rest_of_quadratic(state.H, product, gram, xp=xp)
+        return found[0], rest_of_quadratic(found[0].H, *found[1], xp=xp)
 
     def _steps(
         self, state: State, problem: Problem, n: int, *, xp: Namespace
@@ -166,12 +165,13 @@ class CyclicDescent(Solver):
         """The same in few calls of a kernel."""
         import numpy as np
 
-        numbers, table = np.stack([state.first, state.iterations, state.ended], axis=-1), _table(state)
+        numbers: Any = np.stack(list(map(np.asarray, (state.first, state.iterations, state.ended))), axis=-1)
+        table = _table(state)
         W, H, done = state.W, state.H, 0
         found: Any = None
         for count in in_calls(n, W, problem):
             if numbers[..., 2].all():  # the rest is not computed
-                numbers[..., 1] += n - done
+                numbers[..., 1] += n - done  # lint: made here
                 break
             orders = np.roll(table, -done * self._halves, axis=0)
             W, H, *found = kernel(problem.data.values, W, H, numbers, orders, n=count)
@@ -286,7 +286,7 @@ def _table(state: State) -> Any:
     """The order of each half-iteration to come, (t, r): all members of a stack have the same."""
     import numpy as np
 
-    orders, r = state.orders, state.W.shape[-1]
+    orders, r = np.asarray(state.orders), state.W.shape[-1]
     if orders.shape[-1] == 0:
         return np.arange(r, dtype=np.int32)[None, :]
     return np.ascontiguousarray(orders.reshape(-1, *orders.shape[-2:])[0])

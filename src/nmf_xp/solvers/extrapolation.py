@@ -104,7 +104,7 @@ class Extrapolated(Solver):
         Where changes are known, they come with the extrapolated W for every `momentum`.
         """
 
-    def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:  # noqa: ARG002
+    def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:
         """The kernel that makes many iterations of small matrices, and the counts that it takes."""
         return None
 

@@ -60,7 +60,7 @@ class State(NamedTuple):
 class AcceleratedMajorizer(Solver):
     """The accelerated majorise-minimise iteration."""
 
-    def stacks(self, W: Array, problem: Problem) -> bool:  # noqa: ARG002
+    def stacks(self, W: Array, problem: Problem) -> bool:
         """Whether NumPy runs a stack of small matrices faster than one after the other."""
         return True
 

@@ -30,7 +30,7 @@ MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as 
 class MultiplicativeUpdate(Solver):
     """The multiplicative updates."""
 
-    def stacks(self, W: Array, problem: Problem) -> bool:  # noqa: ARG002
+    def stacks(self, W: Array, problem: Problem) -> bool:
         """Whether NumPy runs a stack of small matrices faster than one after the other."""
         return True
 

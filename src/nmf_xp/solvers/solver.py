@@ -68,7 +68,7 @@ class Solver(abc.ABC):
             state = self.step(state, problem, xp=xp)
         return state
 
-    def stacks(self, W: Array, problem: Problem) -> bool:  # noqa: ARG002
+    def stacks(self, W: Array, problem: Problem) -> bool:
         """Whether NumPy runs a stack of small matrices faster than one after the other."""
         return False
 

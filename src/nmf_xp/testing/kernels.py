@@ -139,6 +139,21 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
     return list(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
 
 
+def _extrapolated(settings: Any, beta: float) -> Callable[[Target, str], list[Any]]:
+    """Two iterations of a stack of small matrices, with the momentum of the second, without penalties and with."""
+
+    def work(target: Target, dtype: str) -> list[Any]:
+        V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
+        solver, found = settings(beta=beta, floor=_floor(dtype)), list[Any]()
+        for terms in (FREE, Constraints(l1=0.5, l2=0.25)):
+            problem = solver.prepare(Problem(Dense(V), terms, terms), xp=target.xp)
+            state = solver.init(problem, W, H, xp=target.xp)
+            found.extend(solver.steps(state, problem, 2, xp=target.xp))
+        return found
+
+    return work
+
+
 def _cyclic(target: Target, dtype: str) -> list[Any]:
     """Two iterations in orders of their own, with penalties, of dense and of sparse data, and the violation met."""
     V, *factors = _numbers(dtype)
@@ -245,7 +260,12 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_iterations": _iterations,
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
+    "newton_iterations": _extrapolated(Newton, 1.0),
+    "coordinate_iterations": _extrapolated(CoordinateDescent, 1.0),
+    "descent_iterations": _extrapolated(CoordinateDescent, 2.0),
+    "cyclic_iterations": _cyclic,
     "cyclic_sweep": _cyclic,
+    "frobenius_iterations": _frobenius,
     "frobenius_rows": _frobenius,
     "small_cyclic_sweep": _cyclic,
     "weighted_dense": _step(CoordinateDescent, beta=2.0, weights="of entries"),

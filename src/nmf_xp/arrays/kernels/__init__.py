@@ -39,6 +39,7 @@ KERNELS = {
     "small_cyclic_sweep": "small",
     "weighted_dense": "weighted",
     "weighted_sparse": "weighted",
+    "coordinate_iterations": "extrapolated",
     "descent_iterations": "extrapolated",
     "newton_iterations": "extrapolated",
     "newton_dense": "newton",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays.kernels.compiling import entry, jit
-from nmf_xp.arrays.kernels.coordinate import sweep_rows
+from nmf_xp.arrays.kernels.coordinate import sweep_entries, sweep_rows
+from nmf_xp.arrays.kernels.divergence import row_divergence
 from nmf_xp.arrays.kernels.multiplicative import as_members, copy
-from nmf_xp.arrays.kernels.newton import step_rows, correlate
+from nmf_xp.arrays.kernels.newton import correlate, step_rows
 from nmf_xp.arrays.kernels.quadratic import copy_transposed, products, side
 
 if TYPE_CHECKING:
@@ -39,7 +40,21 @@ def newton_iterations(
     V is one matrix (m, n) or a stack (c, m, n). The penalties are L1 and L2 of W, then of H; the `pace` says by how
     much the momentum and its limit grow, and by how much the momentum is divided; the counts are sweeps and trials.
     """
-    return _iterated(_newton_iterations, V, state, penalties, floor, (*pace, *counts, n))
+    return _iterated(_row_iterations, V, state, penalties, floor, (*pace, *counts, n, False))
+
+
+def coordinate_iterations(
+    V: NDArray[Any],
+    state: Sequence[NDArray[Any]],
+    *,
+    penalties: Penalties,
+    floor: float,
+    pace: tuple[float, float, float],
+    counts: tuple[int, int],
+    n: int,
+) -> tuple[NDArray[Any], ...]:
+    """The same by sweeps of coordinate descent, of which the first count says how many."""
+    return _iterated(_row_iterations, V, state, penalties, floor, (*pace, *counts, n, True))
 
 
 def descent_iterations(
@@ -73,8 +88,8 @@ def _iterated(
     return (*factors, *(numbers[..., i] for i in range(5)))
 
 
-@entry("x3s, x3, x3, x3, x3, f2, (x, x, x, x), x, x, f, f, f, n, n, n")
-def _newton_iterations(
+@entry("x3s, x3, x3, x3, x3, f2, (x, x, x, x), x, x, f, f, f, n, n, n, b")
+def _row_iterations(
     V: Any,
     W: Any,
     H: Any,
@@ -90,6 +105,7 @@ def _newton_iterations(
     sweeps: int,
     trials: int,
     iterations: int,
+    by_coordinates: bool,
 ) -> None:
     w_l1, w_l2, h_l1, h_l2 = penalties
     (m, r), n = W.shape[1:], H.shape[2]
@@ -101,12 +117,12 @@ def _newton_iterations(
         for _ in range(iterations):
             share = W.dtype.type((1.0 - numbers[c, 3]) * numbers[c, 0])
             copy(W[c], w)
-            _half(v, w, H_ahead[c], sums[:m, :r], of_w, False)
+            _half(v, w, H_ahead[c], sums[:m, :r], of_w, False, by_coordinates)
             for i in range(m):
                 for k in range(r):
                     wt[k, i] = _ahead(w[i, k], W_new[c, i, k], share, floor)
             copy_transposed(H_ahead[c], ht)
-            current = _half(v.T, ht, wt, sums[:n, :r], of_h, True)
+            current = _half(v.T, ht, wt, sums[:n, :r], of_h, True, by_coordinates)
             current += _penalty(wt, w_l1, w_l2) + _penalty(ht, h_l1, h_l2)
             if _falls(numbers[c], current, current, numbers[c, 4], growth, limit_growth, reduction):
                 copy_transposed(wt, W[c])
@@ -121,17 +137,35 @@ def _newton_iterations(
 
 
 @jit
-def _half(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
-    """A step of Newton's method for W, and the divergence after it, if it is `measured`."""
-    gram, tiny = settings[0], settings[4]
-    correlate(W, H, gram, tiny)
+def _half(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool, by_coordinates: bool) -> float:
+    """An update of W, and the divergence after it, if it is `measured`."""
+    gram, l1, l2, floor, tiny, sweeps, _ = settings
     for k in range(H.shape[0]):
         total = tiny - tiny
         for j in range(H.shape[1]):
             total += H[k, j]
         for i in range(W.shape[0]):
             sums[i, k] = total
-    return step_rows(V, W, H, sums, settings, measured)
+    if not by_coordinates:
+        correlate(W, H, gram, tiny)
+        return step_rows(V, W, H, sums, settings, measured)
+    sweep_entries(V, W, H, sums, l1, l2, floor, sweeps)
+    return _divergence(V, W, H) if measured else 0.0
+
+
+@jit
+def _divergence(V: Any, W: Any, H: Any) -> float:
+    v, y = np.empty(V.shape[1], V.dtype), np.empty(V.shape[1], V.dtype)
+    divergence = 0.0
+    for i in range(V.shape[0]):
+        y[:] = 0
+        for k in range(H.shape[0]):
+            for j in range(H.shape[1]):
+                y[j] += W[i, k] * H[k, j]
+        for j in range(V.shape[1]):
+            v[j] = V[i, j]
+        divergence += row_divergence(v, y)
+    return divergence
 
 
 @entry("x3, x3, x3, x3, x3, f2, (x, x, x, x), x, x, f, f, f, n, n, n")

@@ -139,7 +139,8 @@ def frobenius_iterations(
     found = _room(W, H)
     number = V.dtype.type
     terms, limits = tuple(map(number, penalties)), (number(floor), _tiny(V.dtype))
-    _frobenius_iterations(*map(as_members, (V, W, H, *found)), terms, *limits, fixed_h, n)
+    arrays: Any = map(as_members, (V, W, H, *found))
+    _frobenius_iterations(*arrays, terms, *limits, fixed_h, n)
     return W, H, *found
 
 
@@ -158,15 +159,16 @@ def cyclic_iterations(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """The same after `n` iterations of coordinate descent in these orders (t, r), one for each half-iteration.
 
-    Changed are the `numbers` (..., 3): the first violation, the iterations that ran, and the one in which the rule held.
+    Changed are the `numbers` (..., 3): the first violation, how many ran, and the one in which the rule held.
     """
     W, H = np.array(W, order="C"), np.array(H, order="C")
     found = _room(W, H)
     number = V.dtype.type
     terms, limits = tuple(map(number, penalties)), (number(floor), _tiny(V.dtype))
     rule = -1.0 if violation_tol is None else violation_tol
-    rest = numbers.reshape(-1, 3), orders.reshape(-1), terms, *limits, rule, fixed_h, n
-    _cyclic_iterations(*map(as_members, (V, W, H, *found)), *rest)
+    rest: Any = numbers.reshape(-1, 3), orders.reshape(-1), terms, *limits, rule, fixed_h, n
+    arrays: Any = map(as_members, (V, W, H, *found))
+    _cyclic_iterations(*arrays, *rest)
     return W, H, *found
 
 
@@ -263,7 +265,7 @@ def _cyclic_iterations(
 
 @jit
 def side(m: Any, n: Any, r: Any, like: Any) -> Any:
-    """Room for V (m, n), the other factor (r, n) and V's product with it, padded so that `contract` meets full tiles."""
+    """Room for V (m, n), the other factor (r, n) and their product, padded so that `contract` meets full tiles."""
     length = 64 // like.itemsize  # as many columns as the widest registers hold
     height, width, components = -(-m // 4) * 4, -(-n // length) * length, -(-r // 4) * 4
     rows = np.zeros((components, width), like.dtype)
