@@ -17,7 +17,8 @@ from nmf_xp.arrays import kernels, libraries, operators, threads, transfer
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.problem.balance import component_scale
-from nmf_xp.solvers.calls import in_calls, is_small, penalties_of
+from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.solvers.calls import in_calls
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps
 from nmf_xp.solvers.mu import products, rest_of_quadratic
 from nmf_xp.solvers.solver import Solver

@@ -24,7 +24,8 @@ from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import component_scale, is_penalised
 from nmf_xp.problem.optimality import penalties
-from nmf_xp.solvers.calls import in_calls, is_small, penalties_of
+from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.solvers.calls import in_calls
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import factor_floor
 

@@ -10,7 +10,8 @@ from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.problem.optimality import penalties
-from nmf_xp.solvers.calls import in_calls, is_small, penalties_of
+from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.solvers.calls import in_calls
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 

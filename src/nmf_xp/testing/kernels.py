@@ -24,6 +24,7 @@ from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
 from nmf_xp.divergences import ROOTS, data_divergence
 from nmf_xp.problem import Problem
+from nmf_xp.problem.optimality import report
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
 from nmf_xp.solvers.cyclic import CyclicDescent
@@ -154,6 +155,18 @@ def _extrapolated(settings: Any, beta: float) -> Callable[[Target, str], list[An
     return work
 
 
+def _reports(target: Target, dtype: str) -> list[Any]:
+    """Of a stack, for both losses, with zeros in the factors, where both are found and where W alone is."""
+    values, *factors = _numbers(dtype, members=MEMBERS)
+    V, *start = (target.asarray(x) for x in (values, *(np.where(x < 0.2, 0, x).astype(dtype) for x in factors)))
+    found: list[Any] = []
+    for beta in (1.0, 2.0):
+        for terms, fixed_h in ((FREE, False), (Constraints(l1=0.5, l2=0.25), False), (FREE, True)):
+            settings: Any = {"beta": beta, "floor": _floor(dtype), "fixed_h": fixed_h, "xp": target.xp}
+            found.extend(report(Problem(Dense(V), terms, terms), *start, **settings))
+    return found
+
+
 def _cyclic(target: Target, dtype: str) -> list[Any]:
     """Two iterations in orders of their own, with penalties, of dense and of sparse data, and the violation met."""
     V, *factors = _numbers(dtype)
@@ -260,6 +273,7 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_iterations": _iterations,
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
+    "small_report": _reports,
     "newton_iterations": _extrapolated(Newton, 1.0),
     "coordinate_iterations": _extrapolated(CoordinateDescent, 1.0),
     "descent_iterations": _extrapolated(CoordinateDescent, 2.0),

@@ -37,6 +37,7 @@ KERNELS = {
     "frobenius_iterations": "quadratic",
     "frobenius_rows": "quadratic",
     "small_cyclic_sweep": "small",
+    "small_report": "looks",
     "weighted_dense": "weighted",
     "weighted_sparse": "weighted",
     "coordinate_iterations": "extrapolated",

@@ -30,6 +30,7 @@ FILES = (
     "sampled",
     "newton",
     "extrapolated",
+    "looks",
     "weighted",
 )
 """The files of this folder that numba compiles."""

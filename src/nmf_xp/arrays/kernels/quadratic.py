@@ -140,7 +140,8 @@ def frobenius_iterations(
     number = V.dtype.type
     terms, limits = tuple(map(number, penalties)), (number(floor), _tiny(V.dtype))
     arrays: Any = map(as_members, (V, W, H, *found))
-    _frobenius_iterations(*arrays, terms, *limits, fixed_h, n)
+    rest: Any = terms, *limits, fixed_h, n
+    _frobenius_iterations(*arrays, *rest)
     return W, H, *found
 
 
