@@ -126,18 +126,22 @@ def cases(rows: list[Row]) -> str:
 def fixed(rows: list[Row]) -> str:
     """Small calls."""
     parts = {}
-    for loss in _distinct(rows, "loss"):
-        for backend, base in (("numpy", "plain loop"), ("jax", "bare program")):
-            chosen = [row for row in rows if row["loss"] == loss and row["backend"] == backend]
-            body = [
-                [row["side"], row["error"], "", ""]
-                if "error" in row
-                else [row["side"], *(_number(x) for x in (row["seconds"] * 1e3, row["ratio"], row["over"] * 1e3))]
-                for row in chosen
-            ]
-            if chosen:
-                title = f"{_title(loss)}, {'NumPy' if backend == 'numpy' else 'JAX, second call'}"
-                parts[title] = table(["side", "ms a call", f"over {base}", "ms more"], body)
+    for data in _distinct(rows, "data"):
+        for loss in _distinct(rows, "loss"):
+            for backend, base in (("numpy", "plain loop"), ("jax", "bare program")):
+                chosen = [row for row in rows if [row[x] for x in ("data", "loss", "backend")] == [data, loss, backend]]
+                stacks = any(row["side"].endswith(", stack") for row in chosen)
+                body = [
+                    [row["side"], row["error"], "", ""]
+                    if "error" in row
+                    else [row["side"], *(_number(x) for x in (row["seconds"] * 1e3, row["ratio"], row["over"] * 1e3))]
+                    for row in chosen
+                ]
+                if chosen:
+                    second = "JAX" if stacks else "JAX, second call"
+                    title = f"{data}, {_title(loss)}, {'NumPy' if backend == 'numpy' else second}"
+                    head = ["side", "ms a member", "over the stack", "ms more"]
+                    parts[title] = table(head if stacks else ["side", "ms a call", f"over {base}", "ms more"], body)
     return sections(parts)
 
 

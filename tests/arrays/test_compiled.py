@@ -174,7 +174,7 @@ correlation = np.ones((1, 1))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 10**8, used + 10**8))
 try:
-    newton._dense(V, W, H, sums, (correlation, 0.0, 0.0, 1e-9, 1e-300, 1, 1), False)
+    newton.step_rows(V, W, H, sums, (correlation, 0.0, 0.0, 1e-9, 1e-300, 1, 1), False)
 except MemoryError as error:
     print("MemoryError")
 """

@@ -249,10 +249,13 @@ def test_time_of_an_iteration_has_a_row_for_every_side() -> None:
 
 
 def test_small_calls_are_compared_with_the_plain_loop() -> None:
-    rows = [row for row in fixed_cost.measure(solvers=["mu"], repeats=2) if "error" not in row]
+    rows = [row for row in fixed_cost.measure(solvers=["mu"], repeats=2, members=40) if "error" not in row]
     assert {row["ratio"] for row in rows if row["side"] in (PLAIN.name, fixed_cost.BARE)} == {1.0}
     assert {row["loss"] for row in rows if row["side"] == "nmf_xp mu"} == set(LOSSES)
-    assert "ms a call" in tables.fixed(rows)
+    shown = tables.fixed(rows)
+    assert "ms a call" in shown
+    assert {row["side"] for row in rows if row["data"].startswith("40 of")} == {"mu, stack", "mu, loop"}
+    assert "ms a member" in shown
 
 
 def test_memory_counts_temporaries_of_the_size_of_v() -> None:

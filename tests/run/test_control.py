@@ -164,7 +164,9 @@ class Faulty(Solver):
     """A solver whose step multiplies W by a factor."""
 
     factor: float = 1.0
-    stacks = True
+
+    def stacks(self, W: Any, problem: Any) -> bool:
+        return True
 
     def init(self, problem: Any, W: Any, H: Any, *, xp: Any) -> Any:
         return Factors(W, H)

@@ -91,7 +91,7 @@ def run(
     # On a CPU a few members fit the cache and a stack does not; sparse data know no stack.
     if W.ndim > 2 and (libraries.is_numpy(W) or problem.data.values.ndim < 2):
         large = problem.data.values.ndim < 2 or len(problem.data.member(0).block_starts(W.shape[-1])) > 2
-        programs = programs.map(by_group if solver.stacks and not large else by_member)
+        programs = programs.map(by_member if large or not solver.stacks(W, problem) else by_group)
     members = W.shape[0] if W.ndim > 2 else None
     held = threads.held_for(W)
     del W

@@ -47,6 +47,12 @@ class CoordinateDescent(Extrapolated):
             return Factors(W, H)
         return multiplied(problem, W, H, beta=self.beta, floor=self.floor, xp=xp)
 
+    def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:
+        """The kernel that makes many iterations of small matrices, and the counts that it takes."""
+        if self.beta == 1:
+            return "coordinate_iterations", (1, 0)
+        return "descent_iterations", (_sweeps_for(problem.data, r), _sweeps_for(problem.data.T, r))
+
     def half(
         self,
         data: Data,
@@ -62,9 +68,7 @@ class CoordinateDescent(Extrapolated):
         """W after its sweeps."""
         if self.beta == 1:
             return Half(newton_sweeps(data, W, H, constraints, top=top, floor=self.floor, sweeps=1, xp=xp))
-        r = W.shape[-1]
-        entries = math.prod(data.values.shape[-2:]) / data.shape[-2]
-        sweeps = min(4, max(1, round(entries / (2 * r))))
+        sweeps = _sweeps_for(data, W.shape[-1])
         if data.weighted:
             settings: Any = {"top": top, "floor": self.floor, "sweeps": sweeps, "convex": self.fixed_h, "xp": xp}
             return Half(*weighted_sweeps(data, W, H, constraints, **settings))
@@ -108,3 +112,9 @@ class CoordinateDescent(Extrapolated):
 
             ahead = self.ahead(new, momentum, constraints, xp=xp)
             return Half(new, None, ahead, (change(new), change(ahead)))
+
+
+def _sweeps_for(data: Data, r: int) -> int:
+    """How many sweeps take about as long as the products, which grow with the entries in a row."""
+    entries = math.prod(data.values.shape[-2:]) / data.shape[-2]
+    return min(4, max(1, round(entries / (2 * r))))

@@ -10,12 +10,15 @@ Where the rule holds, the factors stay as they are; the loop learns of it at its
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import kernels, libraries, operators, threads, transfer
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.problem.balance import component_scale
+from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.solvers.calls import in_calls
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps
 from nmf_xp.solvers.mu import products, rest_of_quadratic
 from nmf_xp.solvers.solver import Solver
@@ -23,7 +26,7 @@ from nmf_xp.solvers.weighted import weighted_sweeps, with_close_bound
 from nmf_xp.updates import slopes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
@@ -98,36 +101,48 @@ class CyclicDescent(Solver):
 
     def steps(self, state: State, problem: Problem, n: int, *, xp: Namespace) -> State:
         """`n` iterations, by a kernel where there is one."""
-        kernel = None if state.W.ndim > 2 else _kernel(state, problem)
+        found = self._steps(state, problem, n, xp=xp)
+        return super().steps(state, problem, n, xp=xp) if found is None else found[0]
+
+    def stacks(self, W: Array, problem: Problem) -> bool:
+        """Whether NumPy runs a stack of small matrices faster than one after the other."""
+        return self._small(W, problem) is not None
+
+    def _small(self, W: Array, problem: Problem) -> Callable[..., Any] | None:
+        kernel = kernels.find("cyclic_iterations", problem.data.values, W) if is_small(W, problem) else None
         if kernel is None:
-            return super().steps(state, problem, n, xp=xp)
-        return self._steps(state, problem, n, kernel, xp=xp)[0]
+            return None
+        settings: Any = {"penalties": penalties_of(problem), "floor": self.floor, "fixed_h": self.fixed_h}
+        return functools.partial(kernel, **settings, violation_tol=self.violation_tol)
 
     def measured_steps(self, state: State, problem: Problem, n: int, *, xp: Namespace) -> tuple[State, float | None]:
         """The same, and where it comes with them the rest of the divergence beside sum(V^2) / 2."""
-        kernel = None if state.W.ndim > 2 else _kernel(state, problem)
-        if kernel is None or self.fixed_h:
-            return self.steps(state, problem, n, xp=xp), None
-        state, (product, _, gram) = self._steps(state, problem, n, kernel, xp=xp)
-        return state, rest_of_quadratic(state.H, product, gram, xp=xp)
+        found = None if self.fixed_h else self._steps(state, problem, n, xp=xp)
+        if found is None or found[1] is None:
+            return self.steps(state, problem, n, xp=xp) if found is None else found[0], None
+        return found[0], rest_of_quadratic(found[0].H, *found[1], xp=xp)
 
     def _steps(
-        self, state: State, problem: Problem, n: int, kernel: Callable[..., tuple[Array, float]], *, xp: Namespace
-    ) -> tuple[State, Any]:
+        self, state: State, problem: Problem, n: int, *, xp: Namespace
+    ) -> tuple[State, tuple[Array, Array] | None] | None:
         """The same, up to the iteration in which the rule holds: nothing changes after it.
 
-        With it comes what the last half-iteration took from V, and the other factor's Gram matrix.
+        With it comes what the last half-iteration took from V, and W's Gram matrix. None where there is no kernel.
         """
         import numpy as np
 
-        W, Ht, orders = state.W, operators.transposed(state.H), state.orders
+        if (kernel := self._small(state.W, problem)) is not None:
+            return self._steps_of_small(state, problem, n, kernel, xp=xp)
+        sweep = None if state.W.ndim > 2 else _kernel(state, problem)
+        if sweep is None:
+            return None
+        W, Ht, table = state.W, operators.transposed(state.H), _table(state)
         count, first, ended = (transfer.scalar(x) for x in (state.iterations, state.first, state.ended))
-        shuffled, factors = orders.shape[-1] > 0, 1 if self.fixed_h else 2
-        table: Any = orders if shuffled else np.arange(W.shape[-1], dtype=np.int32)[None, :]
-        left, right = self._half_by(problem.data, problem.w, kernel, xp), None
+        left, right = self._half_by(problem.data, problem.w, sweep, xp), None
         if not self.fixed_h:
-            right = self._half_by(problem.data.T, problem.h, kernel, xp)
-        quadratic, at, done = None, 0, 0
+            right = self._half_by(problem.data.T, problem.h, sweep, xp)
+        quadratic: Any = None
+        at, done = 0, 0
         with blas_threads(problem.data, W):
             while done < n and not ended:
                 threads.give_up_if_asked()
@@ -135,18 +150,45 @@ class CyclicDescent(Solver):
                 if right is not None:
                     Ht, more, quadratic = right(Ht, W, table[(at + 1) % len(table)], None)
                     violation += more  # lint: a Python float
-                done, at = done + 1, at + factors
+                done, at = done + 1, at + self._halves
                 if self.violation_tol is None:
                     continue
                 count += 1  # lint: a Python int
                 first = violation if count == 1 else first
                 ended = count if violation <= self.violation_tol * first else 0
-        orders = xp.roll(orders, -n * factors, axis=-2) if shuffled else orders
-        state = state._replace(W=W, H=operators.transposed(Ht), orders=orders)
-        if self.violation_tol is None:
-            return state, quadratic
-        numbers = (np.asarray(float(x), dtype=state.first.dtype) for x in (first, count + (n - done), ended))
-        return State(*state[:3], *numbers), quadratic
+        found = None if quadratic is None else (quadratic[0], quadratic[2])
+        numbers = (np.asarray(float(x), dtype=np.float64) for x in (first, count + (n - done), ended))
+        return self._after(state, W, operators.transposed(Ht), numbers, n, xp=xp), found
+
+    def _steps_of_small(
+        self, state: State, problem: Problem, n: int, kernel: Callable[..., Any], *, xp: Namespace
+    ) -> tuple[State, tuple[Array, Array] | None]:
+        """The same in few calls of a kernel."""
+        import numpy as np
+
+        numbers: Any = np.stack(list(map(np.asarray, (state.first, state.iterations, state.ended))), axis=-1)
+        table = _table(state)
+        W, H, done = state.W, state.H, 0
+        found: Any = None
+        for count in in_calls(n, W, problem):
+            if numbers[..., 2].all():  # the rest is not computed
+                numbers[..., 1] += n - done  # lint: made here
+                break
+            orders = np.roll(table, -done * self._halves, axis=0)
+            W, H, *found = kernel(problem.data.values, W, H, numbers, orders, n=count)
+            done += count  # lint: a Python int
+        return self._after(state, W, H, (numbers[..., i] for i in range(3)), n, xp=xp), found
+
+    @property
+    def _halves(self) -> int:
+        return 1 if self.fixed_h else 2
+
+    def _after(self, state: State, W: Array, H: Array, numbers: Iterable[Array], n: int, *, xp: Namespace) -> State:
+        """The state after `n` iterations with these factors."""
+        orders = state.orders
+        orders = xp.roll(orders, -n * self._halves, axis=-2) if orders.shape[-1] else orders
+        state = state._replace(W=W, H=H, orders=orders)
+        return state if self.violation_tol is None else State(*state[:3], *numbers)
 
     def _half_by(
         self, data: Data, terms: Constraints, kernel: Callable[..., tuple[Array, float]], xp: Namespace
@@ -239,6 +281,16 @@ def _kernel(state: State, problem: Problem) -> Callable[..., tuple[Array, float]
         return None
     arrays = data.values, state.W, state.H
     return kernels.find("cyclic_sweep", *arrays) or kernels.find("small_cyclic_sweep", *arrays)
+
+
+def _table(state: State) -> Any:
+    """The order of each half-iteration to come, (t, r): all members of a stack have the same."""
+    import numpy as np
+
+    orders, r = np.asarray(state.orders), state.W.shape[-1]
+    if orders.shape[-1] == 0:
+        return np.arange(r, dtype=np.int32)[None, :]
+    return np.ascontiguousarray(orders.reshape(-1, *orders.shape[-2:])[0])
 
 
 def _rolled(orders: Array, *, xp: Namespace) -> Array:

@@ -17,16 +17,21 @@ is not looked at again, and nothing of V's size cancels, as near an exact fit it
 from __future__ import annotations
 
 import abc
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators
+from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import component_scale, is_penalised
 from nmf_xp.problem.optimality import penalties
+from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.solvers.calls import in_calls
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
@@ -100,6 +105,10 @@ class Extrapolated(Solver):
         Where changes are known, they come with the extrapolated W for every `momentum`.
         """
 
+    def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:
+        """The kernel that makes many iterations of small matrices, and the counts that it takes."""
+        return None
+
     def knows_changes(self, data: Data) -> bool:
         """Whether changes of the objective come with each half."""
         return False
@@ -154,6 +163,29 @@ class Extrapolated(Solver):
             choose(0.0 * state.limit, 0.0 * state.limit + 1.0),
             choose(accepted, before),
         )
+
+    def steps(self, state: State | Factors, problem: Problem, n: int, *, xp: Namespace) -> State | Factors:
+        """`n` iterations: those of small NumPy matrices, one or a stack, in a kernel."""
+        kernel = self._small(state.W, problem)
+        if kernel is None:
+            return super().steps(state, problem, n, xp=xp)
+        for count in in_calls(n, state.W, problem):
+            state = State(*kernel(problem.data.values, state, n=count))
+        return state
+
+    def stacks(self, W: Array, problem: Problem) -> bool:
+        """Whether NumPy runs a stack of small matrices faster than one after the other."""
+        return self._small(W, problem) is not None
+
+    def _small(self, W: Array, problem: Problem) -> Callable[..., Any] | None:
+        if self.fixed_h or not is_small(W, problem):
+            return None
+        found = self.in_one_call(problem, W.shape[-1])
+        kernel = None if found is None else kernels.find(found[0], problem.data.values, W)
+        if found is None or kernel is None:
+            return None
+        settings: Any = {"penalties": penalties_of(problem), "floor": self.floor, "counts": found[1]}
+        return functools.partial(kernel, **settings, pace=(GROWTH, LIMIT_GROWTH, REDUCTION))
 
     def balanced(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
         """The state with balanced components: where a column of W reaches the floor, H takes all that it held."""

@@ -60,7 +60,9 @@ class State(NamedTuple):
 class AcceleratedMajorizer(Solver):
     """The accelerated majorise-minimise iteration."""
 
-    stacks = True
+    def stacks(self, W: Array, problem: Problem) -> bool:
+        """Whether NumPy runs a stack of small matrices faster than one after the other."""
+        return True
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> State:
         """The state at the start."""

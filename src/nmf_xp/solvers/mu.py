@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import kernels, libraries, operators, threads
@@ -11,6 +10,8 @@ from nmf_xp.data.blocks import Part, blas_threads, sweep
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.problem.optimality import penalties
+from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.solvers.calls import in_calls
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from nmf_xp.problem import Problem
 
 
-AT_ONCE = 2**28  # products of two numbers in a call of a kernel, after which an interrupt is noticed
 FIRST = 3  # iterations by which other algorithms begin
 MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as fast as a kernel
 
@@ -31,7 +31,9 @@ MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as 
 class MultiplicativeUpdate(Solver):
     """The multiplicative updates."""
 
-    stacks = True
+    def stacks(self, W: Array, problem: Problem) -> bool:
+        """Whether NumPy runs a stack of small matrices faster than one after the other."""
+        return True
 
     def init(self, problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Factors:
         """The state at the start; W and H respect the floor."""
@@ -88,61 +90,60 @@ class MultiplicativeUpdate(Solver):
 
     def steps(self, state: Factors, problem: Problem, n: int, *, xp: Namespace) -> Factors:
         """`n` iterations: those of small NumPy matrices, one or a stack, in a kernel."""
-        data, w, h = problem
-        if self.beta == 1 and isinstance(data, Dense) and w.free and h.free and not self.fixed_h:
-            products = data.values.shape[-1] * math.prod(state.W.shape[-2:])
-            small = state.W.ndim > 2 or 4 * products < 2 * threads.SHARE
-            kernel = kernels.find("kl_iterations", data.values, *state) if small else None
+        if self.beta == 1 and not self.fixed_h and is_small(state.W, problem) and problem.w.free and problem.h.free:
+            kernel = kernels.find("kl_iterations", problem.data.values, *state)
             if kernel is not None:
-                members = math.prod(state.W.shape[:-2])
-                most = max(1, AT_ONCE // (members * (products + 2**13)))  # with what a call costs
-                while n > 0:
-                    threads.give_up_if_asked()
-                    state = Factors(*kernel(data.values, *state, floor=self.floor, n=min(n, most)))
-                    n -= most  # lint: a Python int
+                for count in in_calls(n, state.W, problem):
+                    state = Factors(*kernel(problem.data.values, *state, floor=self.floor, n=count))
                 return state
-        kernel = self._frobenius_kernel(state, problem)
-        if kernel is None:
-            return super().steps(state, problem, n, xp=xp)
-        return self._frobenius(state, problem, n, kernel, xp=xp)[0]
+        found = self._frobenius(state, problem, n, xp=xp)
+        return super().steps(state, problem, n, xp=xp) if found is None else found[0]
 
     def measured_steps(
         self, state: Factors, problem: Problem, n: int, *, xp: Namespace
     ) -> tuple[Factors, float | None]:
         """The same, and where it comes with them the rest of the divergence beside sum(V^2) / 2."""
-        kernel = None if self.fixed_h else self._frobenius_kernel(state, problem)
-        if kernel is None:
+        found = None if self.fixed_h else self._frobenius(state, problem, n, xp=xp)
+        if found is None:
             return self.steps(state, problem, n, xp=xp), None
-        state, (product, gram) = self._frobenius(state, problem, n, kernel, xp=xp)
+        state, (product, gram) = found
         return state, rest_of_quadratic(state.H, product, gram, xp=xp)
 
-    def _frobenius_kernel(self, state: Factors, problem: Problem) -> Callable[..., Array] | None:
-        """What makes an update of one factor for the Frobenius loss, from products with V."""
-        data, terms = problem.data, (problem.w, problem.h)
-        if self.beta != 2 or state.W.ndim > 2 or not isinstance(data, Dense | Sparse):
-            return None
-        if any(x.bounded or x.others or libraries.is_array(x.l1) for x in terms):
-            return None
-        return kernels.find("frobenius_rows", data.values, *state)
-
     def _frobenius(
-        self, state: Factors, problem: Problem, n: int, kernel: Callable[..., Array], *, xp: Namespace
-    ) -> tuple[Factors, Any]:
-        """The iterations, and what the last half of them took from V, with the other factor's Gram matrix."""
+        self, state: Factors, problem: Problem, n: int, *, xp: Namespace
+    ) -> tuple[Factors, tuple[Array, Array]] | None:
+        """The iterations for the Frobenius loss, and what the last half took from V, with W's Gram matrix.
+
+        None where there is no kernel for them.
+        """
+        data, terms, factors = problem.data, (problem.w, problem.h), Factors(state.W, state.H)
+        if self.beta != 2 or not isinstance(data, Dense | Sparse):
+            return None
+        found: Any = None
+        if is_small(state.W, problem) and (kernel := kernels.find("frobenius_iterations", data.values, *factors)):
+            settings: Any = {"penalties": penalties_of(problem), "floor": self.floor, "fixed_h": self.fixed_h}
+            for count in in_calls(n, state.W, problem):
+                W, H, *found = kernel(data.values, *factors, **settings, n=count)
+                factors = Factors(W, H)
+            return factors, found
+        if state.W.ndim > 2 or any(x.bounded or x.others or libraries.is_array(x.l1) for x in terms):
+            return None
+        kernel = kernels.find("frobenius_rows", data.values, *factors)
+        if kernel is None:
+            return None
         W, Ht = state.W, operators.transposed(state.H)
 
         def half(W: Array, found: tuple[Array, Array], terms: Constraints) -> Array:
             return kernel(W, found[0], terms.add_curvature(found[1], xp=xp), terms.penalties[0], self.floor)
 
-        found = None
-        with blas_threads(problem.data, W):
+        with blas_threads(data, W):
             for _ in range(n):
                 threads.give_up_if_asked()
                 if found is None or not self.fixed_h:
-                    found = products(problem.data, Ht, xp=xp)
+                    found = products(data, Ht, xp=xp)
                 W = half(W, found, problem.w)
                 if not self.fixed_h:
-                    found = products(problem.data.T, W, xp=xp)
+                    found = products(data.T, W, xp=xp)
                     Ht = half(Ht, found, problem.h)
         return Factors(W, operators.transposed(Ht)), found
 
@@ -172,7 +173,4 @@ def multiplied(
     xp: Namespace,
 ) -> Factors:
     """The factors after a few iterations, by which other algorithms begin: a model is then near the data."""
-    solver, state = MultiplicativeUpdate(beta, floor, fixed_h), Factors(W, H)
-    for _ in range(count):
-        state = solver.step(state, problem, xp=xp)
-    return state
+    return MultiplicativeUpdate(beta, floor, fixed_h).steps(Factors(W, H), problem, count, xp=xp)

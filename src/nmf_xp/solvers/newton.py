@@ -53,6 +53,10 @@ class Newton(Extrapolated):
             return Factors(W, H)
         return multiplied(problem, W, H, beta=self.beta, floor=self.floor, xp=xp)
 
+    def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:
+        """The kernel that makes many iterations of small matrices, and the counts that it takes."""
+        return "newton_iterations", (SWEEPS, TRIALS)
+
     def half(
         self,
         data: Data,

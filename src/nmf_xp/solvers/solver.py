@@ -34,8 +34,6 @@ class Solver(abc.ABC):
 
     pace: ClassVar[int] = 1
     """Iterations of which at least one makes progress."""
-    stacks: ClassVar[bool] = False
-    """Whether NumPy runs a stack of small matrices faster than one after the other."""
     may_rise: ClassVar[bool] = False
     """Whether a rise of the objective is no end of the run."""
     compiles: ClassVar[bool] = True
@@ -69,6 +67,10 @@ class Solver(abc.ABC):
             threads.give_up_if_asked()
             state = self.step(state, problem, xp=xp)
         return state
+
+    def stacks(self, W: Array, problem: Problem) -> bool:
+        """Whether NumPy runs a stack of small matrices faster than one after the other."""
+        return False
 
     def measured_steps(self, state: Any, problem: Problem, n: int, *, xp: Namespace) -> tuple[Any, float | None]:
         """The same, and where it comes with them the divergence, but for sum(V^2) / 2, from which it is subtracted."""

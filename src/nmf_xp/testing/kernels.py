@@ -24,6 +24,7 @@ from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
 from nmf_xp.divergences import ROOTS, data_divergence
 from nmf_xp.problem import Problem
+from nmf_xp.problem.optimality import report
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
 from nmf_xp.solvers.cyclic import CyclicDescent
@@ -139,6 +140,35 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
     return list(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
 
 
+def _extrapolated(settings: Any, beta: float) -> Callable[[Target, str], list[Any]]:
+    """Two iterations of a stack of small matrices, with the momentum of the second, without penalties and with."""
+
+    def work(target: Target, dtype: str) -> list[Any]:
+        V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
+        solver, found = settings(beta=beta, floor=_floor(dtype)), list[Any]()
+        for terms in (FREE, Constraints(l1=0.5, l2=0.25)):
+            problem = solver.prepare(Problem(Dense(V), terms, terms), xp=target.xp)
+            state = solver.init(problem, W, H, xp=target.xp)
+            found.extend(solver.steps(state, problem, 2, xp=target.xp)[:5])  # factors and momentum
+        return found
+
+    return work
+
+
+def _reports(target: Target, dtype: str) -> list[Any]:
+    """Of a stack, for both losses, with zeros in the factors, where both are found and where W alone is."""
+    values, *factors = _numbers(dtype, members=MEMBERS)
+    V, *start = (target.asarray(x) for x in (values, *(np.where(x < 0.2, 0, x).astype(dtype) for x in factors)))
+    found: list[Any] = []
+    for beta in (1.0, 2.0):
+        for terms, fixed_h in ((FREE, False), (Constraints(l1=0.5, l2=0.25), False), (FREE, True)):
+            settings: Any = {"beta": beta, "floor": _floor(dtype), "fixed_h": fixed_h, "xp": target.xp}
+            seen = report(Problem(Dense(V), terms, terms), *start, **settings)
+            found.extend((seen.divergence, seen.objective, seen.w_slopes, *(() if fixed_h else (seen.h_slopes,))))
+            found.append(1.0 + seen.gap)  # which may be 0
+    return found
+
+
 def _cyclic(target: Target, dtype: str) -> list[Any]:
     """Two iterations in orders of their own, with penalties, of dense and of sparse data, and the violation met."""
     V, *factors = _numbers(dtype)
@@ -245,7 +275,13 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_iterations": _iterations,
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
+    "small_report": _reports,
+    "newton_iterations": _extrapolated(Newton, 1.0),
+    "coordinate_iterations": _extrapolated(CoordinateDescent, 1.0),
+    "descent_iterations": _extrapolated(CoordinateDescent, 2.0),
+    "cyclic_iterations": _cyclic,
     "cyclic_sweep": _cyclic,
+    "frobenius_iterations": _frobenius,
     "frobenius_rows": _frobenius,
     "small_cyclic_sweep": _cyclic,
     "weighted_dense": _step(CoordinateDescent, beta=2.0, weights="of entries"),

@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-FILES = ("multiplicative", "divergence", "coordinate", "quadratic", "powers", "sampled", "newton", "weighted")
+FILES = (
+    "multiplicative",
+    "divergence",
+    "coordinate",
+    "quadratic",
+    "powers",
+    "sampled",
+    "newton",
+    "extrapolated",
+    "looks",
+    "weighted",
+)
 """The files of this folder that numba compiles."""
 
 _options: Any = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True, "error_model": "numpy"}

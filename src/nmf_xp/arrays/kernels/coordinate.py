@@ -90,7 +90,7 @@ def least_squares_rows(
     rest = gram, share, number(l1), number(floor), np.finfo(W.dtype).smallest_normal, sweeps
 
     def work(start: int, stop: int) -> tuple[float, float]:
-        return _least_squares_rows(W[start:stop], ahead[start:stop], product[start:stop], *rest)
+        return sweep_rows(W[start:stop], ahead[start:stop], product[start:stop], *rest)
 
     parts = threads.over_rows(W.shape[0], work, products=W.shape[0] * gram.size * sweeps // AWAKE)
     if momentum is None:
@@ -100,7 +100,7 @@ def least_squares_rows(
 
 
 @entry("x2, x2, x2, x2, x, x, x, x, n", "f, f")
-def _least_squares_rows(
+def sweep_rows(
     W: Any, ahead: Any, product: Any, gram: Any, share: Any, l1: Any, floor: Any, tiny: Any, sweeps: int
 ) -> tuple[float, float]:
     """`ahead` holds the old factor, and then the extrapolated one; without rows there is none."""
@@ -197,7 +197,7 @@ def coordinate_dense(
     rest = number(l1), number(l2), number(floor), sweeps
 
     def work(start: int, stop: int) -> None:
-        _coordinate_dense(V[start:stop], W[start:stop], H, growth[start:stop], *rest)
+        sweep_entries(V[start:stop], W[start:stop], H, growth[start:stop], *rest)
 
     threads.over_rows(W.shape[0], work, products=2 * sweeps * V.size * W.shape[1])
     return W
@@ -269,7 +269,9 @@ def _newton_row(v: Any, y: Any, z: Any, H: Any, w: Any, sums: Any, l1: Any, l2: 
 
 
 @entry("x2s, x2, x2, x2s, x, x, x, n")
-def _coordinate_dense(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
+def sweep_entries(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: Any, sweeps: int) -> None:
+    """Some rows at a time, which may be columns in memory."""
+    """Some rows at a time, which may be columns in memory."""
     (m, n), r = V.shape, W.shape[1]
     tile = np.empty((TILE, n), V.dtype)
     y, z = np.empty(n, V.dtype), np.empty(n, V.dtype)

@@ -42,7 +42,7 @@ def newton_dense(
     rest = _settings(W, H, l1, l2, floor, sweeps, trials), measured
 
     def work(start: int, stop: int) -> float:
-        return _dense(V[start:stop], W[start:stop], H, growth[start:stop], *rest)
+        return step_rows(V[start:stop], W[start:stop], H, growth[start:stop], *rest)
 
     parts = threads.over_rows(W.shape[0], work, products=4 * V.size * W.shape[1])
     return W, np.asarray(math.fsum(parts)) if measured else None
@@ -82,12 +82,12 @@ def _settings(
     number = W.dtype.type
     tiny = number(np.finfo(W.dtype).smallest_normal)
     correlation = np.empty((H.shape[0], H.shape[0]), W.dtype)
-    _shared_correlation(W, H, correlation, tiny)
+    correlate(W, H, correlation, tiny)
     return correlation, number(l1), number(l2), number(floor), tiny, sweeps, trials
 
 
 @entry("x2, x2, x2, x")
-def _shared_correlation(W: Any, H: Any, gram: Any, tiny: Any) -> None:
+def correlate(W: Any, H: Any, gram: Any, tiny: Any) -> None:
     """In `gram` C (r, r), the correlations of the rows of H weighted by the sums of the columns of WH."""
     (m, r), n = W.shape, H.shape[1]
     weights, inverse = np.zeros(r, W.dtype), np.zeros(n, W.dtype)
@@ -114,7 +114,7 @@ def _shared_correlation(W: Any, H: Any, gram: Any, tiny: Any) -> None:
 
 
 @entry("x2s, x2, x2, x2s, (x2, x, x, x, x, n, n), b", "f")
-def _dense(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
+def step_rows(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
     """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
     _, l1, l2, floor, tiny, _, trials = settings
     (m, n), r = V.shape, W.shape[1]

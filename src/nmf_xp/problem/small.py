@@ -1,0 +1,32 @@
+"""Small dense NumPy matrices, for which a call of a kernel does what else takes many calls of NumPy's functions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from nmf_xp.arrays import libraries, threads
+from nmf_xp.data import Dense
+
+if TYPE_CHECKING:
+    from nmf_xp.arrays.typing import Array
+    from nmf_xp.problem import Problem
+
+
+def is_small(W: Array, problem: Problem) -> bool:
+    """Whether an iteration is no work for threads, of terms that all kernels know; a stack's threads share members."""
+    if type(problem.data) is not Dense:
+        return False
+    if any(x.bounded or x.others or libraries.is_array(x.l1) for x in (problem.w, problem.h)):
+        return False
+    return W.ndim > 2 or 4 * products_of(W, problem) < 2 * threads.SHARE
+
+
+def penalties_of(problem: Problem) -> tuple[float, float, float, float]:
+    """L1 and L2 of W, then of H."""
+    return *problem.w.penalties, *problem.h.penalties
+
+
+def products_of(W: Array, problem: Problem) -> int:
+    """Products of two numbers that make the model of a member."""
+    return int(problem.data.values.shape[-1] * math.prod(W.shape[-2:]))
