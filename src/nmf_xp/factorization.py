@@ -100,8 +100,9 @@ def nmf(
     beta_loss : float, {"frobenius", "kullback-leibler", "itakura-saito"}, Robust or NegativeBinomial, optional
         The beta of the divergence that is decreased, by default 2; the names stand for 2, 1 and 0. V must be positive
         for beta <= 0.
-        With `Robust` a few wrong entries of V do not rule the fit; V is then dense, or sparse with absent="missing".
-        `NegativeBinomial` is for counts that vary more than Poisson's; "negative-binomial" is `NegativeBinomial()`.
+        With `Robust` a few wrong entries or rows of V do not rule the fit; for entries V is then dense, or sparse with
+        absent="missing". `NegativeBinomial` is for counts that vary more than Poisson's, "negative-binomial" is
+        `NegativeBinomial()`.
     solver : {"auto", "mu", "mm", "newton", "cd", "cd-plain", "online"} or (name, options), default "auto"
         None of them but "online" raises the objective.
 

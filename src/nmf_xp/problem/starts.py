@@ -44,6 +44,14 @@ def random_generator(random_state: Any) -> np.random.Generator | np.random.Rando
         raise type(error)(msg) from None
 
 
+def seed_of(random_state: Any) -> int:
+    """One number from the user's seed or generator, from which all random numbers follow."""
+    import numpy as np
+
+    rng = random_generator(random_state)
+    return int(rng.integers(2**31) if isinstance(rng, np.random.Generator) else rng.randint(2**31))
+
+
 def first_factors(posed: Posed, init: Any, r: int, *, random_state: Any, n_restarts: int) -> list[Array]:
     """W and H at the start: those that are given, in the problem's units, or those that the name `init` stands for."""
     if not isinstance(init, str):

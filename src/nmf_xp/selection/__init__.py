@@ -25,7 +25,7 @@ from nmf_xp.divergences import check_beta
 from nmf_xp.problem.checks import check_n_components
 from nmf_xp.problem.overdispersed import as_negative_binomial
 from nmf_xp.problem.posing import pose
-from nmf_xp.problem.starts import random_generator
+from nmf_xp.problem.starts import seed_of
 from nmf_xp.run.checkpoint import identity
 from nmf_xp.run.door import door
 from nmf_xp.run.observer import progress_bar
@@ -190,7 +190,7 @@ def select_rank(
         "random_state": identity.seed(random_state),
     }
     with kept, threads.held_for(posed.values):
-        kept.take_up(posed, described, _seed(random_state))
+        kept.take_up(posed, described, seed_of(random_state))
         losses = None
         if rule in PREDICTIVE and not all(rank in kept for rank in candidates):
             dense, observed = _dense(V, weights, missing, absent, xp=posed.xp)
@@ -285,11 +285,3 @@ def _dense(
         stored = data.with_values(xp.ones_like(data.values)).dense(xp=xp)
         weights = stored if weights is None else stored * weights
     return dense, None if weights is None else xp.broadcast_to(weights, dense.shape)
-
-
-def _seed(random_state: Any) -> int:
-    """One number from the user's seed or generator, from which all random numbers follow."""
-    import numpy as np
-
-    rng = random_generator(random_state)
-    return int(rng.integers(2**31) if isinstance(rng, np.random.Generator) else rng.randint(2**31))

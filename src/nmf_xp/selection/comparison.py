@@ -115,6 +115,8 @@ def compared(table: dict[str, Any], simple: list[bool], differences: Any, errors
     names, pearson = table["noise"], table["pearson"]
     best = int(np.argmax(table["log_probability"]))
     near = [i for i in range(len(names)) if differences[best, i] <= APART * errors[best, i]]
+    if not simple[best] and table["dispersion"][best] <= NONE:  # it is Poisson's then, however small its error
+        near = sorted({*near, *np.flatnonzero(np.isnan(table["dispersion"])).tolist()})
     chosen = next((i for i in near if simple[i]), best)
     doubts = [
         f"{names[i]} cannot be told apart from it, as they differ by {abs(differences[chosen, i]):.2g} an entry, "

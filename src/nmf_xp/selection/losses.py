@@ -12,7 +12,7 @@ from nmf_xp.factorization import nmf
 from nmf_xp.problem.checks import check_n_components
 from nmf_xp.problem.overdispersed import NegativeBinomial
 from nmf_xp.problem.posing import pose
-from nmf_xp.problem.starts import random_generator
+from nmf_xp.problem.starts import seed_of
 from nmf_xp.run.door import door
 from nmf_xp.selection.comparison import LossComparison, compared
 from nmf_xp.selection.noise import noise_of
@@ -126,10 +126,10 @@ def compare_losses(
         msg = "`V` must have a positive entry for losses to be compared, got zeros only"
         raise ValueError(msg)
     noises = _noises(losses, table)
-    source = random_generator(random_state)
-    rng = np.random.default_rng([int(x) for x in _bits(source)])
+    seed = seed_of(random_state)
+    rng = np.random.default_rng([seed, 0])
     options: dict[str, Any] = {"n_restarts": n_restarts, "max_iter": max_iter, "tol": tol}
-    fitting = _Fitting(table, r, noises, options, seed=int(rng.integers(2**31)))
+    fitting = _Fitting(table, r, noises, options, seed=seed)
     split_up = thinned if any(noise.counts for noise in noises) else speckled
     found = [_looked_at(fitting, split, rng) for split in split_up(table, n_splits, rng)]
     overall = np.average([one.mean for one in found], axis=0).reshape(len(noises), len(SHARES))
@@ -147,14 +147,6 @@ def compare_losses(
     chosen, doubts = compared(columns, simple, differences, errors)
     asked = tuple(noise.loss for noise in noises)
     return LossComparison(asked[chosen], doubts, asked, columns, differences, errors, fits)
-
-
-def _bits(source: Any) -> Any:
-    """Numbers from the user's seed or generator, from which all random numbers follow."""
-    import numpy as np
-
-    draw = source.integers if isinstance(source, np.random.Generator) else source.randint
-    return draw(2**31, size=2)
 
 
 def _noises(losses: Any, table: Table) -> list[Noise]:

@@ -52,7 +52,7 @@ class Table(NamedTuple):
     @property
     def sparse(self) -> bool:
         """Whether V is sparse."""
-        return not hasattr(self.values, "__array_interface__")
+        return libraries.sparse_library(self.values) is not None
 
     @property
     def stored(self) -> HostArray:
@@ -75,7 +75,7 @@ class Table(NamedTuple):
 
     def own(self, values: Any) -> Any:
         """A table of V's shape as an array of V's library; one of SciPy as it is."""
-        if self.sparse and values is not None and not hasattr(values, "__array_interface__"):
+        if libraries.sparse_library(values) is not None:
             return values
         return transfer.from_host(values, xp=self.xp, dtype=self.dtype, device=self.device)
 
@@ -133,4 +133,4 @@ def blocks(V: Any) -> Iterator[tuple[slice, HostArray]]:
     for start in range(0, m, step):
         rows = slice(start, min(start + step, m))
         part = V[rows]
-        yield rows, (part if hasattr(part, "__array_interface__") else part.toarray())
+        yield rows, (part if libraries.sparse_library(part) is None else part.toarray())
