@@ -111,8 +111,10 @@ def test_sparse_is_dense(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"solver": solver, "init": start, "batch": labels, "batch_prior": 2.0, "max_iter": 20}
     options |= {"beta_loss": NegativeBinomial(ALPHA), "exposure": exposure, "tol": 1e-12}
     dense, sparse = (nmf(given, 3, **options) for given in (V, scipy.sparse.csr_array(V)))
-    assert sparse.divergence == pytest.approx(dense.divergence, rel=1e-5)  # 400 iterations of it find the effects
-    np.testing.assert_allclose(mean_of(sparse, labels), mean_of(dense, labels), rtol=0.02, atol=1e-3)
+    # The effects are found by up to 400 iterations, and those of mm extrapolate rounding.
+    assert sparse.divergence == pytest.approx(dense.divergence, rel=1e-5 if solver == "mm" else 1e-8)
+    if solver != "mm":
+        np.testing.assert_allclose(mean_of(sparse, labels), mean_of(dense, labels), rtol=1e-5, atol=1e-9)
     expected = half_deviance(V, exposure * mean_of(dense, labels), ALPHA)
     assert dense.divergence == pytest.approx(expected, rel=1e-8)
 
