@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,6 +249,8 @@ def test_a_compiled_function_needs_a_number() -> None:
     with jax.enable_x64(True):
         run = jax.jit(lambda V: nmf(V, 2, beta_loss=NegativeBinomial(ALPHA), random_state=0, max_iter=20))
         assert float(run(V).divergence) > 0
+        with pytest.raises(TypeError, match="must have values in a compiled function"):
+            jax.jit(lambda V, a: nmf(V, 2, beta_loss=NegativeBinomial(a), random_state=0))(V, ALPHA)
         with pytest.raises(ValueError, match="must be given in a compiled function"):
             jax.jit(lambda V: nmf(V, 2, beta_loss=NegativeBinomial(), random_state=0))(V)
 
@@ -360,6 +363,59 @@ def test_it_rises_for_no_random_problem() -> None:
             assert overdispersed_rises.rise(problem, solver, targets[(seed + i) % len(targets)]) < 8
 
 
+def test_one_huge_count_does_not_hide_the_dispersion() -> None:
+    """The likelihood has another maximum there, without dispersion, and factors that spend a component on it."""
+    V = planted(40, 25)
+    V[2, 3] = 1e6
+
+    def log_likelihood(fit: Any) -> float:
+        size = 1 / fit.noise.dispersion
+        return float(scipy.stats.nbinom.logpmf(V, size, size / (size + np.maximum(fit.W @ fit.H, 1e-300))).sum())
+
+    found = nmf(V, 4, beta_loss=NegativeBinomial(), random_state=0)
+    assert found.noise.dispersion == pytest.approx(ALPHA, rel=0.5)
+    assert log_likelihood(found) >= log_likelihood(nmf(V, 4, beta_loss=NegativeBinomial(0.25), random_state=0))
+
+
+def test_float32_finds_what_float64_finds() -> None:
+    """On JAX too, where sums are in float32: the differences of digammas are below its rounding."""
+    jnp: Any = importlib.import_module("jax.numpy")
+    V = planted(60, 40)
+    rare = scipy.sparse.random_array((80, 60), density=0.2, rng=np.random.default_rng(0)).toarray()
+    rare = np.random.default_rng(1).poisson(20 * rare).astype(float)
+    for counts, kind in ((V, "global"), (V, "column"), (V, "row"), (rare, "global")):
+        expected = nmf(counts, 3, beta_loss=NegativeBinomial(kind), random_state=0).noise.dispersion
+        for given in (counts.astype(np.float32), jnp.asarray(counts, dtype="float32")):
+            found = nmf(given, 3, beta_loss=NegativeBinomial(kind), random_state=0, max_iter=1).noise.dispersion
+            np.testing.assert_allclose(np.median(found), np.median(expected), rtol=0.05)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_large_counts_beside_small_ones_are_finite_in_float32(solver: str) -> None:
+    rng = np.random.default_rng(1)
+    V = rng.poisson(1e7 * rng.uniform(1, 20, size=(40, 20))).astype(float)
+    V[rng.random(V.shape) < 0.05] = 1.0
+    options: dict[str, Any] = {"beta_loss": NegativeBinomial(ALPHA), "solver": solver, "random_state": 0}
+    narrow, wide = (nmf(V.astype(dtype), 3, **options) for dtype in (np.float32, np.float64))
+    assert narrow.divergence == pytest.approx(wide.divergence, rel=0.05)
+    V[2, 3] = 1e20
+    assert np.isfinite(nmf(V, 3, **options).divergence)
+
+
+def test_rows_without_dispersion_do_not_keep_the_search_going(monkeypatch: pytest.MonkeyPatch) -> None:
+    V = np.random.default_rng(0).poisson(2.0, size=(300, 100)).astype(float)
+    noise: Any = importlib.import_module("nmf_xp.run.noise")
+    calls, likeliest = itertools.count(), noise.likeliest
+
+    def counted(*args: Any, **options: Any) -> Any:
+        next(calls)
+        return likeliest(*args, **options)
+
+    monkeypatch.setattr(noise, "likeliest", counted)
+    nmf(V, 2, beta_loss=NegativeBinomial("row"), random_state=0, max_iter=5)
+    assert next(calls) < 12
+
+
 def test_a_loss_is_compared_kept_and_said(tmp_path: Path) -> None:
     rows = np.linspace(0.1, 0.5, 60)[:, None]
     loss = NegativeBinomial(rows)
@@ -370,6 +426,8 @@ def test_a_loss_is_compared_kept_and_said(tmp_path: Path) -> None:
     assert loss != NegativeBinomial(loss.dispersion.T)
     assert loss != NegativeBinomial(0.1)
     assert str(loss) == "negative binomial, a dispersion for each row, 0.1 to 0.5"
+    assert NegativeBinomial(np.float64(0.3)) == NegativeBinomial(np.asarray(0.3)) == NegativeBinomial(0.3)
+    assert NegativeBinomial("row").identity == NegativeBinomial("row").identity != NegativeBinomial("column").identity
     assert str(NegativeBinomial("column")) == "negative binomial, a dispersion found for each column"
     V = planted()
     found = nmf(V, 3, beta_loss=loss, random_state=0)

@@ -133,6 +133,13 @@ def test_transform_files_and_restarts(tmp_path: Path) -> None:
     assert np.corrcoef(np.log(new.batch_effects["new"][seen]), np.log(effects[1, seen]))[0, 1] > 0.95
     several = nmf(V, 3, batch=labels, beta_loss="negative-binomial", n_restarts=3, random_state=0)
     assert several.divergence == min(several.restarts.divergence)
+    for kind in ("row", "column"):
+        one: Any = nmf(V, 3, batch=labels, beta_loss=NegativeBinomial(kind), n_restarts=5, random_state=1, tol=1e-2)
+        assert one.batch_effects[2].shape == (100,)
+    agreed: Any = nmf_xp.consensus_factors(
+        V, 3, beta_loss="negative-binomial", batch=labels, n_restarts=4, random_state=0
+    )
+    assert agreed.result.batch_effects[0].shape == (100,)
     fitted.save(tmp_path / "fit.npz")
     again: Any = load(tmp_path / "fit.npz")
     assert again.noise == fitted.noise
@@ -145,6 +152,9 @@ def test_a_batch_without_counts_in_a_column_and_what_is_refused() -> None:
     found = nmf(V, 2, batch=labels, beta_loss=NegativeBinomial(ALPHA), random_state=0)
     assert np.isfinite(found.W).all()
     assert np.max(found.batch_effects[2][:5]) < 1e-9
+    shrunk = nmf(V, 2, batch=labels, batch_prior=5.0, beta_loss=NegativeBinomial(ALPHA), random_state=0)
+    table = np.stack(list(shrunk.batch_effects.values()))
+    assert shrunk.objective - shrunk.divergence == pytest.approx(5.0 * (table - 1 - np.log(table)).sum(), rel=1e-6)
     missing = np.where(np.random.default_rng(0).random(V.shape) < 0.2, np.nan, V)
     options: dict[str, Any] = {"batch": labels, "beta_loss": NegativeBinomial("column"), "random_state": 0}
     assert np.isfinite(nmf(missing, 2, missing="nan", **options).divergence)

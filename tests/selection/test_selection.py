@@ -617,6 +617,9 @@ def test_a_rank_of_overdispersed_counts(rule: str, tmp_path: Path) -> None:
     assert again.best[3].noise == best.noise
     with pytest.raises(CheckpointError, match="beta_loss"):
         select_rank(V, range(1, 5), **{**options, "beta_loss": NegativeBinomial(0.25)})
+    V[0, 0] = np.nan
+    options |= {"missing": "nan", "checkpoint": None}
+    assert select_rank(V, range(1, 5), **options).rank == 3
 
 
 def test_dispersions_of_lines_beside_blocks_that_are_held_out() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import math
 import operator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -86,6 +87,9 @@ class NegativeBinomial:
     def __post_init__(self) -> None:
         """Refuse what is no dispersion, and keep an array as one of NumPy."""
         given = self.dispersion
+        if libraries.is_array(given) and given.ndim == 0 and libraries.is_readable(given):
+            given = transfer.scalar(given)
+            object.__setattr__(self, "dispersion", given)
         if isinstance(given, str):
             check_option("NegativeBinomial.dispersion", given, tuple(AXES))
             return
@@ -110,6 +114,11 @@ class NegativeBinomial:
     def for_other_rows(self) -> NegativeBinomial:
         """The same loss of other rows of V: dispersions of rows are theirs, and found anew."""
         return NegativeBinomial("row") if self.of == "row" else self
+
+    @property
+    def identity(self) -> str:
+        """What tells this loss from others, for a checkpoint."""
+        return f"{self} {hashlib.blake2b(repr(self._key).encode(), digest_size=8).hexdigest()}"
 
     def __eq__(self, other: object) -> bool:
         """Whether it is the same loss, to the last digit."""
@@ -148,6 +157,9 @@ def _checked(given: Any) -> Any:
     """Dispersions as a NumPy array, (m, 1) or (1, n)."""
     import numpy as np
 
+    if libraries.is_array(given) and not libraries.is_readable(given):
+        msg = "`NegativeBinomial.dispersion` must have values in a compiled function, got a traced array"
+        raise TypeError(msg)
     try:
         found = np.array(transfer.to_host(given) if libraries.is_array(given) else given, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -179,6 +191,7 @@ class Fields(NamedTuple):
     base: Any
     alpha: tuple[Any, ...]  # the dispersion in the problem's units, times exposures
     weights: tuple[Any, ...] = ()
+    beside: Any = 0.0  # of the objective: what a prior adds for the effects of batches
 
 
 class Overdispersed(Fields, Wrapping):
@@ -210,11 +223,11 @@ class Overdispersed(Fields, Wrapping):
         found = transfer.from_host(alpha, xp=xp, dtype=W.dtype, device=libraries.device(W))
         return self._replace(alpha=(found, *self.alpha))
 
-    def in_batches(self, codes: Array, table: Array, *, xp: Namespace) -> Overdispersed:
+    def in_batches(self, codes: Array, table: Array, prior: Any, *, xp: Namespace) -> Overdispersed:
         """The same with the effects of batches, which are exposures: u d(v/u | y; alpha u) = d(v | u y; alpha)."""
         u = ByBatch(codes, operators.at_least(table, float(xp.finfo(table.dtype).smallest_normal) ** 0.25, xp=xp))
         base = self.base.with_values(self.values / u.at(self.base, xp=xp))
-        return Overdispersed(base, (*self.alpha, u), (*self.weights, u))
+        return Overdispersed(base, (*self.alpha, u), (*self.weights, u), prior)
 
     def better_table(self, W: Array, H: Array, effects: Effects, *, xp: Namespace) -> Array:
         """The table after a step of Fisher's scoring for these factors: (G, n)."""
@@ -287,8 +300,8 @@ class Overdispersed(Fields, Wrapping):
         return self.visited(of_block, W, xp=xp).rows
 
     def penalty(self, W: Array, H: Array, *, xp: Namespace) -> Array | float:
-        """Nothing."""
-        return 0.0
+        """What a prior adds to the objective, for effects of batches that stay."""
+        return self.beside
 
     def visited(self, function: Callable[[Overdispersed, Array], Part], W: Array, *, xp: Namespace) -> Part:
         """The function over row blocks of the data, each of them dense: rows concatenated, sums added up."""
@@ -305,7 +318,7 @@ class Overdispersed(Fields, Wrapping):
         return Part(rows, tuple(sum(terms[1:], terms[0]) for terms in zip(*(part.sums for part in parts), strict=True)))
 
     def _each(self, base: Any, part: Callable[[Array], Array]) -> Overdispersed:
-        return Overdispersed(base, tuple(map(part, self.alpha)), tuple(map(part, self.weights)))
+        return Overdispersed(base, tuple(map(part, self.alpha)), tuple(map(part, self.weights)), self.beside)
 
     def _part(self, x: Any, start: int, stop: int) -> Any:
         """The part of an array beside the entries that belongs to some rows of the problem."""
@@ -365,12 +378,18 @@ class Overdispersed(Fields, Wrapping):
         settings: Any = {"beta": 1.0, "xp": xp}
         v, y = 1.0 + alpha * V, 1.0 + alpha * Y
         usual = entry_divergence(V, Y, **settings) - entry_divergence(v, y, **settings) / alpha
-        seen = xp.logical_and(V > 0, alpha * Y > 1.0)
-        above = xp.where(seen, Y, 1.0)
-        first = V * xp.log1p(xp.where(seen, (V - Y) / above / v, 0.0))
-        far = first - xp.log1p(alpha * ((V - Y) / y)) / alpha
-        found = operators.at_least(xp.where(seen, far, usual), 0.0, xp=xp)
+        large = alpha * Y > 1.0
+        above, seen = xp.where(large, Y, 1.0), xp.where(xp.logical_and(large, V > 0), V, xp.where(large, Y, 1.0))
+        first = V * _log(seen / above * (y / v), (seen - above) / above / v, xp=xp)
+        far = first - _log(v / y, alpha * ((V - Y) / y), xp=xp) / alpha
+        found = operators.at_least(xp.where(large, far, usual), 0.0, xp=xp)
         if not self.weights:
             return found
         weights = self.stored(self.weights, xp=xp)  # what is not observed may be infinitely far from its model
         return weights * xp.where(weights > 0, found, 0.0)
+
+
+def _log(ratio: Array, less: Array, *, xp: Namespace) -> Array:
+    """The logarithm of a ratio, which is 1 + `less`: by the one or the other, whichever has its digits."""
+    near = less > -0.5
+    return xp.where(near, xp.log1p(xp.where(near, less, 0.0)), xp.log(xp.where(near, 1.0, ratio)))

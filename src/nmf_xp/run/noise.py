@@ -11,7 +11,6 @@ from nmf_xp.data.units import number_times_power, power
 from nmf_xp.problem import Factors
 from nmf_xp.problem.dispersion import likeliest
 from nmf_xp.problem.overdispersed import NegativeBinomial, Overdispersed
-from nmf_xp.solvers.mu import multiplied
 from nmf_xp.solvers.reweighted import ReweightedAhead
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from nmf_xp.problem.posing import Posed
     from nmf_xp.solvers import Solver
 
-FIRST = 20
-"""Iterations of Kullback-Leibler's loss to begin with."""
+FIRST, TAKEN = 20, 1.0
+"""Iterations to begin with, and their dispersion: with less, a component may be spent on one large entry for good."""
 BETWEEN, ROUNDS = 10, 40
 """Iterations from one look for the dispersion and the effects to the next, and the most looks."""
 STAYS = 1e-3
@@ -45,7 +44,7 @@ def overdispersed(problem: Problem, noise: NegativeBinomial, effects: Array | No
 
     xp = posed.xp
     given: Any = np.asarray(noise.dispersion, dtype=np.float64)
-    most = number_times_power(float(xp.finfo(posed.values.dtype).max) ** 0.5, -posed.units.v)
+    most = _most(posed)
     if given.max() > most:
         msg = f"`NegativeBinomial.dispersion` must be at most {most:.3g} for this V, got {given.max():g}"
         raise ValueError(msg)
@@ -53,8 +52,14 @@ def overdispersed(problem: Problem, noise: NegativeBinomial, effects: Array | No
     counts: Any = Overdispersed.of(problem.data, _exposures(posed), xp=xp).with_dispersion(alpha, xp=xp)
     if effects is not None:
         batched: Any = in_batches(posed.problem, posed).data
-        counts = counts.in_batches(batched.codes[..., 0], effects, xp=xp)
+        prior = batched.effects.penalty(effects, xp=xp)
+        counts = counts.in_batches(batched.codes[..., 0], effects, prior, xp=xp)
     return problem._replace(data=counts)
+
+
+def _most(posed: Posed) -> float:
+    """The largest dispersion whose numbers stay within the dtype, for V of this size."""
+    return number_times_power(float(posed.xp.finfo(posed.values.dtype).max) ** 0.5, -posed.units.v)
 
 
 def _exposures(posed: Posed) -> tuple[Array, ...]:
@@ -96,11 +101,13 @@ def _found(
     """The dispersion and the effects, and factors that go with them."""
     xp, fixed_h = posed.xp, solver.fixed_h
     problem = posed.problem._replace(data=posed.problem.data.with_both_orders())
-    settings: Any = {"beta": posed.beta, "floor": posed.floor, "fixed_h": fixed_h, "xp": xp}
     state: Any = Factors(*(operators.at_least(x, solver.floor, xp=xp) for x in start))  # zeros have no model
-    state = multiplied(problem, *state, count=FIRST, **settings)
-    effects = None if batched is None else batched.table(*state, xp=xp)
     kind = noise.of if isinstance(noise.dispersion, str) else None
+    first = overdispersed(problem, noise if kind is None else NegativeBinomial(min(TAKEN, _most(posed))), None, posed)
+    state = solver.steps(solver.init(first, *state, xp=xp), first, FIRST, xp=xp)
+    state = Factors(state.W, state.H)
+    effects = None if batched is None else batched.table(*state, xp=xp)
+    level = _level(problem, posed)
     if kind is not None:
         noise = _likeliest(problem, kind, state, effects, batched, posed)
     for _ in range(ROUNDS):
@@ -111,23 +118,32 @@ def _found(
             last, (effects, state) = effects, _better(here, state, batched, fixed_h=fixed_h, xp=xp)
             change = _moved(effects, last, batched.effects.counts, xp=xp)
         if kind is not None:
-            before, noise = noise, _likeliest(problem, kind, state, effects, batched, posed)
-            ratio = noise.dispersion / before.dispersion
-            change = max(change, float(abs(ratio - 1.0).max() if libraries.is_array(ratio) else abs(ratio - 1.0)))
+            before, noise = noise, _likeliest(problem, kind, state, effects, batched, posed, noise)
+            change = max(change, _varied(before, noise, level))
         if change < STAYS:
             break
     return noise, effects, Factors(state.W, start.H if fixed_h else state.H)
 
 
 def _likeliest(
-    problem: Problem, kind: str, state: Factors, effects: Array | None, batched: Batched | None, posed: Posed
+    problem: Problem,
+    kind: str,
+    state: Factors,
+    effects: Array | None,
+    batched: Batched | None,
+    posed: Posed,
+    last: NegativeBinomial | None = None,
 ) -> NegativeBinomial:
-    """The loss with the most likely dispersion for these factors."""
+    """The loss with the most likely dispersion for these factors, near the last one if there was one."""
+    import numpy as np
+
     xp = posed.xp
     counts = Overdispersed.of(problem.data, _exposures(posed), xp=xp)
     if effects is not None and batched is not None:
-        counts = counts.in_batches(batched.codes[..., 0], effects, xp=xp)
-    found = likeliest(counts, state, kind, unit=number_times_power(1.0, posed.units.v), xp=xp)
+        counts = counts.in_batches(batched.codes[..., 0], effects, 0.0, xp=xp)
+    near = None if last is None else np.reshape(last.dispersion, np.shape(last.dispersion) or (1, 1))
+    found = likeliest(counts, state, kind, unit=number_times_power(1.0, posed.units.v), last=near, xp=xp)
+    found = np.minimum(found, _most(posed))
     return NegativeBinomial(found if kind != "global" else float(found[0, 0]))
 
 
@@ -142,6 +158,21 @@ def _better(
         return table, state
     scale = effects.gauge(table, xp=xp)
     return effects.scaled(table, 1.0 / scale, xp=xp), Factors(state.W, state.H * scale)
+
+
+def _level(problem: Problem, posed: Posed) -> float:
+    """The mean of V."""
+    xp, data = posed.xp, problem.data
+    total = xp.sum(data.values, dtype=libraries.accumulator_dtype(xp, libraries.device(data.values)))
+    return number_times_power(transfer.scalar(total) / math.prod(data.shape), posed.units.v)
+
+
+def _varied(before: NegativeBinomial, now: NegativeBinomial, level: float) -> float:
+    """How far the variance at a level of the counts has moved, relative to itself: the mean over the lines."""
+    import numpy as np
+
+    last, new = np.asarray(before.dispersion), np.asarray(now.dispersion)
+    return float(np.mean(np.abs(new - last) * (level / (1.0 + last * level))))
 
 
 def _moved(table: Array, last: Array, counts: Array, *, xp: Namespace) -> float:

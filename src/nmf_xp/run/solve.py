@@ -102,7 +102,7 @@ def _solve(
         function = "transform" if method.fixed_h else "nmf"
         named = " ".join((method.name, *(f"{name}={value}" for name, value in method.options)))
         named = named if robust is None else f"{named} {robust}"
-        named = named if noise is None else f"{named} {noise!r} {hash(noise)}"
+        named = named if noise is None else f"{named} {noise.identity}"
         named = named if posed.batches is None else f"{named} in the batches {posed.batches.identity}"
         record.identify(posed, start, schedule, function=function, solver=named, init=method.init)
     asked, problem = begin(problem, start, solver, xp=xp)
@@ -114,7 +114,8 @@ def _solve(
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
     outcome, table = _with_table(outcome, problem, fixed_h=method.fixed_h, xp=xp)
-    table = table if effects is None else effects
+    if effects is not None:
+        table = effects if outcome.W.ndim == 2 else xp.broadcast_to(effects, (outcome.W.shape[0], *effects.shape))
     weights = robust and _weights_of_rows(robust, asked.problem if asked else problem, outcome.W, outcome.H, posed)
     if asked is not None and asked.missed and float("inf") in transfer.to_host(outcome.divergence).ravel():
         msg = (

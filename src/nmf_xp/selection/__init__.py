@@ -106,7 +106,8 @@ def select_rank(
         Random starts of each rank, at least 2, from which consensus and stability are computed.
     beta_loss, weights, missing, absent, layer, max_iter, tol, random_state : optional
         As for `nmf`, but for `Robust`. The beta_loss should be that of the noise: the prediction is judged by it too.
-        With `NegativeBinomial`, whose dispersion each fit finds anew, by the probability of what was held out.
+        With `NegativeBinomial`, whose dispersion each fit finds anew, by the probability of what was held out. Take one
+        dispersion for all: those of rows or columns that are found from few counts are too small to predict well.
     solver : str, default "auto"
         As for `nmf`. "auto" is "mu" in the folds: it is the fastest with weights, and what the rules were calibrated
         with.
@@ -185,7 +186,7 @@ def select_rank(
         "missing": missing,
         "absent": absent,
         **options,
-        "beta_loss": beta if noise is None else f"{noise} {hash(noise)}",
+        "beta_loss": beta if noise is None else noise.identity,
         "solver": repr(solver),
         "random_state": identity.seed(random_state),
     }

@@ -137,6 +137,8 @@ def _mixed(model: tuple[Array, Array], simple: tuple[Array, Array], *, xp: Names
 
 def _mean_loss(V: Array, model: tuple[Array, Array], weights: Array | None, fit: Result, *, xp: Namespace) -> float:
     """The mean divergence of an entry; of a fit with a dispersion, what its log-probability is below 0."""
+    import numpy as np
+
     total = V.shape[0] * V.shape[1] if weights is None else transfer.scalar(xp.sum(weights))
     if total == 0:
         msg = "`n_folds` must leave an observed entry in each fold, got one without any; take fewer folds"
@@ -144,8 +146,9 @@ def _mean_loss(V: Array, model: tuple[Array, Array], weights: Array | None, fit:
     if fit.noise is None:
         return transfer.scalar(beta_divergence(V, *model, beta_loss=fit.beta, weights=weights)) / total
     v, W, H = (transfer.to_host(x).astype(float) for x in (V, *model))
-    seen = 1.0 if weights is None else transfer.to_host(weights)
-    return -float((seen * negative_binomial(v, W @ H, fit.noise.dispersion)).sum() / total)
+    seen = np.ones_like(v) if weights is None else np.broadcast_to(transfer.to_host(weights), v.shape)
+    found = negative_binomial(np.where(seen > 0, v, 0.0), W @ H, fit.noise.dispersion)
+    return -float((seen * found).sum() / total)
 
 
 def _block(V: Array, rows: np.ndarray[Any, Any], columns: np.ndarray[Any, Any], *, xp: Namespace) -> Array:

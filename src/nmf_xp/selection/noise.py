@@ -83,8 +83,9 @@ def noise_of(loss: Any, *, counts: bool, zeros: bool) -> Noise:
     found = as_negative_binomial(loss)
     if found is not None:
         loss = found
-        given = f" {loss.dispersion:g}" if is_real(loss.dispersion) else "" if loss.of == "global" else f" by {loss.of}"
         fitted = isinstance(loss.dispersion, str)
+        given = f" {loss.dispersion:g}" if is_real(loss.dispersion) else "" if loss.of == "global" else f" by {loss.of}"
+        given = f" given{given}" if not fitted and not is_real(loss.dispersion) else given
         return Noise(f"negative binomial{given}", loss, negative_binomial, counts=True, fitted=fitted)
     if isinstance(loss, Robust):
         msg = f"`losses` must be those of a noise, got {loss}; a robust loss is no probability of anything"

@@ -96,7 +96,8 @@ def chosen(
             msg = f"`V` must be whole in memory for a `{type(loss).__name__}` loss, got data that are {kind.value}"
             raise ValueError(msg)
         what = f"a `{type(loss).__name__}` loss" if loss is not None else "`batch`"
-        _check_renewed(what, name, BY_KIND.get(kind, SOLVERS), options)
+        able = [one for one in BY_KIND.get(kind, SOLVERS) if beta in LOSSES.get(one, (beta,))]
+        _check_renewed(what, name, able, options)
     if batch is not None and (beta != 1 or robust is not None):
         msg = f"`batch` needs `beta_loss='kullback-leibler'` or `NegativeBinomial`, got {robust or beta}"
         raise ValueError(msg)
