@@ -140,8 +140,11 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
     return list(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
 
 
-def _extrapolated(settings: Any, beta: float) -> Callable[[Target, str], list[Any]]:
-    """Two iterations of a stack of small matrices, with the momentum of the second, without penalties and with."""
+def _extrapolated(settings: Any, beta: float, count: int = 2) -> Callable[[Target, str], list[Any]]:
+    """Iterations of a stack of small matrices, with the momentum of the next, without penalties and with.
+
+    Of Newton's method one: in the second, rounding may decide which trial of a line search is taken.
+    """
 
     def work(target: Target, dtype: str) -> list[Any]:
         V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
@@ -149,7 +152,7 @@ def _extrapolated(settings: Any, beta: float) -> Callable[[Target, str], list[An
         for terms in (FREE, Constraints(l1=0.5, l2=0.25)):
             problem = solver.prepare(Problem(Dense(V), terms, terms), xp=target.xp)
             state = solver.init(problem, W, H, xp=target.xp)
-            found.extend(solver.steps(state, problem, 2, xp=target.xp)[:5])  # factors and momentum
+            found.extend(solver.steps(state, problem, count, xp=target.xp)[:5])  # factors and momentum
         return found
 
     return work
@@ -276,7 +279,7 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
     "small_report": _reports,
-    "newton_iterations": _extrapolated(Newton, 1.0),
+    "newton_iterations": _extrapolated(Newton, 1.0, count=1),
     "coordinate_iterations": _extrapolated(CoordinateDescent, 1.0),
     "descent_iterations": _extrapolated(CoordinateDescent, 2.0),
     "cyclic_iterations": _cyclic,
