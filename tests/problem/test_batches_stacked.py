@@ -138,9 +138,16 @@ def test_several_labels_a_row_are_combined() -> None:
     known = transform(ONE, result, batch=combined)
     np.testing.assert_allclose(known.batch_effects["x", 0], result.batch_effects["x", 0], atol=1e-30)
     table = importlib.import_module("pandas").DataFrame({"donor": LABELS, "day": day})
-    for several in ([LABELS, day], [LABELS.tolist(), day.tolist()], np.stack([LABELS, LABELS], axis=1), table):
-        with pytest.raises(ValueError, match=r"of several labels a row make one, `list\(zip\(donor, day\)\)`"):
-            nmf(ONE, 3, batch=several, **KL)
+    for several in ([LABELS, day], (LABELS.tolist(), day.tolist()), table, list(map(list, combined))):
+        again = nmf(ONE, 3, batch=several, **KL)
+        assert set(again.batch_effects) == set(combined)
+        assert again.divergence == result.divergence
+    one_column = nmf(ONE, 3, batch=LABELS[:, None], **KL)
+    assert one_column.divergence == nmf(ONE, 3, batch=LABELS, **KL).divergence
+    with pytest.raises(ValueError, match="got none for row 7"):
+        nmf(ONE, 3, batch=[LABELS, [None if i == 7 else x for i, x in enumerate(day.tolist())]], **KL)
+    with pytest.raises(ValueError, match=r"of several labels a row make one, `list\(zip\(donor, day\)\)`"):
+        nmf(V, 3, batch=[[LABELS, day]] * 3, **KL)
 
 
 def test_labels_that_do_not_fit_a_stack() -> None:

@@ -16,10 +16,12 @@ def labels_of(batch: Any, m: int, stack: tuple[int, ...] = ()) -> tuple[list[Any
     """
     found = _on_host(batch)
     shape = found.shape if hasattr(found, "shape") else _shape(found)
+    if not stack and len(shape) == 2 and (shape[0] == m) != (shape[1] == m):
+        found, shape = _combined(found, across=shape[1] == m), (m,)
     apart = bool(stack) and shape == (*stack, m)
     if shape != (m,) and not apart:
         what = f"or for each of every member, {(*stack, m)}, " if stack else ""
-        several = SEVERAL if shape[:1] == (m,) or shape[1:] == (m,) else ""
+        several = SEVERAL if m in shape else ""
         msg = f"`batch` must have one label for each of the {m} rows of V, {what}got shape {shape}{several}"
         raise ValueError(msg)
     labels = _flat(found, len(stack) if apart else 0)
@@ -29,6 +31,13 @@ def labels_of(batch: Any, m: int, stack: tuple[int, ...] = ()) -> tuple[list[Any
         msg = f"`batch` must have a label for each row, got none for {where}; name those that are unknown"
         raise ValueError(msg)
     return labels, apart
+
+
+def _combined(found: Any, *, across: bool) -> list[Any]:
+    """One label for the several of each row, a tuple of them; they are `across`, one vector after the other, or down."""
+    vectors = [_flat(_on_host(part), 0) for part in found]
+    rows = zip(*vectors, strict=True) if across else map(tuple, vectors)
+    return [row[0] if len(row) == 1 else row for row in rows]
 
 
 def _on_host(batch: Any) -> Any:
@@ -75,7 +84,9 @@ def _flat(labels: Any, depth: int) -> list[Any]:
 
 
 def _is_missing(label: Any) -> bool:
-    """Whether a label is none: NaN and what tables and masked arrays have in its place."""
+    """Whether a label is none, or a part of it: NaN and what tables and masked arrays have in its place."""
+    if isinstance(label, tuple):
+        return any(map(_is_missing, label))
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(label, float) and label != label
