@@ -34,7 +34,7 @@ def labels_of(batch: Any, m: int, stack: tuple[int, ...] = ()) -> tuple[list[Any
 
 
 def _combined(found: Any, *, across: bool) -> list[Any]:
-    """One label for the several of each row, a tuple of them; they are `across`, one vector after the other, or down."""
+    """One label for the several of each row, a tuple; they lie `across`, one vector after the other, or row by row."""
     vectors = [_flat(_on_host(part), 0) for part in found]
     rows = zip(*vectors, strict=True) if across else map(tuple, vectors)
     return [row[0] if len(row) == 1 else row for row in rows]
