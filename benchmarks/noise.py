@@ -4,7 +4,8 @@
 
 One row for each rank. Half of the 96 x 21 counts, drawn binomially, is fitted with the Kullback-Leibler loss and with
 the negative binomial one, whose dispersion is found; then the log-probability of the other half, the mean of ten
-draws. Pearson: the mean of (V - WH)^2 / WH over the degrees of freedom in a fit of all counts, 1 for Poisson's.
+draws. Both halves of a negative binomial count have one rate, of which the first tells (Bayes' rule); Poisson's are
+independent. Pearson: the mean of (V - WH)^2 / WH over the degrees of freedom in a fit of all counts, 1 for Poisson's.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def probabilities(V: Any, rank: int) -> tuple[float, float, float]:
         half, rest = halves(V, seed)
         plain: Any = nmf(half, rank, beta_loss="kullback-leibler", **FIT)
         other: Any = nmf(half, rank, beta_loss=NegativeBinomial(), **FIT)
-        size = 1 / other.noise.dispersion
         means = [np.maximum(fit.W @ fit.H, 0.1) for fit in (plain, other)]
-        by_other = nbinom.logpmf(rest, size, size / (size + means[1])).sum()
+        size, mean = 1 / other.noise.dispersion + half, 1 / other.noise.dispersion + means[1]
+        by_other = nbinom.logpmf(rest, size, mean / (mean + means[1])).sum()
         found.append((poisson.logpmf(rest, means[0]).sum(), by_other, other.noise.dispersion))
     mean = np.mean(found, axis=0)
     return float(mean[0]), float(mean[1]), float(mean[2])

@@ -143,9 +143,9 @@ def nmf(
         and column are absorbed by the effects likewise, and change the fit only with a `batch_prior`.
     batch : array-like, shape (m,) or (..., m), or several (m,), optional
         The label of each row's batch: text, numbers, a column of a table; the members of a stack share them or have
-        their own. Of several vectors, such as donor and day, each combination is a batch. The model is B[g_i, j] (WH)_ij
-        with a factor for each batch g and column j, found with W and H (`result.batch_effects`), so that counts stay
-        counts. For beta_loss="kullback-leibler" and `NegativeBinomial`. Of entries that are not observed the effects
+        their own. Of several vectors, such as donor and day, each combination is a batch. The model is
+        B[g_i, j] (WH)_ij with a factor for each batch g and column j, found with W and H (`result.batch_effects`), so
+        that counts stay counts. For beta_loss="kullback-leibler" and `NegativeBinomial`. Of entries that are not observed the effects
         know nothing, and an effect of which none is observed is 1. See :doc:`/how-to/batches`.
     batch_prior : float, default 0
         Pseudo-counts in each batch and column that draw B towards 1, as a gamma prior does: for small batches and rare

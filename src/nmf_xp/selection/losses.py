@@ -85,7 +85,8 @@ def compare_losses(
 
     Notes
     -----
-    **Counts** are thinned: each is drawn, one by one, to one of two halves. A fit of the one predicts the other. The
+    **Counts** are thinned: each is drawn, one by one, to one of two halves. A fit of the one predicts the other; a
+    negative binomial count given its first half, as both have one rate. The
     Gaussian beside them is that of a rounded number, with all that is below 1/2 at 0, so that it is a probability
     too. **Other numbers** are held out, each of them in one split, which takes dense weights of V's size. Beside
     Tweedie, of which zeros have a probability, the Gaussian has one for them too, that of all below 0.
