@@ -145,8 +145,8 @@ def nmf(
         The label of each row's batch: text, numbers, a column of a table; the members of a stack share them or have
         their own. Of several vectors, such as donor and day, each combination is a batch. The model is
         B[g_i, j] (WH)_ij with a factor for each batch g and column j, found with W and H (`result.batch_effects`), so
-        that counts stay counts. For beta_loss="kullback-leibler" and `NegativeBinomial`. Of entries that are not observed the effects
-        know nothing, and an effect of which none is observed is 1. See :doc:`/how-to/batches`.
+        that counts stay counts. For beta_loss="kullback-leibler" and `NegativeBinomial`. Of entries that are not
+        observed the effects know nothing, and an effect of which none is observed is 1. See :doc:`/how-to/batches`.
     batch_prior : float, default 0
         Pseudo-counts in each batch and column that draw B towards 1, as a gamma prior does: for small batches and rare
         counts, and where something is asked of H, which B would evade.
