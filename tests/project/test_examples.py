@@ -83,3 +83,14 @@ def test_leukemia_groups_are_those_of_the_doctors_but_for_a_few(
     assert example.misplaced(np.zeros(38, dtype=int), names, 2) == [name for name in names if name.startswith("AML")]
     assert path.read_bytes().startswith(b"\x89PNG")
     assert "cophenetic" in capsys.readouterr().out
+
+
+def test_cells_in_lanes_are_told_from_the_lanes(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("scanpy", reason="scanpy, which ships the cells, is not installed")
+    load("examples/cells_in_lanes.py").main()
+    cosines = [
+        np.asarray(line.partition("[")[2].rstrip("]").split(), dtype=float)
+        for line in capsys.readouterr().out.splitlines()[1:]
+    ]
+    assert cosines[0].min() < 0.8
+    assert cosines[1].min() > 0.95

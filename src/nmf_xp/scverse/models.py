@@ -39,7 +39,8 @@ def nmf(
         A column of `obs` with a size of each cell, such as its total count: the model is size * WH.
     batch_key : str, optional
         A column of `obs` with the batch of each cell: its effects on the genes are part of the model. It needs
-        ``beta_loss="kullback-leibler"``; `batch_prior` may go with it. See :doc:`/how-to/batches`.
+        ``beta_loss="kullback-leibler"`` or `NegativeBinomial`; `batch_prior` may go with it. See
+        :doc:`/how-to/batches`.
     key_added : str, default "nmf"
         The name under which the factors are written; what has it already is replaced.
     copy : bool, default False
