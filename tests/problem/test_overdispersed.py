@@ -17,6 +17,7 @@ import nmf_xp
 from nmf_xp import FileError, NegativeBinomial, RowBlocks, load, transform
 from nmf_xp.arrays import kernels
 from nmf_xp.arrays.libraries import array_namespace
+from nmf_xp.cli import main
 from nmf_xp.data import as_data
 from nmf_xp.problem import overdispersed
 from nmf_xp.problem.dispersion import LEAST, digammas
@@ -458,6 +459,21 @@ def test_its_name() -> None:
     for name in ("nb", "negative_binomial", "neg-binomial"):
         with pytest.raises(ValueError, match="take 'negative-binomial'"):
             nmf(V, 2, beta_loss=name)
+
+
+def test_the_command_line_knows_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, fit, new = tmp_path / "counts.csv", tmp_path / "fit.npz", tmp_path / "new.csv"
+    np.savetxt(table, planted(50, 30), delimiter=",", fmt="%d")
+    loss = ["--beta-loss", "negative-binomial"]
+    assert main(["fit", str(table), "-k", "3", *loss, "--random-state", "0", "--out", str(fit)]) == 0
+    kept: Any = load(fit)
+    assert str(kept.noise) in capsys.readouterr().out
+    assert main(["transform", str(table), str(fit), "--out", str(new)]) == 0
+    assert str(kept.noise) in capsys.readouterr().out
+    ranks = ["--ranks", "2-4", "--n-restarts", "2", "--random-state", "0"]
+    assert main(["select", str(table), *ranks, *loss]) == 0
+    assert main(["fit", str(table), "-k", "3", "--beta-loss", "nb", "--out", str(tmp_path / "no.npz")]) == 2
+    assert "'negative-binomial'" in capsys.readouterr().err
 
 
 def test_what_is_refused() -> None:
