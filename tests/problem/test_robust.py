@@ -271,7 +271,7 @@ def test_beside_a_scale_far_above_all_entries_the_loss_is_the_divergence(scale: 
 
 
 BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
-    ("array", {"solver": "online"}, ValueError, "`solver` must be 'mu', 'mm', 'newton', 'cd' or 'cd-plain'"),
+    ("array", {"solver": "online"}, ValueError, "`solver` must be 'mu', 'mm', 'cd' or 'cd-plain'"),
     ("array", {"solver": ("cd-plain", {"violation_tol": 1e-4})}, ValueError, "the options ['violation_tol']"),
     ("array", {"solver": "newton"}, ValueError, "needs a `beta_loss` of 1"),
     ("sparse", {}, ValueError, "for a sparse V, whose zeros would need weights"),

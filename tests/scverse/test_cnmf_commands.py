@@ -142,7 +142,7 @@ def test_names_that_are_there_twice_are_refused(here: Path, capsys: pytest.Captu
         (("-c", "none.h5ad"), "no such file"),
         (("-k", "0"), "n_components"),
         (("-k", "1000"), "n_components"),
-        (("-n", "0"), "n_iter"),
+        (("-n", "0"), "--n-iter"),
         (("--numgenes", "0"), "numgenes"),
     ],
 )
@@ -197,7 +197,7 @@ def test_files_of_two_runs_are_told_apart(here: Path, capsys: pytest.CaptureFixt
     assert run("combine", "-k", "7") == 2
     assert "must be among those that were prepared, 3, got 7" in error_of(capsys)
     assert run("factorize", "--worker-index", "2") == 2
-    assert "worker_index" in error_of(capsys)
+    assert "--worker-index" in error_of(capsys)
 
 
 def test_thresholds_that_keep_too_little(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

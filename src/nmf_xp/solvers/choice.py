@@ -99,7 +99,7 @@ def chosen(
         able = [one for one in BY_KIND.get(kind, SOLVERS) if beta in LOSSES.get(one, (beta,))]
         _check_renewed(what, name, able, options)
     if batch is not None and (beta != 1 or robust is not None):
-        msg = f"`batch` needs `beta_loss='kullback-leibler'` or `NegativeBinomial`, got {robust or beta}"
+        msg = f"`batch` needs `beta_loss='kullback-leibler'` or 'negative-binomial', got {robust or beta}"
         raise ValueError(msg)
     return Method(name, beta, tuple(options.items()), fixed_h, robust=robust, noise=noise)
 
