@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.arrays.checks import check_broadcast
@@ -38,7 +38,15 @@ def in_batches(problem: Problem, posed: Posed) -> Problem:
     return problem._replace(data=batched)
 
 
-def overdispersed(problem: Problem, noise: NegativeBinomial, effects: Array | None, posed: Posed) -> Problem:
+class Effects(NamedTuple):
+    """The effects of batches that stay for a run."""
+
+    codes: Array  # (m,): the batch of each row of V
+    table: Array  # (G, n)
+    prior: Any  # what it adds to the objective
+
+
+def overdispersed(problem: Problem, noise: NegativeBinomial, effects: Effects | None, posed: Posed) -> Problem:
     """The problem with the dispersion of V's counts, and the effects of batches, beside its data."""
     import numpy as np
 
@@ -50,11 +58,7 @@ def overdispersed(problem: Problem, noise: NegativeBinomial, effects: Array | No
         raise ValueError(msg)
     alpha = given.reshape(given.shape or (1, 1)) * power(posed.units.v)
     counts: Any = Overdispersed.of(problem.data, _exposures(posed), xp=xp).with_dispersion(alpha, xp=xp)
-    if effects is not None:
-        batched: Any = in_batches(posed.problem, posed).data
-        prior = batched.effects.penalty(effects, xp=xp)
-        counts = counts.in_batches(batched.codes[..., 0], effects, prior, xp=xp)
-    return problem._replace(data=counts)
+    return problem._replace(data=counts if effects is None else counts.in_batches(*effects, xp=xp))
 
 
 def _most(posed: Posed) -> float:
@@ -70,7 +74,7 @@ def _exposures(posed: Posed) -> tuple[Array, ...]:
 
 def with_noise(
     noise: NegativeBinomial, posed: Posed, start: Factors, solver: Solver, inner: Callable[..., Solver]
-) -> tuple[NegativeBinomial, Array | None, Factors]:
+) -> tuple[NegativeBinomial, Effects | None, Factors]:
     """The loss with its dispersion in the user's units, the effects of batches, and the factors to begin with.
 
     What is not given of them is found in turn with the factors, some iterations at a time, until it stays. So the run
@@ -97,7 +101,7 @@ def with_noise(
 
 def _found(
     noise: NegativeBinomial, batched: Batched | None, posed: Posed, start: Factors, solver: ReweightedAhead
-) -> tuple[NegativeBinomial, Array | None, Factors]:
+) -> tuple[NegativeBinomial, Effects | None, Factors]:
     """The dispersion and the effects, and factors that go with them."""
     xp, fixed_h = posed.xp, solver.fixed_h
     problem = posed.problem._replace(data=posed.problem.data.with_both_orders())
@@ -106,19 +110,19 @@ def _found(
     first = overdispersed(problem, noise if kind is None else NegativeBinomial(min(TAKEN, _most(posed))), None, posed)
     state = solver.steps(solver.init(first, *state, xp=xp), first, FIRST, xp=xp)
     state = Factors(state.W, state.H)
-    effects = None if batched is None else batched.table(*state, xp=xp)
+    effects = None if batched is None else _effects(batched, batched.table(*state, xp=xp), xp=xp)
     level = _level(problem, posed)
     if kind is not None:
-        noise = _likeliest(problem, kind, state, effects, batched, posed)
+        noise = _likeliest(problem, kind, state, effects, posed)
     for _ in range(ROUNDS):
         here = solver.prepare(overdispersed(problem, noise, effects, posed), xp=xp)
         state = solver.steps(solver.init(here, state.W, state.H, xp=xp), here, BETWEEN, xp=xp)
         state, change = Factors(state.W, state.H), 0.0
         if batched is not None and effects is not None:
-            last, (effects, state) = effects, _better(here, state, batched, fixed_h=fixed_h, xp=xp)
-            change = _moved(effects, last, batched.effects.counts, xp=xp)
+            last, (table, state) = effects.table, _better(here, state, batched, fixed_h=fixed_h, xp=xp)
+            effects, change = _effects(batched, table, xp=xp), _moved(table, last, batched.effects.counts, xp=xp)
         if kind is not None:
-            before, noise = noise, _likeliest(problem, kind, state, effects, batched, posed, noise)
+            before, noise = noise, _likeliest(problem, kind, state, effects, posed, noise)
             change = max(change, _varied(before, noise, level))
         if change < STAYS:
             break
@@ -129,8 +133,7 @@ def _likeliest(
     problem: Problem,
     kind: str,
     state: Factors,
-    effects: Array | None,
-    batched: Batched | None,
+    effects: Effects | None,
     posed: Posed,
     last: NegativeBinomial | None = None,
 ) -> NegativeBinomial:
@@ -139,12 +142,15 @@ def _likeliest(
 
     xp = posed.xp
     counts = Overdispersed.of(problem.data, _exposures(posed), xp=xp)
-    if effects is not None and batched is not None:
-        counts = counts.in_batches(batched.codes[..., 0], effects, 0.0, xp=xp)
+    counts = counts if effects is None else counts.in_batches(*effects, xp=xp)
     near = None if last is None else np.reshape(last.dispersion, np.shape(last.dispersion) or (1, 1))
     found = likeliest(counts, state, kind, unit=number_times_power(1.0, posed.units.v), last=near, xp=xp)
     found = np.minimum(found, _most(posed))
     return NegativeBinomial(found if kind != "global" else float(found[0, 0]))
+
+
+def _effects(batched: Batched, table: Array, *, xp: Namespace) -> Effects:
+    return Effects(batched.codes[..., 0], table, batched.effects.penalty(table, xp=xp))
 
 
 def _better(

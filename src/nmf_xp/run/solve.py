@@ -115,7 +115,8 @@ def _solve(
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
     outcome, table = _with_table(outcome, problem, fixed_h=method.fixed_h, xp=xp)
     if effects is not None:
-        table = effects if outcome.W.ndim == 2 else xp.broadcast_to(effects, (outcome.W.shape[0], *effects.shape))
+        members = outcome.W.shape[:-2]  # which have them alike
+        table = xp.broadcast_to(effects.table, (*members, *effects.table.shape))
     weights = robust and _weights_of_rows(robust, asked.problem if asked else problem, outcome.W, outcome.H, posed)
     if asked is not None and asked.missed and float("inf") in transfer.to_host(outcome.divergence).ravel():
         msg = (
