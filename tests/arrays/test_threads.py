@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,20 @@ def test_an_error_reaches_the_caller_and_the_crew_goes_on(crew: threads.Crew, ba
     with pytest.raises(ArithmeticError, match=f"item {bad}"):
         crew.run(work, list(range(20)))
     assert crew.run(str, [1, 2, 3]) == ["1", "2", "3"]
+
+
+def test_a_helper_that_sleeps_holds_no_array(crew: threads.Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a helper wakes after the others have done everything, and the caller has let go of V."""
+    monkeypatch.setattr(threads, "start_helper", str)
+    V = np.ones((3, 4))
+    whole, rows = weakref.ref(V), list(V)
+
+    def size(row: Any, V: Any = V) -> int:
+        return V.size + row.size
+
+    assert crew.run(size, rows) == [16, 16, 16]
+    del V, size, rows
+    assert whole() is None
 
 
 def test_little_work_gets_one_thread() -> None:

@@ -33,8 +33,7 @@ class Call:
     """Items that several threads share."""
 
     def __init__(self, function: Callable[[Any], Any], items: list[Any]) -> None:
-        self.function = function
-        self.waiting = collections.deque(enumerate(items))
+        self.waiting = collections.deque((i, functools.partial(function, item)) for i, item in enumerate(items))
         self.given_up = False
         self.ends: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
         self._taking = threading.Lock()
@@ -42,19 +41,26 @@ class Call:
 
     def help_out(self) -> None:
         """Take items as long as there are any; for threads that no interrupt reaches."""
-        while True:
-            with self._taking:
-                if not self.waiting:
-                    return
-                i, item = self.waiting.popleft()
-                self._begun += 1  # lint: a Python int
-            try:
-                self.ends.put((i, self.function(item), None))
-            except BaseException as error:  # it goes to the calling thread
-                self.ends.put((i, None, error))
+        while self._help_with_one():
+            pass
+
+    def _help_with_one(self) -> bool:
+        with self._taking:
+            if not self.waiting:
+                return False
+            i, work = self.waiting.popleft()
+            self._begun += 1  # lint: a Python int
+        end: tuple[int, Any, BaseException | None]
+        try:
+            end = i, work(), None
+        except BaseException as error:  # it goes to the calling thread
+            end = i, None, error
+        del work  # the calling thread may let go of its arrays before this one wakes again
+        self.ends.put(end)
+        return True
 
     def begun_elsewhere(self) -> int:
-        """How many items other threads have begun; none will begin another."""
+        """How many items other threads have begun; none will begin another, and those asleep hold no array."""
         with self._taking:
             self.waiting.clear()
             return self._begun
@@ -98,10 +104,10 @@ class Crew:
         try:
             while call.waiting:
                 try:
-                    i, item = call.waiting.popleft()
+                    i, work = call.waiting.popleft()
                 except IndexError:  # another thread was faster
                     break
-                results[i] = function(item)
+                results[i] = work()
         except BaseException:
             call.given_up = True
             raise
