@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nmf_xp.arrays import kernels, libraries, operators, threads
 from nmf_xp.data import Dense, Sparse
 from nmf_xp.data.blocks import Part, blas_threads, sweep
+from nmf_xp.data.tabled import Tabled
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.problem.optimality import penalties
@@ -58,11 +59,16 @@ class MultiplicativeUpdate(Solver):
             if measured:
                 before = (block_divergence(block, W, H, block.predict(W, H, xp=xp), **settings),)
             kernel = self._kernel(block, W, H, constraints)
+            sums: tuple[Array, ...] = ()
             if kernel is not None:
-                W, *of_h = kernel(block.values, W, H, floor=self.floor)
-                return Part(W, (*before, *of_h))
+                denominator = constraints.add_push(block.model_slope(W, H, None, **settings), W, xp=xp)
+                W, numerator = kernel(block.values, W, H, denominator, floor=self.floor, alone=self.fixed_h)
+                if not self.fixed_h:
+                    sums = numerator, block.T.model_slope(Ht, operators.transposed(W), None, **settings)
+                return Part(W, (*before, *sums))
             W = multiplicative_w(block, W, H, constraints, floor=self.floor, **settings)
-            sums = () if self.fixed_h else slopes(block.T, Ht, operators.transposed(W), **settings)
+            if not self.fixed_h:
+                sums = slopes(block.T, Ht, operators.transposed(W), **settings)
             return Part(W, (*before, *sums))
 
         if not measured and self._kernel(data, W, H, w) is not None:  # without blocks: it makes nothing of their size
@@ -71,7 +77,8 @@ class MultiplicativeUpdate(Solver):
 
     def _kernel(self, data: Data, W: Array, H: Array, w: Constraints) -> Callable[..., tuple[Array, ...]] | None:
         """What makes an iteration but for the update of H, without an array of V's size; None where nothing does."""
-        if self.beta != 1 or self.fixed_h or W.ndim > 2 or type(data) is not Dense or not w.free:
+        base: Any = data.base if type(data) is Tabled else data  # a table changes the denominators only
+        if self.beta != 1 or W.ndim > 2 or type(base) is not Dense or w.bounded or w.curved:
             return None
         if W.shape[-1] > MOST_COMPONENTS:
             return None
@@ -90,11 +97,12 @@ class MultiplicativeUpdate(Solver):
 
     def steps(self, state: Factors, problem: Problem, n: int, *, xp: Namespace) -> Factors:
         """`n` iterations: those of small NumPy matrices, one or a stack, in a kernel."""
-        if self.beta == 1 and not self.fixed_h and is_small(state.W, problem) and problem.w.free and problem.h.free:
+        if self.beta == 1 and is_small(state.W, problem) and problem.w.free and problem.h.free:
             kernel = kernels.find("kl_iterations", problem.data.values, *state)
             if kernel is not None:
+                settings: Any = {"floor": self.floor, "alone": self.fixed_h}
                 for count in in_calls(n, state.W, problem):
-                    state = Factors(*kernel(problem.data.values, *state, floor=self.floor, n=count))
+                    state = Factors(*kernel(problem.data.values, *state, **settings, n=count))
                 return state
         found = self._frobenius(state, problem, n, xp=xp)
         return super().steps(state, problem, n, xp=xp) if found is None else found[0]

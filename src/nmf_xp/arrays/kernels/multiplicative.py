@@ -4,6 +4,9 @@ The work goes by tiles of four rows and four components: what is read once then 
 hold the sums. H is kept in chunks of some columns, each of which stays in the cache while a batch of rows meets it.
 What would make a tile a special case is padded: H with ones in columns and zeros in components, V with zeros, rows of W
 with ones where they are models and with zeros where they are summed.
+
+Rows as short as a few registers are no loop worth its beginning and end. Of such a V the rows lie along the registers:
+a block of them is turned, and W and H change places in the tiles.
 """
 
 from __future__ import annotations
@@ -21,39 +24,54 @@ if TYPE_CHECKING:
 CHUNK = 2**18  # bytes of H that share a core's cache with as many sums
 BATCH = 64  # rows that meet a chunk together
 GATHERED = 256  # rows that are copied together where those of V are not contiguous
+NARROW = 2**10  # bytes of a row of V that is better turned
+TURNED = 272  # rows that are turned together; with a power of two their places in the cache would collide
 
 
 def kl_iterations(
-    V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, floor: float, n: int
+    V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, floor: float, alone: bool = False, n: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """W and H of each member (..., m, r), (..., r, n) after `n` iterations of `mu` for the Kullback-Leibler divergence.
 
-    V is one matrix (m, n) or a stack (c, m, n).
+    V is one matrix (m, n) or a stack (c, m, n). Where W is `alone`, H is fixed.
     """
     W, H = np.array(W, order="C"), np.array(H, order="C")
-    _iterate_members(as_members(V), as_members(W), as_members(H), *_limits(V, floor), n)
+    _iterate_members(as_members(V), as_members(W), as_members(H), *_limits(V, floor), alone, n)
     return W, H
 
 
 def kl_half_iteration(
-    V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], *, floor: float
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """W (m, r) after an iteration of `mu`, and for this W the two slopes of H: (n, r) and (1, r)."""
-    r, n = H.shape
-    W, h, V = np.array(W, order="C"), in_chunks(H), _with_gaps(V)
-    rest = n, h, H.sum(axis=1), *_limits(V, floor)
+    V: NDArray[Any], W: NDArray[Any], H: NDArray[Any], denominator: NDArray[Any], *, floor: float, alone: bool = False
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """W (m, r) after an iteration of `mu`, and for this W the numerator of H, (n, r), unless W is `alone`.
 
-    def work(start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        numerators, totals = np.zeros_like(h), np.zeros((1, r), V.dtype)
-        step = stop - start if V.flags.c_contiguous and V.flags.writeable else GATHERED
+    The denominator of W is (m, r), or (1, r) for all rows.
+    """
+    (r, n), m = H.shape, W.shape[0]
+    W, denominator = np.array(W, order="C"), np.maximum(denominator, np.finfo(W.dtype).smallest_normal, order="C")
+    narrow = n * V.itemsize <= NARROW and m >= TURNED // 2
+    V, h = (V, _turned(H)) if narrow else (_with_gaps(V), in_chunks(H))
+    rest: Any = *_limits(V, floor), alone
+
+    def work(start: int, stop: int) -> NDArray[Any]:
+        numerator = np.zeros_like(h)
+        step = stop - start if narrow or (V.flags.c_contiguous and V.flags.writeable) else GATHERED
         for i in range(start, stop, step):
             rows = slice(i, min(i + step, stop))
-            _half_iteration(as_members(V[rows])[0], W[rows], numerators, totals[0], *rest)
-        return numerators, totals
+            below = denominator if denominator.shape[0] == 1 else denominator[rows]
+            if narrow:
+                _turned_half_iteration(V[rows], W[rows], numerator, below, n, h, *rest)
+            else:
+                _half_iteration(as_members(V[rows])[0], W[rows], numerator, below, n, h, *rest)
+        return numerator
 
-    shares = zip(*threads.over_rows(V.shape[0], work, products=4 * W.size * n), strict=True)
-    numerators, totals = (sum(parts[1:], parts[0]) for parts in shares)
-    return W, numerators.transpose(0, 2, 1).reshape(-1, h.shape[1])[:n, :r], totals
+    parts = threads.over_rows(m, work, products=4 * W.size * n)
+    if alone:
+        return W, None
+    numerator = sum(parts[1:], parts[0])
+    if not narrow:
+        numerator = numerator.transpose(0, 2, 1).reshape(-1, h.shape[1])
+    return W, numerator[:n, :r]
 
 
 def _with_gaps(V: NDArray[Any]) -> NDArray[Any]:
@@ -99,32 +117,46 @@ def in_chunks(H: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(h.reshape(components, chunks, columns).transpose(1, 0, 2))
 
 
-@entry("x3, x3, x3, x, x, x, n")
-def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, iterations: Any) -> None:
-    n, r = H.shape[2], H.shape[1]
+def _turned(H: NDArray[Any]) -> NDArray[Any]:
+    """H^T (columns, components), padded with ones in columns and zeros in components."""
+    r, n = H.shape
+    h = np.zeros((-(-n // 4) * 4, -(-r // 4) * 4), H.dtype)
+    h[:, :r] = 1
+    h[:n, :r] = H.T
+    return h
+
+
+@entry("x3, x3, x3, x, x, x, b, n")
+def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, alone: Any, iterations: Any) -> None:
+    (m, r), n = W.shape[1:], H.shape[2]
     padded = tiles(V, r)[0]
     h = np.empty((1, *padded.shape), V.dtype)
     copy(padded, h[0])
-    numerators, h_sums, w_sums = np.empty_like(h), np.empty(r, V.dtype), np.empty(r, V.dtype)
+    numerators, h_sums, w_sums = np.empty_like(h), np.empty((1, r), V.dtype), np.empty(r, V.dtype)
     for c in range(W.shape[0]):
         copy(H[c], h[0])
         for _ in range(iterations):
             numerators[:] = 0
-            w_sums[:] = 0
             for k in range(r):
-                h_sums[k] = h[0, k, :n].sum()
-            _half_iteration(V[c % V.shape[0]], W[c], numerators, w_sums, n, h, h_sums, floor, least, most)
+                h_sums[0, k] = h[0, k, :n].sum()
+            _half_iteration(V[c % V.shape[0]], W[c], numerators, h_sums, n, h, floor, least, most, alone)
+            if alone:
+                continue
+            w_sums[:] = 0
+            for i in range(m):
+                for k in range(r):
+                    w_sums[k] += W[c, i, k]
             for k in range(r):
                 for j in range(n):
                     h[0, k, j] = max(h[0, k, j] * numerators[0, k, j] / w_sums[k], floor)
         copy(h[0, :r, :n], H[c])
 
 
-@entry("x2, x2, x3, x1, n, x3, x1, x, x, x")
+@entry("x2, x2, x3, x2, n, x3, x, x, x, b")
 def _half_iteration(
-    V: Any, W: Any, numerators: Any, w_sums: Any, n: int, h: Any, h_sums: Any, floor: Any, least: Any, most: Any
+    V: Any, W: Any, numerators: Any, denominator: Any, n: int, h: Any, floor: Any, least: Any, most: Any, alone: Any
 ) -> None:
-    """The rows of W, and with the new ones their share of the numerators and of the sums for H; V has n columns."""
+    """The rows of W, and with the new ones their share of the numerators for H; V has n columns."""
     m, r = W.shape
     chunks, components, columns = h.shape
     size = BATCH if chunks > 1 else 4
@@ -139,15 +171,48 @@ def _half_iteration(
                 _quotients(V, n, i, c * columns, w, h[c], v, q, least, most)
                 contract(q, h[c], numerator[i - first : i - first + 4])
         for i in range(first, last):
+            below = denominator[i % denominator.shape[0]]
             for k in range(r):
-                W[i, k] = max(W[i, k] * numerator[i - first, k] / h_sums[k], floor)
-                w_sums[k] += W[i, k]
-        for c in range(chunks):
+                W[i, k] = max(W[i, k] * numerator[i - first, k] / below[k], floor)
+        for c in range(0 if alone else chunks):
             for i in range(first, last, 4):
                 _load(W, i, w)
                 _quotients(V, n, i, c * columns, w, h[c], v, q, least, most)
                 w[m - i :] = 0
                 _accumulate(w, q, numerators[c])
+
+
+@entry("x2s, x2, x2, x2, n, x2, x, x, x, b")
+def _turned_half_iteration(
+    V: Any, W: Any, numerators: Any, denominator: Any, n: int, h: Any, floor: Any, least: Any, most: Any, alone: Any
+) -> None:
+    """The same for h and numerators (columns, components)."""
+    (m, r), (columns, components) = W.shape, h.shape
+    step = -(-m // -(-m // TURNED))
+    lanes = (-(-step // 16) | 1) * 16  # whole registers, and no power of two
+    v, q = np.zeros((columns, lanes), V.dtype), np.empty((4, lanes), V.dtype)
+    w, numerator = np.zeros((components, lanes), V.dtype), np.empty((components, lanes), V.dtype)
+    for first in range(0, m, step):
+        count = min(step, m - first)
+        v[:, count:] = 0
+        w[:r, count:] = 1
+        for i in range(count):
+            for j in range(n):
+                v[j, i] = V[first + i, j]
+            for k in range(r):
+                w[k, i] = W[first + i, k]
+        numerator[:] = 0
+        for j in range(0, columns, 4):
+            _turned_quotients(v[j : j + 4], h[j : j + 4], w, q, least, most)
+            _accumulate(h[j : j + 4], q, numerator)
+        for i in range(count):
+            below = denominator[(first + i) % denominator.shape[0]]
+            for k in range(r):
+                w[k, i] = max(w[k, i] * numerator[k, i] / below[k], floor)
+                W[first + i, k] = w[k, i]
+        for j in range(0, 0 if alone else columns, 4):
+            _turned_quotients(v[j : j + 4], h[j : j + 4], w, q, least, most)
+            contract(q, w, numerators[j : j + 4])
 
 
 @jit
@@ -188,12 +253,24 @@ def _quotients(V: Any, n: Any, i: Any, first: Any, w: Any, h: Any, spare: Any, q
     else:
         last = first + count
         v0, v1, v2, v3 = V[i, first:last], V[i + 1, first:last], V[i + 2, first:last], V[i + 3, first:last]
+    _divide(v0, v1, v2, v3, w, h, q, least, most)
+    q[:, count:] = 0
+
+
+@jit
+def _turned_quotients(v: Any, h: Any, w: Any, q: Any, least: Any, most: Any) -> None:
+    """The same for four columns of V, (4, lanes), of which those of H are (4, components)."""
+    _divide(v[0], v[1], v[2], v[3], h, w, q, least, most)
+
+
+@jit
+def _divide(v0: Any, v1: Any, v2: Any, v3: Any, w: Any, h: Any, q: Any, least: Any, most: Any) -> None:
+    """Q = V / (w h), as far as the rows of V go."""
     predict(w, h, q)
     if not _divide_pairs(v0, v1, v2, v3, q, least, most):
         predict(w, h, q)
-        for j in range(count):
+        for j in range(v0.shape[0]):
             q[0, j], q[1, j], q[2, j], q[3, j] = v0[j] / q[0, j], v1[j] / q[1, j], v2[j] / q[2, j], v3[j] / q[3, j]
-    q[:, count:] = 0
 
 
 @jit
