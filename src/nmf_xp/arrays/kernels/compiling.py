@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 FILES = (
+    "tiling",
     "multiplicative",
     "divergence",
     "coordinate",
     "quadratic",
     "powers",
     "sampled",
+    "line_search",
     "newton",
     "extrapolated",
     "looks",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays.kernels.compiling import entry
-from nmf_xp.arrays.kernels.multiplicative import as_members, copy, predict, tiles
+from nmf_xp.arrays.kernels.tiling import as_members, copy, predict, tiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

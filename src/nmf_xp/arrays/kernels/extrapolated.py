@@ -13,9 +13,9 @@ import numpy as np
 from nmf_xp.arrays.kernels.compiling import entry, jit
 from nmf_xp.arrays.kernels.coordinate import sweep_entries, sweep_rows
 from nmf_xp.arrays.kernels.divergence import row_divergence
-from nmf_xp.arrays.kernels.multiplicative import as_members, copy
 from nmf_xp.arrays.kernels.newton import correlate, step_rows
-from nmf_xp.arrays.kernels.quadratic import copy_transposed, products, side
+from nmf_xp.arrays.kernels.quadratic import products, side
+from nmf_xp.arrays.kernels.tiling import as_members, copy, copy_transposed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

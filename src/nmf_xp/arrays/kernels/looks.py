@@ -8,7 +8,7 @@ import numpy as np
 
 from nmf_xp.arrays.kernels.compiling import entry, jit
 from nmf_xp.arrays.kernels.divergence import row_divergence
-from nmf_xp.arrays.kernels.multiplicative import as_members
+from nmf_xp.arrays.kernels.tiling import as_members
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,9 +1,8 @@
 """Multiplicative updates of dense matrices for the Kullback-Leibler divergence, one pass over V an iteration.
 
-The work goes by tiles of four rows and four components: what is read once then serves four products, and the registers
-hold the sums. H is kept in chunks of some columns, each of which stays in the cache while a batch of rows meets it.
-What would make a tile a special case is padded: H with ones in columns and zeros in components, V with zeros, rows of W
-with ones where they are models and with zeros where they are summed.
+The work goes by tiles (`tiling`). H is kept in chunks of some columns, each of which stays in the cache while a batch
+of rows meets it. What would make a tile a special case is padded: H with ones in columns and zeros in components, V
+with zeros, rows of W with ones where they are models and with zeros where they are summed.
 
 Rows as short as a few registers are no loop worth its beginning and end. Of such a V the rows lie along the registers:
 a block of them is turned, and W and H change places in the tiles.
@@ -17,15 +16,24 @@ import numpy as np
 
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry, jit
+from nmf_xp.arrays.kernels.tiling import (
+    TURNED,
+    accumulate,
+    as_members,
+    contract,
+    copy,
+    predict,
+    tiles,
+    turned_rows,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK = 2**18  # bytes of H that share a core's cache with as many sums
 BATCH = 64  # rows that meet a chunk together
+NARROW = 128  # columns of a V whose rows are turned: so short a loop is mostly its beginning and its end
 GATHERED = 256  # rows that are copied together where those of V are not contiguous
-NARROW = 2**10  # bytes of a row of V that is better turned
-TURNED = 272  # rows that are turned together; with a power of two their places in the cache would collide
 
 
 def kl_iterations(
@@ -49,7 +57,7 @@ def kl_half_iteration(
     """
     (r, n), m = H.shape, W.shape[0]
     W, denominator = np.array(W, order="C"), np.maximum(denominator, np.finfo(W.dtype).smallest_normal, order="C")
-    narrow = n * V.itemsize <= NARROW and m >= TURNED // 2
+    narrow = n <= NARROW and m >= TURNED // 2
     V, h = (V, _turned(H)) if narrow else (_with_gaps(V), in_chunks(H))
     rest: Any = *_limits(V, floor), alone
 
@@ -97,11 +105,6 @@ def _limits(V: NDArray[Any], floor: float) -> tuple[Any, Any, Any]:
     usual = 2.0 ** -int(0.4375 * room - 12.0)  # the floor where V is of order one
     order = min(2.0 ** (room / 8), max(2.0 ** -(room / 8), (floor / usual) ** 2)) ** 2
     return tuple(V.dtype.type(x) for x in (floor, 2.0 ** (-0.625 * room) * order, 2.0 ** (0.625 * room) * order))
-
-
-def as_members(V: NDArray[Any]) -> NDArray[Any]:
-    """One matrix or a stack as a stack, of the one kind for which the kernels are compiled: contiguous and writable."""
-    return np.require(V, requirements=["C", "W"]).reshape(-1, *V.shape[-2:])
 
 
 def in_chunks(H: NDArray[Any]) -> NDArray[Any]:
@@ -179,7 +182,7 @@ def _half_iteration(
                 _load(W, i, w)
                 _quotients(V, n, i, c * columns, w, h[c], v, q, least, most)
                 w[m - i :] = 0
-                _accumulate(w, q, numerators[c])
+                accumulate(w, q, numerators[c])
 
 
 @entry("x2s, x2, x2, x2, n, x2, x, x, x, b")
@@ -188,8 +191,7 @@ def _turned_half_iteration(
 ) -> None:
     """The same for h and numerators (columns, components)."""
     (m, r), (columns, components) = W.shape, h.shape
-    step = -(-m // -(-m // TURNED))
-    lanes = (-(-step // 16) | 1) * 16  # whole registers, and no power of two
+    step, lanes = turned_rows(m)
     v, q = np.zeros((columns, lanes), V.dtype), np.empty((4, lanes), V.dtype)
     w, numerator = np.zeros((components, lanes), V.dtype), np.empty((components, lanes), V.dtype)
     for first in range(0, m, step):
@@ -204,7 +206,7 @@ def _turned_half_iteration(
         numerator[:] = 0
         for j in range(0, columns, 4):
             _turned_quotients(v[j : j + 4], h[j : j + 4], w, q, least, most)
-            _accumulate(h[j : j + 4], q, numerator)
+            accumulate(h[j : j + 4], q, numerator)
         for i in range(count):
             below = denominator[(first + i) % denominator.shape[0]]
             for k in range(r):
@@ -213,25 +215,6 @@ def _turned_half_iteration(
         for j in range(0, 0 if alone else columns, 4):
             _turned_quotients(v[j : j + 4], h[j : j + 4], w, q, least, most)
             contract(q, w, numerators[j : j + 4])
-
-
-@jit
-def tiles(V: Any, r: Any) -> Any:
-    """Padded arrays for H and for four rows of W, of V and of their quotient; the padding of WH is positive."""
-    length = 64 // V.itemsize  # as many columns as the widest registers hold
-    width = -(-V.shape[2] // length) * length
-    h, w = np.zeros((-(-r // 4) * 4, width), V.dtype), np.zeros((4, -(-r // 4) * 4), V.dtype)
-    h[:r] = 1
-    w[:, :r] = 1
-    return h, w, np.zeros((4, width), V.dtype), np.empty((4, width), V.dtype)
-
-
-@jit
-def copy(source: Any, target: Any) -> None:
-    """Into the first rows and columns. An assignment of slices would bring an error message of numba's along."""
-    for i in range(source.shape[0]):
-        for j in range(source.shape[1]):
-            target[i, j] = source[i, j]
 
 
 @jit
@@ -274,30 +257,6 @@ def _divide(v0: Any, v1: Any, v2: Any, v3: Any, w: Any, h: Any, q: Any, least: A
 
 
 @jit
-def predict(w: Any, h: Any, y: Any) -> None:
-    """Y = w h."""
-    for k in range(0, h.shape[0], 4):
-        a0, a1, a2, a3 = w[0, k], w[0, k + 1], w[0, k + 2], w[0, k + 3]
-        b0, b1, b2, b3 = w[1, k], w[1, k + 1], w[1, k + 2], w[1, k + 3]
-        c0, c1, c2, c3 = w[2, k], w[2, k + 1], w[2, k + 2], w[2, k + 3]
-        d0, d1, d2, d3 = w[3, k], w[3, k + 1], w[3, k + 2], w[3, k + 3]
-        if k == 0:
-            for j in range(h.shape[1]):
-                x0, x1, x2, x3 = h[k, j], h[k + 1, j], h[k + 2, j], h[k + 3, j]
-                y[0, j] = a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-                y[1, j] = b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-                y[2, j] = c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-                y[3, j] = d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
-        else:
-            for j in range(h.shape[1]):
-                x0, x1, x2, x3 = h[k, j], h[k + 1, j], h[k + 2, j], h[k + 3, j]
-                y[0, j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-                y[1, j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-                y[2, j] += c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-                y[3, j] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
-
-
-@jit
 def _divide_pairs(v0: Any, v1: Any, v2: Any, v3: Any, q: Any, least: Any, most: Any) -> bool:
     """V / Q in the place of Q, by one division for two quotients: 1/a = b / (ab).
 
@@ -313,40 +272,3 @@ def _divide_pairs(v0: Any, v1: Any, v2: Any, v3: Any, q: Any, least: Any, most: 
         q[0, j], q[1, j] = v0[j] * (b * ab), v1[j] * (a * ab)
         q[2, j], q[3, j] = v2[j] * (d * cd), v3[j] * (c * cd)
     return fine == v0.shape[0]
-
-
-@jit
-def contract(q: Any, h: Any, result: Any) -> None:
-    """Add Q h^T."""
-    zero = h[0, 0] - h[0, 0]
-    for k in range(0, h.shape[0], 4):
-        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = zero
-        c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = zero
-        for j in range(h.shape[1]):
-            x0, x1, x2, x3 = h[k, j], h[k + 1, j], h[k + 2, j], h[k + 3, j]
-            a, b, c, d = q[0, j], q[1, j], q[2, j], q[3, j]
-            a0, a1, a2, a3 = a0 + a * x0, a1 + a * x1, a2 + a * x2, a3 + a * x3
-            b0, b1, b2, b3 = b0 + b * x0, b1 + b * x1, b2 + b * x2, b3 + b * x3
-            c0, c1, c2, c3 = c0 + c * x0, c1 + c * x1, c2 + c * x2, c3 + c * x3
-            d0, d1, d2, d3 = d0 + d * x0, d1 + d * x1, d2 + d * x2, d3 + d * x3
-        for i, (y0, y1, y2, y3) in enumerate(((a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3))):
-            result[i, k] += y0
-            result[i, k + 1] += y1
-            result[i, k + 2] += y2
-            result[i, k + 3] += y3
-
-
-@jit
-def _accumulate(w: Any, q: Any, result: Any) -> None:
-    """Add w^T Q."""
-    for k in range(0, result.shape[0], 4):
-        a0, a1, a2, a3 = w[0, k], w[0, k + 1], w[0, k + 2], w[0, k + 3]
-        b0, b1, b2, b3 = w[1, k], w[1, k + 1], w[1, k + 2], w[1, k + 3]
-        c0, c1, c2, c3 = w[2, k], w[2, k + 1], w[2, k + 2], w[2, k + 3]
-        d0, d1, d2, d3 = w[3, k], w[3, k + 1], w[3, k + 2], w[3, k + 3]
-        for j in range(result.shape[1]):
-            a, b, c, d = q[0, j], q[1, j], q[2, j], q[3, j]
-            result[k, j] += a0 * a + b0 * b + c0 * c + d0 * d
-            result[k + 1, j] += a1 * a + b1 * b + c1 * c + d1 * d
-            result[k + 2, j] += a2 * a + b2 * b + c2 * c + d2 * d
-            result[k + 3, j] += a3 * a + b3 * b + c3 * c + d3 * d

@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nmf_xp.arrays import threads
-from nmf_xp.arrays.kernels.compiling import entry, inlined, jit
+from nmf_xp.arrays.kernels.compiling import entry, jit
 from nmf_xp.arrays.kernels.coordinate import descend
 from nmf_xp.arrays.kernels.divergence import row_divergence
-from nmf_xp.arrays.kernels.multiplicative import contract, copy, predict, tiles
+from nmf_xp.arrays.kernels.line_search import length, lengths
 from nmf_xp.arrays.kernels.sampled import places
+from nmf_xp.arrays.kernels.tiling import (
+    TURNED,
+    accumulate,
+    contract,
+    copy,
+    copy_transposed,
+    predict,
+    tiles,
+    turned_rows,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH = 64  # rows, at most, whose models are minimised together, one to a lane of the vector registers
+NARROW = 80  # columns of a V whose rows are turned: so short a loop is mostly its beginning and its end
 
 
 def newton_dense(
@@ -115,7 +126,15 @@ def correlate(W: Any, H: Any, gram: Any, tiny: Any) -> None:
 
 @entry("x2s, x2, x2, x2s, (x2, x, x, x, x, n, n), b", "f")
 def step_rows(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
-    """A batch of rows at a time, and its products by tiles of four rows, as in `multiplicative`."""
+    """A step for each row; those that are short lie along the registers, as in `multiplicative`."""
+    if V.shape[1] <= NARROW and V.shape[0] >= TURNED // 2:
+        return _step_turned(V, W, H, sums, settings, measured)
+    return _step_batches(V, W, H, sums, settings, measured)
+
+
+@jit
+def _step_batches(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
+    """A batch of rows at a time, and its products by tiles of four rows."""
     _, l1, l2, floor, tiny, _, trials = settings
     (m, n), r = V.shape, W.shape[1]
     size = min(BATCH, max(8, 2**15 // n // 4 * 4))  # at least as many rows as a cache line has of a column
@@ -126,7 +145,7 @@ def step_rows(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) 
     squares = h * h
     v, y = np.zeros((size, h.shape[1]), V.dtype), np.empty((size, h.shape[1]), V.dtype)
     numerator, curvature = np.empty((size, w.shape[1]), V.dtype), np.empty((size, w.shape[1]), V.dtype)
-    change, slopes, work = np.empty((size, r), V.dtype), np.empty(size, V.dtype), np.empty((5, r, size), V.dtype)
+    change, slopes, work = np.empty((size, r), V.dtype), np.empty(size, V.dtype), np.empty((6, r, size), V.dtype)
     one = floor / floor
     for first in range(0, m, size):
         height = min(size, m - first)
@@ -168,6 +187,66 @@ def step_rows(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) 
 
 
 @jit
+def _step_turned(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: bool) -> float:
+    """Many rows at a time, one to a lane of the registers."""
+    floor = settings[3]
+    (m, r), n = W.shape, V.shape[1]
+    step, lanes = turned_rows(m)
+    columns, components = -(-n // 4) * 4, -(-r // 4) * 4
+    h, squares = np.zeros((columns, components), W.dtype), np.empty((columns, components), W.dtype)
+    h[:, :r] = 1
+    copy_transposed(H, h)
+    squares[:] = h * h
+    v, y = np.zeros((columns, lanes), W.dtype), np.empty((columns, lanes), W.dtype)
+    e, room = np.empty((columns, lanes), W.dtype), np.empty((3, columns * lanes), W.dtype)
+    w, d = np.zeros((components, lanes), W.dtype), np.zeros((components, lanes), W.dtype)
+    numerator, curvature = np.empty((components, lanes), W.dtype), np.empty((components, lanes), W.dtype)
+    q, c, t = np.empty((4, lanes), W.dtype), np.empty((4, lanes), W.dtype), np.empty(lanes, W.dtype)
+    new, growth = np.empty((r, lanes), W.dtype), np.empty((r, lanes), W.dtype)
+    inverse, slope = np.empty((r, lanes), W.dtype), np.empty((r, lanes), W.dtype)
+    one, divergence = floor / floor, 0.0
+    for first in range(0, m, step):
+        count = min(step, m - first)
+        v[:, count:] = 0
+        w[:r, count:] = 1
+        growth[:, count:] = 1
+        for i in range(count):
+            for j in range(n):
+                v[j, i] = V[first + i, j]
+            for k in range(r):
+                w[k, i], growth[k, i] = W[first + i, k], sums[first + i, k]
+        numerator[:] = 0
+        curvature[:] = 0
+        for j in range(0, columns, 4):
+            predict(h[j : j + 4], w, y[j : j + 4])
+            for a in range(4):
+                for i in range(lanes):
+                    z = one / y[j + a, i]
+                    x = v[j + a, i] * z
+                    q[a, i] = x
+                    c[a, i] = x * z
+            accumulate(h[j : j + 4], q, numerator)
+            accumulate(squares[j : j + 4], c, curvature)
+        new[:] = w[:r]
+        _decrease(new, numerator[:r], curvature[:r], growth, inverse, slope, settings, lanes)
+        d[:r] = new - w[:r]
+        for j in range(0, columns, 4):
+            predict(h[j : j + 4], d, e[j : j + 4])
+        lengths(v, y, e, d[:r], w[:r], growth, slope, settings, room, t)
+        for k in range(r):
+            for i in range(count):
+                w[k, i] = max(w[k, i] + t[i] * d[k, i], floor)
+        for i in range(count):
+            for k in range(r):
+                W[first + i, k] = w[k, i]
+        for j in range(n if measured else 0):
+            for i in range(count):
+                y[j, i] = max(y[j, i] + t[i] * e[j, i], floor * floor)
+            divergence += row_divergence(v[j, :count], y[j, :count])
+    return divergence
+
+
+@jit
 def _gather(V: Any, v: Any) -> None:
     """Rows of V that are columns in memory: some at a time, so that whole cache lines are read and written."""
     height, n = V.shape
@@ -193,7 +272,7 @@ def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any,
         longest = max(longest, starts[min(first + BATCH, m)] - starts[first])
     v, y, e = np.empty(longest, values.dtype), np.empty(longest, values.dtype), np.empty(longest, values.dtype)
     numerator, curvature = np.empty((BATCH, r), W.dtype), np.empty((BATCH, r), W.dtype)
-    change, slopes, work = np.empty((BATCH, r), W.dtype), np.empty(BATCH, W.dtype), np.empty((5, r, BATCH), W.dtype)
+    change, slopes, work = np.empty((BATCH, r), W.dtype), np.empty(BATCH, W.dtype), np.empty((6, r, BATCH), W.dtype)
     zero = floor * 0
     for first in range(0, m, BATCH):
         rows = W[first : first + BATCH]
@@ -235,21 +314,12 @@ def minimise(
     W: Any, numerator: Any, curvature: Any, sums: Any, settings: Any, work: Any, change: Any, slopes: Any
 ) -> None:
     """For each row of W the change that sweeps over its model make, and the slope along it at the start."""
-    gram, l1, l2, floor, tiny, sweeps, _ = settings
     m, r = W.shape
-    w, g, scale, inverse, slope = work[0], work[1], work[2], work[3], work[4]
-    one, root = floor / floor, np.sqrt(tiny)
-    most = one / tiny  # of a curvature, which may be that of an entry at the square of the floor
+    w, g, scale, growth, inverse, slope = work[0], work[1], work[2], work[3], work[4], work[5]
     for i in range(m):
         for k in range(r):
-            w[k, i], g[k, i], scale[k, i] = W[i, k], numerator[i, k], curvature[i, k]
-    for k in range(r):
-        for i in range(m):
-            s = np.sqrt(min(max(scale[k, i] + l2, root), most))
-            x = one / s
-            slope[k, i] = sums[i, k] + l1 + l2 * w[k, i] - g[k, i]
-            scale[k, i], inverse[k, i], g[k, i] = s, x, slope[k, i] * x
-    descend(w, g, gram, scale, inverse, m, np.full(r, np.inf, W.dtype), floor, sweeps)
+            w[k, i], g[k, i], scale[k, i], growth[k, i] = W[i, k], numerator[i, k], curvature[i, k], sums[i, k]
+    _decrease(w, g, scale, growth, inverse, slope, settings, m)
     slopes[:] = 0
     for i in range(m):
         for k in range(r):
@@ -257,44 +327,19 @@ def minimise(
             slopes[i] += slope[k, i] * change[i, k]
 
 
-@inlined
-def length(
-    v: Any,
-    y: Any,
-    e: Any,
-    d: Any,
-    w: Any,
-    sums: Any,
-    first: Any,
-    l1: Any,
-    l2: Any,
-    floor: Any,
-    tiny: Any,
-    trials: int,
-) -> Any:
-    """The longest step found along d at which the divergence still falls; `first` is its slope at 0."""
-    zero = floor * 0
-    one = floor / floor
-    if not first < 0:
-        return zero
-    linear = ridge = zero
-    for k in range(d.shape[0]):
-        linear += d[k] * (sums[k] + l1 + l2 * w[k])
-        ridge += l2 * d[k] * d[k]
-    low, high, t = zero, one, one
-    at_low, at_high = first, zero
-    least = floor * floor
-    for trial in range(trials + 1):
-        total = zero
-        for j in range(v.shape[0]):
-            total += v[j] * e[j] / max(y[j] + t * e[j], least)
-        slope = linear + t * ridge - total
-        if slope <= 0:
-            low, at_low = t, slope
-            if trial == 0:
-                break
-        else:
-            high, at_high = t, slope
-        share = at_low / min(at_low - max(at_high, zero), -tiny)
-        t = low + (high - low) * min(max(share, one / 20), one - one / 20)
-    return low
+@jit
+def _decrease(
+    w: Any, numerator: Any, curvature: Any, growth: Any, inverse: Any, slope: Any, settings: Any, count: int
+) -> None:
+    """The columns of w (r, .) after sweeps over their models, and their slopes at the start."""
+    gram, l1, l2, floor, tiny, sweeps, _ = settings
+    r = w.shape[0]
+    one, root = floor / floor, np.sqrt(tiny)
+    most = one / tiny  # of a curvature, which may be that of an entry at the square of the floor
+    for k in range(r):
+        for i in range(count):
+            s = np.sqrt(min(max(curvature[k, i] + l2, root), most))
+            x = one / s
+            slope[k, i] = growth[k, i] + l1 + l2 * w[k, i] - numerator[k, i]
+            curvature[k, i], inverse[k, i], numerator[k, i] = s, x, slope[k, i] * x
+    descend(w, numerator, gram, curvature, inverse, count, np.full(r, np.inf, w.dtype), floor, sweeps)

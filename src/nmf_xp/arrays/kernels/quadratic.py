@@ -16,7 +16,7 @@ import numpy as np
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry, jit
 from nmf_xp.arrays.kernels.coordinate import AWAKE, LANES
-from nmf_xp.arrays.kernels.multiplicative import as_members, contract, copy
+from nmf_xp.arrays.kernels.tiling import as_members, contract, copy, copy_transposed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -284,11 +284,3 @@ def products(v: Any, H: Any, rows: Any, sums: Any, product: Any, gram: Any) -> N
         for i in range(result.shape[0]):
             for k in range(result.shape[1]):
                 result[i, k] = sums[i, k]
-
-
-@jit
-def copy_transposed(source: Any, target: Any) -> None:
-    """The transpose, into the first rows and columns."""
-    for i in range(source.shape[0]):
-        for j in range(source.shape[1]):
-            target[j, i] = source[i, j]
