@@ -13,9 +13,12 @@ from nmf_xp import Progress, nmf
 from nmf_xp.arrays import kernels, threads
 from nmf_xp.arrays.transfer import to_host
 from nmf_xp.data import Dense
+from nmf_xp.data.constraints import Constraints
+from nmf_xp.data.tabled import Tabled
 from nmf_xp.divergences import data_divergence
 from nmf_xp.problem import Factors, Problem
 from nmf_xp.solvers import MultiplicativeUpdate
+from nmf_xp.solvers.newton import Newton
 from nmf_xp.updates import factor_floor
 from tests.problems import DTYPES
 
@@ -98,6 +101,56 @@ def test_an_iteration_in_any_memory_order(
     expected = solver.step(start, problem, xp=xp)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(to_host(x), to_host(y), rtol=100 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("fixed_h", [False, True])
+@pytest.mark.parametrize("shape", [(300, 70), (150, 3), (40, 300)])
+@pytest.mark.parametrize("tabled", [False, True])
+@pytest.mark.parametrize("l1", [None, 0.3])
+def test_what_an_update_divides_by_is_given_to_the_kernel(
+    l1: float | None, tabled: bool, shape: tuple[int, int], fixed_h: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the sums of H, by those in each batch, of which one is empty in a column, and with an L1 penalty."""
+    rng = np.random.default_rng(1)
+    V = rng.poisson(2.0, shape).astype(dtype)
+    codes, table = rng.integers(0, 3, shape[0]), rng.gamma(1.0, size=(3, shape[1])).astype(dtype)
+    V[codes == 1, 2], table[1, 2] = 0, 0
+    data: Any = Tabled(Dense(V), codes, table) if tabled else Dense(V)
+    start = Factors(*factors(shape, 5, dtype))
+    solver, problem = MultiplicativeUpdate(beta=1.0, floor=1e-6, fixed_h=fixed_h), Problem(data, Constraints(l1=l1))
+    used: list[str] = []
+    find = kernels.find
+    monkeypatch.setattr(kernels, "find", lambda name, *x: used.append(name) or find(name, *x))  # type: ignore[func-returns-value]
+    found = solver.step(start, problem, xp=xp)
+    assert used == ["kl_half_iteration", "kl_half_iteration"]
+    monkeypatch.setattr(kernels, "find", lambda *_: None)
+    expected = solver.step(start, problem, xp=xp)
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(to_host(x), to_host(y), rtol=100 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("l2", [None, 0.5])
+@pytest.mark.parametrize("shape", [(300, 70), (700, 3), (139, 33), (40, 90)])
+def test_a_step_of_newton_in_any_memory_order(
+    shape: tuple[int, int], l2: float | None, layout: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of narrow matrices many rows lie in one register; the rows take steps of all lengths."""
+    rng = np.random.default_rng(0)
+    V = LAYOUTS[layout]((rng.poisson(2.0, shape) * 10.0 ** rng.integers(-2, 3, (shape[0], 1))).astype(dtype))
+    V[3, :] = 0
+    W, H = factors(shape, 5, dtype)
+    before, constraints = V.copy(), Constraints(l1=0.2 if l2 else None, l2=l2)
+    solver = Newton(beta=1.0, floor=1e-6)
+    found = solver.half(Dense(V), W, H, constraints, measured=True, xp=xp)[:2]
+    np.testing.assert_array_equal(V, before)
+    monkeypatch.setattr(kernels, "find", lambda *_: None)
+    expected = solver.half(Dense(V), W, H, constraints, measured=True, xp=xp)[:2]
+    rtol = 1e4 * float(np.finfo(dtype).eps)
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(to_host(x), to_host(y), rtol=rtol, atol=rtol)
 
 
 def test_a_large_rank_is_left_to_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:

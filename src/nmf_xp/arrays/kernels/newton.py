@@ -193,10 +193,10 @@ def _step_turned(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: boo
     (m, r), n = W.shape, V.shape[1]
     step, lanes = turned_rows(m)
     columns, components = -(-n // 4) * 4, -(-r // 4) * 4
-    h, squares = np.zeros((columns, components), W.dtype), np.empty((columns, components), W.dtype)
+    h = np.zeros((columns, components), W.dtype)
     h[:, :r] = 1
     copy_transposed(H, h)
-    squares[:] = h * h
+    squares = h * h
     v, y = np.zeros((columns, lanes), W.dtype), np.empty((columns, lanes), W.dtype)
     e, room = np.empty((columns, lanes), W.dtype), np.empty((3, columns * lanes), W.dtype)
     w, d = np.zeros((components, lanes), W.dtype), np.zeros((components, lanes), W.dtype)
@@ -227,9 +227,11 @@ def _step_turned(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: boo
                     c[a, i] = x * z
             accumulate(h[j : j + 4], q, numerator)
             accumulate(squares[j : j + 4], c, curvature)
-        new[:] = w[:r]
+        copy(w[:r], new)
         _decrease(new, numerator[:r], curvature[:r], growth, inverse, slope, settings, lanes)
-        d[:r] = new - w[:r]
+        for k in range(r):
+            for i in range(lanes):
+                d[k, i] = new[k, i] - w[k, i]
         for j in range(0, columns, 4):
             predict(h[j : j + 4], d, e[j : j + 4])
         lengths(v, y, e, d[:r], w[:r], growth, slope, settings, room, t)
