@@ -15,12 +15,13 @@ import numpy as np
 
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry, jit
-from nmf_xp.arrays.kernels.coordinate import AWAKE, LANES
+from nmf_xp.arrays.kernels.coordinate import AWAKE
 from nmf_xp.arrays.kernels.tiling import as_members, contract, copy, copy_transposed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LANES = 112  # rows that are swept over together: whole registers, and no power of two
 AT_ONCE = 2**29  # products of two numbers in a call, after which an interrupt is noticed
 
 
@@ -66,8 +67,8 @@ def _tiny(dtype: np.dtype[Any]) -> Any:
 def _cyclic_sweep(W: Any, product: Any, gram: Any, order: Any, l1: Any, floor: Any, tiny: Any) -> float:
     """Some rows at a time, one to a lane of the vector registers. No branch depends on an entry: half of them miss."""
     m, r = W.shape
-    w, p = np.empty((r, LANES), W.dtype), np.empty((r, LANES), W.dtype)
-    g, met = np.empty(LANES, W.dtype), np.empty(LANES, W.dtype)
+    w, curvature = _padded(W, gram)
+    p, g, met = np.zeros((r, LANES), W.dtype), np.empty(LANES, W.dtype), np.empty(LANES, W.dtype)
     violation = 0.0
     one = tiny / tiny
     zero = one - one
@@ -79,14 +80,11 @@ def _cyclic_sweep(W: Any, product: Any, gram: Any, order: Any, l1: Any, floor: A
         met[:] = zero
         for s in range(r):
             t = order[s]
-            for i in range(count):
+            for i in range(LANES):
                 g[i] = l1 - p[t, i]
-            for k in range(r):
-                x = gram[t, k]
-                for i in range(count):
-                    g[i] += x * w[k, i]
+            _add(curvature[t], w, g)
             inverse = one / max(gram[t, t], tiny) if gram[t, t] > 0 else zero
-            for i in range(count):
+            for i in range(LANES):
                 old, slope = w[t, i], g[i]
                 above = one if old > floor else zero
                 met[i] += above * max(slope, zero) - min(slope, zero)
@@ -101,24 +99,40 @@ def _cyclic_sweep(W: Any, product: Any, gram: Any, order: Any, l1: Any, floor: A
 @entry("x2, x2, x2, x, x, x")
 def _frobenius_rows(W: Any, product: Any, gram: Any, l1: Any, floor: Any, tiny: Any) -> None:
     m, r = W.shape
-    w, d = np.empty((r, LANES), W.dtype), np.empty((r, LANES), W.dtype)
+    w, curvature = _padded(W, gram)
+    d = np.empty((r, LANES), W.dtype)
     for first in range(0, m, LANES):
         count = min(LANES, m - first)
         for i in range(count):
             for k in range(r):
                 w[k, i] = W[first + i, k]
         for k in range(r):
-            for i in range(count):
-                d[k, i] = l1
-            for j in range(r):
-                x = gram[k, j]
-                for i in range(count):
-                    d[k, i] += x * w[j, i]
-            for i in range(count):
+            d[k] = l1
+            _add(curvature[k], w, d[k])
+            for i in range(LANES):
                 d[k, i] = w[k, i] / max(d[k, i], tiny)
         for i in range(count):
             for k in range(r):
                 W[first + i, k] = max(d[k, i] * product[first + i, k], floor)
+
+
+@jit
+def _padded(W: Any, gram: Any) -> Any:
+    """Room for rows of W, one to a lane, and the curvature, with zeros for components that fill a tile."""
+    r = W.shape[1]
+    components = -(-r // 4) * 4
+    curvature = np.zeros((r, components), W.dtype)
+    copy(gram, curvature)
+    return np.zeros((components, LANES), W.dtype), curvature
+
+
+@jit
+def _add(factors: Any, w: Any, g: Any) -> None:
+    """Add the sum of the rows of w, each with its factor, to g."""
+    for k in range(0, w.shape[0], 4):
+        a, b, c, d = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
+        for i in range(g.shape[0]):
+            g[i] += a * w[k, i] + b * w[k + 1, i] + c * w[k + 2, i] + d * w[k + 3, i]
 
 
 def frobenius_iterations(
