@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def unsupported_kind(name: str, x: Any) -> str | None:
     """What the argument `x` is and what to pass instead, for arrays that break the standard's promises; else None."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(x) is numpy.ndarray:
+        return None
     if libraries.is_dask(x):
         return "a dask array, which only `nmf` and `transform` take, as V; pass its `.compute()` if it fits in memory"
-    numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(x, numpy.matrix):
         return "a numpy.matrix, whose `*` is a matrix product; pass `numpy.asarray` of it"
     if libraries.is_masked(x):

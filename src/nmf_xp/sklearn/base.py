@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -123,6 +124,12 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         with precision.on_their_device(X):
             return X @ self.components_
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        """The names of the parameters, which scikit-learn would read from the signature in every call."""
+        return super()._get_param_names()
 
     @property
     def _beta(self) -> float:

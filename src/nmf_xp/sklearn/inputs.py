@@ -39,9 +39,13 @@ def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom
         raise TypeError(msg)
     if not libraries.is_foreign(X):
         finite: Any = weights is None
-        checked(X)  # before scikit-learn reads by its indices
-        options = {"accept_sparse": ("csr", "csc"), "dtype": [np.float64, np.float32], "reset": reset}
-        X = validate_data(estimator, X, ensure_all_finite=finite, **options)
+        if finite and _is_as_wanted(X) and _is_as_known(estimator, X, reset=reset):
+            assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+            estimator.n_features_in_ = X.shape[1]
+        else:
+            checked(X)  # before scikit-learn reads by its indices
+            options = {"accept_sparse": ("csr", "csc"), "dtype": [np.float64, np.float32], "reset": reset}
+            X = validate_data(estimator, X, ensure_all_finite=finite, **options)
         if weights is not None:
             X = _observed(X, weights, xp=np)
             assert_all_finite(X, input_name="X")
@@ -60,6 +64,18 @@ def check_data(estimator: Any, X: Any, *, weights: Any = None, reset: bool, whom
     if transfer.scalar(xp.min(data.values)) < 0:
         _refuse(f"Negative values in data passed to {whom}.")
     return X if data.values.ndim < 2 else as_working_dtype("X", X, xp=xp)
+
+
+def _is_as_wanted(X: Any) -> bool:
+    """Whether X is an array of which scikit-learn would look at the values only, after several times as long."""
+    return type(X) is np.ndarray and X.ndim == 2 and X.size > 0 and X.dtype in (np.float64, np.float32)
+
+
+def _is_as_known(estimator: Any, X: Any, *, reset: bool) -> bool:
+    """Whether there are no names of features that X would have to have, and as many features as it has."""
+    if hasattr(estimator, "feature_names_in_"):
+        return False
+    return reset or X.shape[1] == getattr(estimator, "n_features_in_", None)
 
 
 def _observed(X: Any, weights: Any, *, xp: Any) -> Any:
@@ -102,7 +118,10 @@ def check_positive(X: Any, beta: float) -> None:
 
 def check_factor(A: Any, shape: tuple[int | str, int | str], whom: str) -> Any:
     """A factor from the user, of a shape in which "auto" stands for any length."""
-    A = A if libraries.is_foreign(A) else check_array(A)
+    if _is_as_wanted(A):
+        assert_all_finite(A)
+    elif not libraries.is_foreign(A):
+        A = check_array(A)
     for axis, (name, got, expected) in enumerate(zip(("first", "second"), A.shape, shape, strict=True)):
         if expected not in ("auto", got):
             _refuse(

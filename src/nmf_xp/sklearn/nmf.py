@@ -195,8 +195,6 @@ class NMF(BaseNMF):
         array, shape (n_samples, n_components)
             W.
         """
-        if batch is None:
-            return super().transform(X, weights=weights, exposure=exposure)
         batch = self._checked_batch(batch, X)
         X = self._checked_new(X, weights)
         return self._load(X, self.components_, Observation(weights, exposure), batch=batch).W
@@ -256,9 +254,6 @@ class NMF(BaseNMF):
         if isinstance(found, Result):
             return dataclasses.replace(found, W=best.W, _divergence=best.divergence)
         return found._replace(W=best.W, divergence=best.divergence)
-
-    def _loadings(self, X: Any, observation: Observation) -> Any:
-        return self._load(X, self.components_, observation).W
 
     def _load(self, X: Any, H: Any, observation: Observation, *, batch: Any = None) -> Result | Plain:
         """W of X for given H."""

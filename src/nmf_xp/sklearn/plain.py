@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, precision, threads, transfer
+from nmf_xp.arrays import libraries, operators, threads, transfer
 from nmf_xp.data import as_data, dense_if_quicker
 from nmf_xp.data.units import floor_of, floor_of_loadings, units_of
 from nmf_xp.divergences import data_divergence
@@ -42,7 +42,6 @@ class Plain(NamedTuple):
     status: Status
 
 
-@precision.in_full_precision
 def plain(
     X: Any,
     W: Any,
@@ -81,8 +80,8 @@ def plain(
     else:
         floor = floor_of(least, largest, dtype, beta=beta, xp=xp)
     posed = Posed(Problem(data), xp, beta, units, floor, largest, ())
-    if any(alphas[:2]):
-        alpha_w, alpha_h, l1_ratio = alphas
+    alpha_w, alpha_h, l1_ratio = alphas
+    if alpha_w or alpha_h not in (0, "same"):
         terms = asked_of(check_penalties(alpha_w, 0.0 if fixed_h else alpha_h, l1_ratio), l1_ratio)
         posed = posed.constrained(W.shape[-1], terms)
         if posed.heavy:
