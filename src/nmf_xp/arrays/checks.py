@@ -98,6 +98,8 @@ def as_working_dtype(name: str, x: Array, *, xp: Namespace) -> Array:
     float32 and float64 stay; integers and booleans become the namespace's default floating dtype; 16-bit floats become
     float32, because their sums overflow and their floor would be visible.
     """
+    if libraries.is_numpy(x) and x.dtype.char in "fd":  # asked first, as most are
+        return x
     if is_dtype(x, ("bool", "integral"), xp=xp):
         return xp.astype(x, libraries.default_dtype(xp, libraries.device(x)))
     if not is_dtype(x, "real floating", xp=xp):
@@ -257,12 +259,12 @@ def check_option(name: str, value: Any, allowed: Collection[str]) -> str:
 
 def is_integer(value: Any) -> bool:
     """Whether it is an integer of any library, and no bool."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, (int, numbers.Integral)) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
     """Whether it is a real number of any library, and no bool."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, (int, float, numbers.Real)) and not isinstance(value, bool)
 
 
 def _namespace_name(xp: Namespace) -> str:

@@ -182,8 +182,10 @@ def _sparse_library_of(kind: type) -> str | None:
 
 def is_foreign(x: Any) -> bool:
     """Whether `x` is an array, or a sparse array, of another library than NumPy and SciPy."""
+    if is_numpy(x):
+        return False
     library = sparse_library(x)
-    return library != "scipy" if library is not None else is_array(x) and not is_numpy(x)
+    return library != "scipy" if library is not None else is_array(x)
 
 
 def dtype_name(dtype: Any) -> str:

@@ -210,7 +210,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """H that is to be kept, checked against X."""
         r = self.n_components
         H = check_factor(H, ("auto" if r in (None, "auto") else r, X.shape[1]), "NMF (input H)")
-        if libraries.dtype_name(H.dtype) != libraries.dtype_name(X.dtype):
+        if H.dtype != X.dtype and libraries.dtype_name(H.dtype) != libraries.dtype_name(X.dtype):
             msg = f"H should have the same dtype as X. Got H.dtype = {H.dtype}."
             raise TypeError(msg)
         return H

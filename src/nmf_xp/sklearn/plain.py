@@ -108,8 +108,7 @@ def _run(
         return found if free else found + float(penalties(problem, W, H, xp=xp))
 
     looks, n_iter, history = tol > 0 or (solver.has_rule and not solver.fixed_h), 0, []
-    if tol > 0:
-        first = previous = reconstruction_error(divergence(*(xp.where(x == 0, START, x) for x in (W, H))))
+    given = W, H
     W, H = (
         operators.at_least(W, solver.floor, xp=xp),
         H if solver.fixed_h else operators.at_least(H, solver.floor, xp=xp),
@@ -121,6 +120,10 @@ def _run(
     if looks:
         found = divergence(W, H)
         history.append(objective(found, W, H))
+    if tol > 0:
+        as_given = found is not None and all(0 < solver.floor <= xp.min(x) for x in given)
+        begun = found if as_given else divergence(*(xp.where(x == 0, START, x) for x in given))
+        first = previous = reconstruction_error(begun)
     while n_iter < max_iter:
         n = min(every, max_iter - n_iter) if looks else max_iter
         state, rest = solver.measured_steps(state, problem, n, xp=xp)

@@ -174,7 +174,7 @@ class CyclicDescent(Solver):
             if numbers[..., 2].all():  # the rest is not computed
                 numbers[..., 1] += n - done  # lint: made here
                 break
-            orders = np.roll(table, -done * self._halves, axis=0)
+            orders = np.roll(table, -done * self._halves, axis=0) if done else table
             W, H, *found = kernel(problem.data.values, W, H, numbers, orders, n=count)
             done += count  # lint: a Python int
         return self._after(state, W, H, (numbers[..., i] for i in range(3)), n, xp=xp), found

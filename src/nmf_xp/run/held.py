@@ -1,0 +1,89 @@
+"""What the entries of the factors with which an iteration ended hold of the model, and whether any may become 0."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nmf_xp.arrays import operators
+from nmf_xp.updates import factor_floor
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from nmf_xp.arrays.typing import Array, Namespace
+    from nmf_xp.problem import Factors, Problem
+    from nmf_xp.problem.optimality import Report
+
+NEGLIGIBLE = 1e-12
+"""An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
+AT_FLOOR = 2.0**8
+"""How many floors an entry that is at the floor may be."""
+
+
+class Held(NamedTuple):
+    """What the entries of a factor hold."""
+
+    share: Array  # of the model in the row of W, or the column of H; 0 for one at the floor that holds little
+    speck: Array  # whether that is no more than rounding, whatever the slope
+    small: Array  # whether that is next to nothing beside V, and zero is allowed
+    at_floor: Array
+
+
+def is_clear(
+    factors: Factors,
+    shares: tuple[Array, Array],
+    seen: Report,
+    problem: Problem,
+    *,
+    beta: float,
+    floor: float,
+    xp: Namespace,
+) -> bool:
+    """Whether each entry holds enough and is asked for, so that none may become 0; bounds are not looked into.
+
+    Most small matrices end so, and it is found in a tenth of the time that the search for zeros takes.
+    """
+    if problem.w.bounded or problem.h.bounded:
+        return False
+    eps, clear = float(xp.finfo(factors.W.dtype).eps), True
+    least = max(AT_FLOOR * floor, _next_to_nothing(factors.W.dtype, beta=beta, floor=floor, xp=xp))
+    for x, share, slope in zip(factors, shares, (seen.w_slopes, seen.h_slopes), strict=True):
+        if slope.shape[-1] > 0:  # no H that is given
+            clear = (xp.max(slope) < 1.0) & (xp.min(x) > least) & (xp.min(share) > negligible_share(eps)) & clear
+    return bool(clear)
+
+
+def negligible_share(eps: float) -> float:
+    """The share of an entry that may become 0, at most."""
+    return max(NEGLIGIBLE, 10.0 * eps)
+
+
+def _next_to_nothing(dtype: Any, *, beta: float, floor: float, xp: Namespace) -> float:
+    """The largest entry that is next to nothing beside V, where zero is allowed, which is for beta > 1."""
+    unit = floor / factor_floor(dtype, beta=beta, xp=xp)  # of a factor for V's largest entry
+    return float(xp.finfo(dtype).eps) ** 0.75 * unit if beta > 1 else 0.0
+
+
+def shares_of(factors: Factors, *, xp: Namespace) -> tuple[Array, Array]:
+    """What each entry of both factors holds of the model in the row of W, or the column of H."""
+    sums = xp.sum(factors.H, axis=-1)[..., None, :], xp.sum(factors.W, axis=-2)[..., :, None]
+    found = []
+    for x, weight, axis in zip(factors, sums, (-1, -2), strict=True):
+        product = x * weight
+        tiny = float(xp.finfo(x.dtype).smallest_normal)
+        found.append(product / operators.at_least(xp.sum(product, axis=axis, keepdims=True), tiny, xp=xp))
+    return found[0], found[1]
+
+
+def held_by(
+    factors: Factors, shares: tuple[Array, Array], *, beta: float, floor: float, xp: Namespace
+) -> tuple[Held, Held]:
+    """What the entries of both factors hold; for beta > 1, which allows a zero model, those at the floor nothing."""
+    eps = float(xp.finfo(factors.W.dtype).eps)
+    least = _next_to_nothing(factors.W.dtype, beta=beta, floor=floor, xp=xp)
+    found = []
+    for x, share in zip(factors, shares, strict=True):
+        at_floor = x <= AT_FLOOR * floor
+        speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
+        found.append(Held(xp.where(at_floor, 0.0, share), speck, x <= least, at_floor))
+    return found[0], found[1]
