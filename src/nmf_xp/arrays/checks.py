@@ -65,7 +65,7 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
         remedy = "; reshape it to one row (1, n) or one column (m, 1)" if ndim == 1 else ""
         msg = f"`{name}` must have {rule}, got shape {tuple(x.shape)}{remedy}"
         raise ValueError(msg)
-    if any(length == 0 for length in x.shape):
+    if 0 in x.shape:
         msg = f"`{name}` must have no empty axis, got shape {tuple(x.shape)}"
         raise ValueError(msg)
     xp = libraries.array_namespace(x)

@@ -83,7 +83,8 @@ def ended(
     before, shares = factors, shares_of(factors, xp=xp)
     factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
     first = look(factors)
-    if reading and is_clear(before, shares, first, problem, beta=beta, floor=floor, xp=xp):
+    asked = reading and not operators.is_slow_to_ask(factors.W)
+    if asked and is_clear(before, shares, first, problem, beta=beta, floor=floor, xp=xp):
         seen_floor = 0.0 if _is_near(floor, factors, xp=xp) else floor
         residual = kkt_residual(problem, *factors, first, floor=seen_floor, xp=xp)
         return (*factors, first.divergence, first.objective, residual, first.gap)

@@ -103,7 +103,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _checked_new(self, X: Any, weights: Any) -> Any:
         """New data as `fit` had them."""
-        check_is_fitted(self)
+        if not hasattr(self, "components_"):
+            check_is_fitted(self)
         X = check_data(self, X, weights=weights, reset=False, whom=self._input)
         check_same_library(self, X, "transform")
         return X

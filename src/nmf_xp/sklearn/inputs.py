@@ -94,6 +94,8 @@ def _observed(X: Any, weights: Any, *, xp: Any) -> Any:
 
 def check_same_library(estimator: Any, X: Any, method: str) -> None:
     """Refuse X of another library, or on another device, than the components."""
+    if libraries.is_numpy(X) and libraries.is_numpy(estimator.components_):
+        return
     values, H = as_data(X).values, estimator.components_
     namespaces = [libraries.array_namespace(x) for x in (values, H)]
     if namespaces[0] is not namespaces[1] or libraries.device(values) != libraries.device(H):
