@@ -186,7 +186,8 @@ class CyclicDescent(Solver):
     def _after(self, state: State, W: Array, H: Array, numbers: Iterable[Array], n: int, *, xp: Namespace) -> State:
         """The state after `n` iterations with these factors."""
         orders = state.orders
-        orders = xp.roll(orders, -n * self._halves, axis=-2) if orders.shape[-1] else orders
+        if orders.shape[-1] and n * self._halves % orders.shape[-2]:
+            orders = xp.roll(orders, -n * self._halves, axis=-2)
         state = state._replace(W=W, H=H, orders=orders)
         return state if self.violation_tol is None else State(*state[:3], *numbers)
 
