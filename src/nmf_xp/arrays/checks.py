@@ -127,6 +127,8 @@ def check_factor(name: str, factor: Any, V: Any) -> None:
 
 def check_namespace(name: str, x: Any, V: Any) -> None:
     """Refuse an array that is not of V's namespace and device."""
+    if libraries.is_numpy(x) and libraries.is_numpy(V):
+        return
     xp, theirs = libraries.array_namespace(V), libraries.array_namespace(x)
     if theirs is not xp:
         ours, other = _namespace_name(xp), _namespace_name(theirs)

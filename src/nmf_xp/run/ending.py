@@ -18,7 +18,7 @@ from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import balanced, is_penalised, largest_entries
 from nmf_xp.problem.optimality import UNSEEN, entry_violations, kkt_residual
-from nmf_xp.run.held import AT_FLOOR, Held, held_by, is_clear, negligible_share, shares_of
+from nmf_xp.run.held import AT_FLOOR, SHOWS, Held, held_by, is_clear, negligible_share, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,6 @@ STEEP = 64.0
 """The steepest slope of a speck that is 0; of one that leaves an entry of V without a model it is infinite."""
 NO_WORSE = 1e-9
 """What zeros may add to the objective, relative; in float32 it is 32 times eps."""
-
-SHOWS = 1e-6
-"""What a violation of the residual is at least, to be seen."""
 
 
 class Asked(NamedTuple):
@@ -83,10 +80,9 @@ def ended(
     before, shares = factors, shares_of(factors, xp=xp)
     factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
     first = look(factors)
-    asked = reading and not operators.is_slow_to_ask(factors.W)
-    if asked and is_clear(before, shares, first, problem, beta=beta, floor=floor, xp=xp):
-        seen_floor = 0.0 if _is_near(floor, factors, xp=xp) else floor
-        residual = kkt_residual(problem, *factors, first, floor=seen_floor, xp=xp)
+    quick = reading and not operators.is_slow_to_ask(factors.W)
+    if quick and is_clear(before, factors, shares, first, problem, beta=beta, floor=floor, xp=xp):
+        residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
         return (*factors, first.divergence, first.objective, residual, first.gap)
     held = held_by(before, shares, beta=beta, floor=floor, xp=xp)
     factors = _without_the_unseen(factors, first, problem, fixed_h=fixed_h, xp=xp)

@@ -18,6 +18,8 @@ NEGLIGIBLE = 1e-12
 """An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
 AT_FLOOR = 2.0**8
 """How many floors an entry that is at the floor may be."""
+SHOWS = 1e-6
+"""What a violation of the residual is at least, to be seen."""
 
 
 class Held(NamedTuple):
@@ -31,6 +33,7 @@ class Held(NamedTuple):
 
 def is_clear(
     factors: Factors,
+    balanced: Factors,
     shares: tuple[Array, Array],
     seen: Report,
     problem: Problem,
@@ -41,16 +44,20 @@ def is_clear(
 ) -> bool:
     """Whether each entry holds enough and is asked for, so that none may become 0; bounds are not looked into.
 
-    Most small matrices end so, and it is found in a tenth of the time that the search for zeros takes.
+    Nor does the floor show in the `balanced` factors. Most small matrices end so, which is found in a fraction of the
+    time that the search for zeros takes.
     """
     if problem.w.bounded or problem.h.bounded:
         return False
-    eps, clear = float(xp.finfo(factors.W.dtype).eps), True
+    if not all(xp.min(x) * SHOWS >= floor for x in balanced):
+        return False
+    negligible = negligible_share(float(xp.finfo(factors.W.dtype).eps))
     least = max(AT_FLOOR * floor, _next_to_nothing(factors.W.dtype, beta=beta, floor=floor, xp=xp))
-    for x, share, slope in zip(factors, shares, (seen.w_slopes, seen.h_slopes), strict=True):
-        if slope.shape[-1] > 0:  # no H that is given
-            clear = (xp.max(slope) < 1.0) & (xp.min(x) > least) & (xp.min(share) > negligible_share(eps)) & clear
-    return bool(clear)
+    return all(
+        xp.max(slope) < 1.0 and xp.min(x) > least and xp.min(share) > negligible
+        for x, share, slope in zip(factors, shares, (seen.w_slopes, seen.h_slopes), strict=True)
+        if slope.shape[-1] > 0  # there are none of an H that is given
+    )
 
 
 def negligible_share(eps: float) -> float:
