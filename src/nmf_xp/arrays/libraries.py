@@ -60,7 +60,7 @@ def is_numpy(x: Any) -> TypeGuard[np.ndarray[Any, Any]]:
 
 def array_namespace(*arrays: Any) -> Namespace:
     """Namespace of the arrays; TypeError when they are not arrays or not of one namespace."""
-    if all(is_numpy(x) and x.dtype.kind in NUMBERS for x in arrays):
+    if arrays and all(is_numpy(x) and x.dtype.kind in NUMBERS for x in arrays):
         return _numpy_namespace()
     try:
         xp = array_api_compat.array_namespace(*arrays)

@@ -53,7 +53,6 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     verbose: int
     components_: Any
 
-    @precision.on_data
     def fit(
         self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None, exposure: Any = None
     ) -> Any:

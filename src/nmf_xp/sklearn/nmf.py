@@ -151,7 +151,6 @@ class NMF(BaseNMF):
         self.n_restarts = n_restarts
         self.callback = callback
 
-    @precision.on_data
     def fit(
         self,
         X: Any,
