@@ -16,6 +16,7 @@ each entry, stopping at the floor, or at a user's bound, cannot raise it either.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -256,6 +257,7 @@ def mm_exponent(beta: float) -> float:
     return 1.0 / (2.0 - beta) if beta < 1 else 1.0
 
 
+@functools.lru_cache(maxsize=64)
 def factor_floor(dtype: Any, *, beta: float, xp: Namespace) -> float:
     """The least value of a factor's entry: a power of two by which no term of an update can overflow.
 

@@ -17,6 +17,8 @@ from nmf_xp.data import as_data
 from nmf_xp.data.constraints import FREE
 from nmf_xp.problem import Problem
 from nmf_xp.problem.optimality import report
+from nmf_xp.run import ending
+from nmf_xp.run.held import is_clear
 from nmf_xp.solvers import LOSSES, SOLVERS
 from nmf_xp.updates import factor_floor
 from tests.compiled import eagerly
@@ -31,6 +33,35 @@ if TYPE_CHECKING:
 
 PAIRS = [(solver, beta) for solver in SOLVERS for beta in LOSSES.get(solver, (0.5, 1.0, 1.5, 2.0, 3.0))]
 pairs = pytest.mark.parametrize(("solver", "beta"), PAIRS)
+
+
+@pairs
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_end_without_zeros_is_that_which_the_search_finds(
+    solver: str, beta: float, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit; and where there are zeros, they are found."""
+    rng, found = np.random.default_rng(0), []
+    dense = (rng.gamma(2.0, 1.0, (20, 3)) @ rng.gamma(2.0, 1.0, (3, 14)) + rng.random((20, 14))).astype(dtype)
+    sparse = counts().astype(dtype)
+
+    def ends() -> list[Any]:
+        settings: Any = {"beta_loss": beta, "solver": solver, "random_state": 0, "max_iter": 30}
+        results = [nmf(V, rank, **settings) for V, rank in ((dense, 1), (dense, 3), (sparse, 3))]
+        results += [transform(dense, results[0].H, beta_loss=beta)]
+        return [(x.W, x.H, x.divergence, x.objective, x.kkt_residual, x.status) for x in results]
+
+    def looked(*args: Any, **options: Any) -> bool:
+        found.append(is_clear(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(ending, "is_clear", looked)
+    quick = ends()
+    monkeypatch.setattr(ending, "is_clear", lambda *_, **__: False)
+    assert found[0], "of rank 1 no entry is zero"
+    for one, other in zip(quick, ends(), strict=True):
+        for x, y in zip(one, other, strict=True):
+            np.testing.assert_array_equal(x, y)
 
 
 def counts(m: int = 20, n: int = 14, seed: int = 0) -> Any:

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from sklearn import config_context, decomposition
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
@@ -106,6 +106,50 @@ def test_shuffled_components_and_penalties(both: bool) -> None:
     np.testing.assert_allclose(W, W_theirs, rtol=0, atol=1e-8 * W_theirs.max())
     assert ((W == 0) == (W_theirs == 0)).all()
     np.testing.assert_allclose(ours.transform(X), theirs.transform(X), rtol=0, atol=1e-8 * W_theirs.max())
+
+
+def test_orders_are_drawn_from_a_generator_as_scikit_learn_draws_them() -> None:
+    """Also where a fit goes on for long, and the generator is left where scikit-learn leaves it."""
+    X = noisy(12, 9, 4, zeros=True).V
+    options: dict[str, Any] = {"shuffle": True, "init": "random", "tol": 0, "max_iter": 1100}
+    sides = [kind(4, random_state=np.random.RandomState(3), **options) for kind in (decomposition.NMF, NMF)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        W_theirs, W = (side.fit_transform(X) for side in sides)
+        np.testing.assert_allclose(W, W_theirs, rtol=0, atol=1e-8 * W_theirs.max())
+        drawn = [side.random_state.randint(2**31) for side in sides]
+    assert drawn[0] == drawn[1]
+
+
+class Fewer(NMF):
+    """An estimator with parameters of its own."""
+
+    def __init__(self, n_components: int = 2, *, tries: int = 3) -> None:
+        super().__init__(n_components)
+        self.tries = tries
+
+
+def test_a_subclass_has_its_own_parameters() -> None:
+    NMF().get_params()
+    assert Fewer().get_params() == {"n_components": 2, "tries": 3}
+    assert "tries" not in NMF().get_params()
+
+
+def test_what_numpy_holds_is_checked_as_a_frame_is() -> None:
+    """Arrays that need no conversion take a shorter way to the same errors and the same names."""
+    X = noisy(12, 9, 2).V
+    for wrong, said in ((np.nan, "contains NaN"), (np.inf, "contains infinity"), (-1.0, "Negative values")):
+        bad = X.copy()
+        bad[3, 4] = wrong
+        model = NMF(2, max_iter=500).fit(X)
+        for call in (model.fit, model.transform):
+            with pytest.raises(ValueError, match=said):
+                call(bad)
+    with pytest.raises(ValueError, match="X has 8 features, but NMF is expecting 9 features as input"):
+        model.transform(X[:, :8])
+    assert NMF(2).fit(X[:, :8]).n_features_in_ == 8
+    with pytest.raises(NotFittedError):
+        NMF(2).transform(X)
 
 
 @pytest.mark.parametrize("solver", ["cd", "mu"])

@@ -34,7 +34,7 @@ def plain(x: Any, *, mapped: bool = False) -> Any:
 
 def each_plain(x: Any) -> Any:
     """The same for an argument, which may be a pair of arrays."""
-    if not isinstance(x, tuple | list):
+    if not isinstance(x, (tuple, list)):
         return plain(x)
     items = list(map(plain, x))
     if all(new is old for new, old in zip(items, x, strict=True)):

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def unsupported_kind(name: str, x: Any) -> str | None:
     """What the argument `x` is and what to pass instead, for arrays that break the standard's promises; else None."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and type(x) is numpy.ndarray:
+        return None
     if libraries.is_dask(x):
         return "a dask array, which only `nmf` and `transform` take, as V; pass its `.compute()` if it fits in memory"
-    numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(x, numpy.matrix):
         return "a numpy.matrix, whose `*` is a matrix product; pass `numpy.asarray` of it"
     if libraries.is_masked(x):
@@ -63,7 +65,7 @@ def check_array(name: str, x: Any, *, min_ndim: int, max_ndim: int | None = None
         remedy = "; reshape it to one row (1, n) or one column (m, 1)" if ndim == 1 else ""
         msg = f"`{name}` must have {rule}, got shape {tuple(x.shape)}{remedy}"
         raise ValueError(msg)
-    if any(length == 0 for length in x.shape):
+    if 0 in x.shape:
         msg = f"`{name}` must have no empty axis, got shape {tuple(x.shape)}"
         raise ValueError(msg)
     xp = libraries.array_namespace(x)
@@ -96,6 +98,8 @@ def as_working_dtype(name: str, x: Array, *, xp: Namespace) -> Array:
     float32 and float64 stay; integers and booleans become the namespace's default floating dtype; 16-bit floats become
     float32, because their sums overflow and their floor would be visible.
     """
+    if libraries.is_numpy(x) and x.dtype.char in "fd":  # asked first, as most are
+        return x
     if is_dtype(x, ("bool", "integral"), xp=xp):
         return xp.astype(x, libraries.default_dtype(xp, libraries.device(x)))
     if not is_dtype(x, "real floating", xp=xp):
@@ -123,6 +127,8 @@ def check_factor(name: str, factor: Any, V: Any) -> None:
 
 def check_namespace(name: str, x: Any, V: Any) -> None:
     """Refuse an array that is not of V's namespace and device."""
+    if libraries.is_numpy(x) and libraries.is_numpy(V):
+        return
     xp, theirs = libraries.array_namespace(V), libraries.array_namespace(x)
     if theirs is not xp:
         ours, other = _namespace_name(xp), _namespace_name(theirs)
@@ -255,12 +261,12 @@ def check_option(name: str, value: Any, allowed: Collection[str]) -> str:
 
 def is_integer(value: Any) -> bool:
     """Whether it is an integer of any library, and no bool."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return isinstance(value, (int, numbers.Integral)) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
     """Whether it is a real number of any library, and no bool."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, (int, float, numbers.Real)) and not isinstance(value, bool)
 
 
 def _namespace_name(xp: Namespace) -> str:

@@ -7,6 +7,7 @@ has been imported already.
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 KNOWN = ("array_api_compat.", "array_api_strict", "jax.numpy", "numpy", "cupy", "dask.array", "sparse")
 """Namespaces that are asked for nothing."""
+
+NUMBERS = "biufc"
+"""The kinds of NumPy's dtypes that are numbers: an array of another kind may be JAX's, a derivative that is zero."""
 
 
 def is_array(x: Any) -> bool:
@@ -51,11 +55,13 @@ is_torch_namespace = array_api_compat.is_torch_namespace
 def is_numpy(x: Any) -> TypeGuard[np.ndarray[Any, Any]]:
     """Whether `x` is NumPy's: asked many times an iteration, so without the cases that array-api-compat looks at."""
     numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(x, numpy.ndarray | numpy.generic)
+    return numpy is not None and isinstance(x, (numpy.ndarray, numpy.generic))
 
 
 def array_namespace(*arrays: Any) -> Namespace:
     """Namespace of the arrays; TypeError when they are not arrays or not of one namespace."""
+    if arrays and all(is_numpy(x) and x.dtype.kind in NUMBERS for x in arrays):
+        return _numpy_namespace()
     try:
         xp = array_api_compat.array_namespace(*arrays)
     except AttributeError:  # of a namespace that is no module
@@ -65,6 +71,12 @@ def array_namespace(*arrays: Any) -> Namespace:
     if getattr(xp, "__name__", "").startswith(KNOWN) or any(hasattr(x, "device") for x in arrays):
         return xp
     return namespaces.without_devices(xp)
+
+
+@functools.cache
+def _numpy_namespace() -> Namespace:
+    found: Namespace = importlib.import_module("array_api_compat.numpy")
+    return found
 
 
 def lacking(xp: Namespace) -> tuple[str, ...]:
@@ -77,6 +89,8 @@ def device(x: Array) -> Any:
 
     For an array on a mesh of JAX devices it is the sharding that puts a copy on each of them.
     """
+    if is_numpy(x):
+        return "cpu"
     if is_traced(x):
         return None
     if on_mesh(x):
@@ -89,7 +103,7 @@ def device(x: Array) -> Any:
 
 def on_mesh(x: Any) -> bool:
     """Whether `x` is a JAX array that lies, in one piece or many, on a mesh of devices."""
-    if not is_jax(x) or is_traced(x):
+    if is_numpy(x) or not is_jax(x) or is_traced(x):
         return False
     return not isinstance(x.sharding, sys.modules["jax"].sharding.SingleDeviceSharding)
 
@@ -138,7 +152,7 @@ def in_host_memory(x: Any) -> bool:
 
 def is_readable(x: Any) -> bool:
     """Whether the values of `x` can be read now: not for a JAX tracer, a dask array or a torch meta tensor."""
-    return not (is_traced(x) or is_dask(x) or str(getattr(x, "device", "")) == "meta")
+    return is_numpy(x) or not (is_traced(x) or is_dask(x) or str(getattr(x, "device", "")) == "meta")
 
 
 def is_masked(x: Any) -> bool:
@@ -168,8 +182,10 @@ def _sparse_library_of(kind: type) -> str | None:
 
 def is_foreign(x: Any) -> bool:
     """Whether `x` is an array, or a sparse array, of another library than NumPy and SciPy."""
+    if is_numpy(x):
+        return False
     library = sparse_library(x)
-    return library != "scipy" if library is not None else is_array(x) and not is_numpy(x)
+    return library != "scipy" if library is not None else is_array(x)
 
 
 def dtype_name(dtype: Any) -> str:

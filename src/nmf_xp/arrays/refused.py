@@ -18,7 +18,9 @@ UNREAD = ("meta tensors", "DataDependentOutputException", "_local_scalar_dense",
 
 def check(name: str, x: Any) -> None:
     """Refuse such an argument; of a tuple or list, such an item."""
-    if isinstance(x, tuple | list):
+    if x is None or isinstance(x, (str, int, float)) or libraries.is_numpy(x):
+        return
+    if isinstance(x, (tuple, list)):
         for i, item in enumerate(x[:MOST]):
             if not isinstance(item, tuple | list):
                 check(f"{name}[{i}]", item)
@@ -50,8 +52,6 @@ def explain(names: tuple[str, ...], error: Exception) -> None:
 
 def _kind(x: Any) -> str | None:
     """What the argument is and what to pass instead; None where nothing is wrong with it."""
-    if libraries.is_numpy(x) or x is None or isinstance(x, str | int | float):
-        return None
     if libraries.is_torch(x):
         return _kind_of_tensor(x)
     if libraries.is_jax(x):

@@ -118,9 +118,9 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
     """
     import numpy as np
 
-    name = dtype_name(dtype)
-    if hasattr(np, name):  # round on the host: half the bytes travel, and JAX need not warn of truncation
-        x = x.astype(name, copy=False)
+    numpys = dtype if isinstance(dtype, np.dtype) else getattr(np, dtype_name(dtype), None)
+    if numpys is not None:  # round on the host: half the bytes travel, and JAX need not warn of truncation
+        x = x.astype(numpys, copy=False)
     if staged and getattr(device, "type", None) == "cuda":
         return xp.asarray(x, dtype=dtype, device="cpu").pin_memory().to(device, non_blocking=True)
     keyword = {} if device is None else {"device": device}  # a traced array has none

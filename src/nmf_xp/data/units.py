@@ -7,6 +7,7 @@ changes nothing but the scale of the answer. All k are 0 in the usual range, whe
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -167,6 +168,7 @@ def _exponent(x: float) -> int:
     return math.frexp(x)[1]
 
 
+@functools.lru_cache(maxsize=64)
 def _range(dtype: Any, *, xp: Namespace) -> int:
     """The largest exponent of a dtype."""
     return _exponent(float(xp.finfo(dtype).max))

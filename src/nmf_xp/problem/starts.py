@@ -12,6 +12,7 @@ import numbers
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, mesh, operators, transfer
+from nmf_xp.data import Dense
 from nmf_xp.data.blocks import Blockwise, Part, matmul, sweep, transposed_matmul
 from nmf_xp.data.constraints import FREE
 from nmf_xp.data.grid import Grid
@@ -220,13 +221,14 @@ def nndsvd_factors(
         # Of the two non-negative parts of the k-th singular pair, keep the heavier one.
         sign = 1 if as_scikit_learn else np.sign(U[np.argmax(np.abs(U[:, k])), k]) or 1
         parts = [(np.maximum(s * U[:, k], 0), np.maximum(s * Vt[k], 0)) for s in (sign, -sign)]
-        weights = [np.linalg.norm(u) * np.linalg.norm(v) for u, v in parts]
+        norms = [(np.linalg.norm(u), np.linalg.norm(v)) for u, v in parts]
+        weights = [of_u * of_v for of_u, of_v in norms]
         # Of a symmetric V with a negative eigenvalue both weigh the same, and rounding is not to choose.
         even = 0.0 if as_scikit_learn else tie * max(weights)
-        u, v = parts[0 if weights[0] >= weights[1] - even else 1]
+        heavier = 0 if weights[0] >= weights[1] - even else 1
         if max(weights) > 0:
             scale = np.sqrt(S[k] * max(weights))
-            W[:, k], H[k] = scale * u / np.linalg.norm(u), scale * v / np.linalg.norm(v)
+            W[:, k], H[k] = (scale * x / norm for x, norm in zip(parts[heavier], norms[heavier], strict=True))
     for factor in (W, H):
         factor[factor < (1e-6 if as_scikit_learn else 1e-6 * factor.max(initial=0))] = 0
     mean = _mean(data, xp=xp)
@@ -248,6 +250,8 @@ def _mean(data: Data, *, xp: Namespace) -> float:
     V = data.values
     m, n = data.shape[-2:]
     device = libraries.device(V)
+    if type(data) is Dense:
+        return transfer.scalar(data.sum(V, dtype=libraries.accumulator_dtype(xp, device), xp=xp)) / (m * n)
     ones = (xp.ones(shape, dtype=V.dtype, device=device) for shape in ((m, 1), (1, n)))
     total, count = totals(data, *ones, xp=xp)
     return transfer.scalar(total / count)

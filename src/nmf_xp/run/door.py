@@ -80,6 +80,8 @@ def _named(entry: WrongEntry, names: Names) -> WrongEntry:
 
 
 def _option_of(name: str, x: Any, names: Names) -> Any:
+    if x is None or isinstance(x, (str, int, float)):
+        return x
     return labels_beside(x, names) if name == "batch" else _array_of(name, x, names)
 
 

@@ -18,7 +18,7 @@ from nmf_xp.arrays import libraries, operators, transfer
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import balanced, is_penalised, largest_entries
 from nmf_xp.problem.optimality import UNSEEN, entry_violations, kkt_residual
-from nmf_xp.updates import factor_floor
+from nmf_xp.run.held import AT_FLOOR, SHOWS, Held, held_by, is_clear, negligible_share, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,21 +32,14 @@ if TYPE_CHECKING:
 
     Known = tuple["Factors", Report, Array]
 
-NEGLIGIBLE = 1e-12
-"""An entry that holds no more of the model in its row or column may become 0; in float32 it is ten times eps."""
 SPECKS = -1.0
 """A share that no entry is below: only what is next to nothing becomes 0, where more would change the objective."""
 FLOORS = -2.0
 """The same, and only what is at the floor becomes 0: a speck above it may hold back others by a steep slope."""
 STEEP = 64.0
 """The steepest slope of a speck that is 0; of one that leaves an entry of V without a model it is infinite."""
-AT_FLOOR = 2.0**8
-"""How many floors an entry that is at the floor may be."""
 NO_WORSE = 1e-9
 """What zeros may add to the objective, relative; in float32 it is 32 times eps."""
-
-SHOWS = 1e-6
-"""What a violation of the residual is at least, to be seen."""
 
 
 class Asked(NamedTuple):
@@ -60,15 +53,6 @@ class Asked(NamedTuple):
         """The factors with what was given."""
         W = self.problem.w.enforce(factors.W, self.given.W, xp=xp)
         return Factors(W, self.given.H if fixed_h else self.problem.h.enforce(factors.H, self.given.H, xp=xp))
-
-
-class Held(NamedTuple):
-    """What the entries of a factor hold."""
-
-    share: Array  # of the model in the row of W, or the column of H; 0 for one at the floor that holds little
-    speck: Array  # whether that is no more than rounding, whatever the slope
-    small: Array  # whether that is next to nothing beside V, and zero is allowed
-    at_floor: Array
 
 
 def ended(
@@ -93,9 +77,14 @@ def ended(
         seen = look(factors)
         residual = kkt_residual(problem, *factors, seen, floor=0.0, xp=xp)
         return (*factors, seen.divergence, seen.objective, residual, seen.gap)
-    held = _held(factors, beta=beta, floor=floor, xp=xp)
+    before, shares = factors, shares_of(factors, xp=xp)
     factors = balanced(factors, problem, fixed_h=fixed_h, xp=xp)
     first = look(factors)
+    quick = reading and not operators.is_slow_to_ask(factors.W)
+    if quick and is_clear(before, factors, shares, first, problem, beta=beta, floor=floor, xp=xp):
+        residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
+        return (*factors, first.divergence, first.objective, residual, first.gap)
+    held = held_by(before, shares, beta=beta, floor=floor, xp=xp)
     factors = _without_the_unseen(factors, first, problem, fixed_h=fixed_h, xp=xp)
     residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
     settings: Any = {"beta": beta, "fixed_h": fixed_h, "reading": reading, "xp": xp}
@@ -128,7 +117,7 @@ def ended(
 
     noise = 64.0 * eps + 0.0 * residual
     near = operators.at_most(operators.at_least(1.5 * residual, 64.0 * eps, xp=xp), STEEP, xp=xp)
-    negligible = max(NEGLIGIBLE, 10.0 * eps)
+    negligible = negligible_share(eps)
     tries = [(negligible, near), (negligible, noise), (SPECKS, noise), (FLOORS, noise)]
     best, seen, violation = factors, first, residual
     done = residual < 0  # none is
@@ -271,24 +260,6 @@ def _zeroed(x: Array, slope: Array, held: Held, constraints: Constraints, share:
     if share == FLOORS:
         unwanted = xp.logical_and(unwanted, held.at_floor)
     return constraints.enforce(xp.where(unwanted, 0.0, x), x, xp=xp)
-
-
-def _held(factors: Factors, *, beta: float, floor: float, xp: Namespace) -> tuple[Held, Held]:
-    """What the entries of both factors hold; for beta > 1, which allows a zero model, those at the floor nothing."""
-    eps = float(xp.finfo(factors.W.dtype).eps)
-    unit = floor / factor_floor(factors.W.dtype, beta=beta, xp=xp)  # of a factor for V's largest entry
-    sums = xp.sum(factors.H, axis=-1)[..., None, :], xp.sum(factors.W, axis=-2)[..., :, None]
-    found = []
-    for x, weight, axis in zip(factors, sums, (-1, -2), strict=True):
-        product = x * weight
-        tiny = float(xp.finfo(x.dtype).smallest_normal)
-        total = operators.at_least(xp.sum(product, axis=axis, keepdims=True), tiny, xp=xp)
-        share = product / total
-        at_floor = x <= AT_FLOOR * floor
-        speck = xp.logical_or(xp.logical_and(at_floor, share <= eps), share <= eps * eps)
-        small = x <= (eps**0.75 * unit if beta > 1 else 0.0)
-        found.append(Held(xp.where(at_floor, 0.0, share), speck, small, at_floor))
-    return found[0], found[1]
 
 
 def _restored(

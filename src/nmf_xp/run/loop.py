@@ -15,7 +15,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp import result
-from nmf_xp.arrays import libraries, precision, threads
+from nmf_xp.arrays import libraries, threads
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
 from nmf_xp.problem import Factors
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from nmf_xp.solvers.solver import Solver
 
 
-@precision.in_full_precision
 def run(
     solver: Solver,
     problem: Problem,

@@ -255,11 +255,10 @@ def _second(posed: Posed, method: Method, solver: Solver) -> Solver | None:
 
     For W alone there are bounds instead.
     """
-    best = automatic(posed.beta)
-    if isinstance(solver, Reweighted | BatchedGridUpdate):
+    if not solver.polish or solver.has_rule or isinstance(solver, Reweighted | BatchedGridUpdate):
         return None
     if method.fixed_h or isinstance(posed.problem.data, Grid | Blockwise):
         return None
     if posed.problem.w.others or posed.problem.h.others:  # which not all solvers take
         return None
-    return SOLVERS[best](beta=posed.beta, floor=posed.floor) if solver.polish and not solver.has_rule else None
+    return SOLVERS[automatic(posed.beta)](beta=posed.beta, floor=posed.floor)

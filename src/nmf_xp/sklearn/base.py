@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -52,7 +53,6 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     verbose: int
     components_: Any
 
-    @precision.on_data
     def fit(
         self, X: Any, y: Any = None, W: Any = None, H: Any = None, weights: Any = None, exposure: Any = None
     ) -> Any:
@@ -102,7 +102,8 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _checked_new(self, X: Any, weights: Any) -> Any:
         """New data as `fit` had them."""
-        check_is_fitted(self)
+        if not hasattr(self, "components_"):
+            check_is_fitted(self)
         X = check_data(self, X, weights=weights, reset=False, whom=self._input)
         check_same_library(self, X, "transform")
         return X
@@ -123,6 +124,12 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         with precision.on_their_device(X):
             return X @ self.components_
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        """The names of the parameters, which scikit-learn would read from the signature in every call."""
+        return super()._get_param_names()
 
     @property
     def _beta(self) -> float:
@@ -203,7 +210,7 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """H that is to be kept, checked against X."""
         r = self.n_components
         H = check_factor(H, ("auto" if r in (None, "auto") else r, X.shape[1]), "NMF (input H)")
-        if libraries.dtype_name(H.dtype) != libraries.dtype_name(X.dtype):
+        if H.dtype != X.dtype and libraries.dtype_name(H.dtype) != libraries.dtype_name(X.dtype):
             msg = f"H should have the same dtype as X. Got H.dtype = {H.dtype}."
             raise TypeError(msg)
         return H

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +20,7 @@ from nmf_xp.sklearn.base import LOADINGS_MAX_ITER, LOADINGS_TOL, BaseNMF
 from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
 from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
 from nmf_xp.sklearn.plain import plain
-from nmf_xp.sklearn.starts import loadings_start, orders
+from nmf_xp.sklearn.starts import drawn_orders, loadings_start, orders
 from nmf_xp.solvers import LOSSES
 
 if TYPE_CHECKING:
@@ -150,7 +151,6 @@ class NMF(BaseNMF):
         self.n_restarts = n_restarts
         self.callback = callback
 
-    @precision.on_data
     def fit(
         self,
         X: Any,
@@ -195,8 +195,6 @@ class NMF(BaseNMF):
         array, shape (n_samples, n_components)
             W.
         """
-        if batch is None:
-            return super().transform(X, weights=weights, exposure=exposure)
         batch = self._checked_batch(batch, X)
         X = self._checked_new(X, weights)
         return self._load(X, self.components_, Observation(weights, exposure), batch=batch).W
@@ -242,12 +240,11 @@ class NMF(BaseNMF):
         if observation.weights is None:
             check_positive(X, self._beta)
         W, H = self._start(X, W, H, observation, n_restarts=self.n_restarts)
-        solver = self._solver(W.shape[-1], both=True)
         found: Result | Plain | None = None
         if batch is None:
-            found = self._plain(X, W, H, observation, solver, both=True)
+            found = self._plain(X, W, H, observation, both=True)
         if found is None:
-            options = self._options(X, (W, H), observation, solver, both=True)
+            options = self._options(X, (W, H), observation, both=True)
             found = nmf(X, W.shape[-1], init=(W, H), batch=batch, **options, **self._penalties())
         found = self._finished(found)
         if batch is not None or not self._exact_loadings:
@@ -256,9 +253,6 @@ class NMF(BaseNMF):
         if isinstance(found, Result):
             return dataclasses.replace(found, W=best.W, _divergence=best.divergence)
         return found._replace(W=best.W, divergence=best.divergence)
-
-    def _loadings(self, X: Any, observation: Observation) -> Any:
-        return self._load(X, self.components_, observation).W
 
     def _load(self, X: Any, H: Any, observation: Observation, *, batch: Any = None) -> Result | Plain:
         """W of X for given H."""
@@ -270,13 +264,13 @@ class NMF(BaseNMF):
             return self._finished(self._minimum_in_batches(X, H, observation, batch))
         if self._exact_loadings:
             return self._finished(self._minimum(X, H, observation, measured=False))
-        W, solver = None, self._solver(H.shape[0], both=False)
+        W = None
         if self.solver in ("cd", "mu"):
             W = loadings_start(X, H, self.solver)
-            found = self._plain(X, W, H, observation, solver, both=False)
+            found = self._plain(X, W, H, observation, both=False)
             if found is not None:
                 return self._finished(found)
-        options = self._options(X, (W, H), observation, solver, both=False)
+        options = self._options(X, (W, H), observation, both=False)
         return self._finished(transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options))
 
     def _checked_batch(self, batch: Any, X: Any) -> Any:
@@ -299,15 +293,17 @@ class NMF(BaseNMF):
             X, H, beta_loss=self._beta, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options, **schedule
         )
 
-    def _plain(self, X: Any, W: Any, H: Any, observation: Observation, solver: Any, *, both: bool) -> Plain | None:
+    def _plain(self, X: Any, W: Any, H: Any, observation: Observation, *, both: bool) -> Plain | None:
         """The same by the solver itself; None where more is asked than scikit-learn does."""
         looked_at = self.verbose or (both and self.callback is not None)
         if self.solver not in ("cd", "mu") or looked_at or any(x is not None for x in observation):
             return None
         tol = self.tol if self.solver == "mu" else 0.0
         alphas = self.alpha_W, self.alpha_H, self.l1_ratio
-        schedule: Any = {"max_iter": self.max_iter, "tol": tol}
-        return plain(X, W, H, solver, beta=self._beta, alphas=alphas, fixed_h=not both, measured=both, **schedule)
+        options: Any = {"max_iter": self.max_iter, "tol": tol, "fixed_h": not both, "measured": both}
+        if self.solver == "cd" and self.shuffle:
+            options["orders"] = functools.partial(drawn_orders, W.shape[-1], self.random_state)
+        return plain(X, W, H, self._solver(), beta=self._beta, alphas=alphas, **options)
 
     @property
     def _exact_loadings(self) -> bool:
@@ -331,20 +327,19 @@ class NMF(BaseNMF):
                 stacklevel=5,
             )
 
-    def _solver(self, n_components: int, *, both: bool) -> Any:
-        """The name of the solver, and where it is scikit-learn's its options."""
+    def _solver(self) -> Any:
+        """The name of the solver, and where it is scikit-learn's its options, but for the orders of `shuffle`."""
         name = SOLVERS[self.solver]
         if self.solver == "cd":
-            order: tuple[tuple[int, ...], ...] = ()
-            if self.shuffle:
-                order = orders(n_components, max_iter=self.max_iter, random_state=self.random_state, both=both)
-            return name, {"violation_tol": self.tol or None, "orders": order, "polish": False}
+            return name, {"violation_tol": self.tol or None, "polish": False}
         return (name, {"polish": False}) if self.solver == "mu" else name  # whose factors keep the scale of their start
 
-    def _options(
-        self, X: Any, start: tuple[Any, Any], observation: Observation, solver: Any, *, both: bool
-    ) -> dict[str, Any]:
+    def _options(self, X: Any, start: tuple[Any, Any], observation: Observation, *, both: bool) -> dict[str, Any]:
         """What `nmf` and `transform` are told of the solver, and of when to stop."""
+        solver = self._solver()
+        if self.solver == "cd" and self.shuffle:
+            settings: Any = {"max_iter": self.max_iter, "random_state": self.random_state, "both": both}
+            solver[1]["orders"] = orders(start[1].shape[-2], **settings)
         their_rule = self.solver == "mu" and start[1].ndim == 2  # restarts end one by one, by the rule of `nmf`
         callback = self.callback if both else None
         watch = None

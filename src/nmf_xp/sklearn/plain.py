@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, precision, threads, transfer
+from nmf_xp.arrays import libraries, operators, threads, transfer
 from nmf_xp.data import as_data, dense_if_quicker
 from nmf_xp.data.units import floor_of, floor_of_loadings, units_of
 from nmf_xp.divergences import data_divergence
@@ -24,8 +24,12 @@ from nmf_xp.solvers import SOLVERS
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nmf_xp.arrays.typing import Array
     from nmf_xp.solvers import Solver
+
+    Orders = Callable[[int], Any]  # those of so many half-iterations
 
 
 CANCELLED = 1e-5  # of sum(V^2) / 2: a divergence below it has lost digits that are kept elsewhere
@@ -42,7 +46,6 @@ class Plain(NamedTuple):
     status: Status
 
 
-@precision.in_full_precision
 def plain(
     X: Any,
     W: Any,
@@ -56,10 +59,11 @@ def plain(
     every: int = EVERY,
     fixed_h: bool = False,
     measured: bool = True,
+    orders: Callable[[], Orders] | None = None,
 ) -> Plain | None:
     """W and H from a start for checked X, where nothing is to be scaled; `tol` is that of the rule of "mu".
 
-    Without `tol` and if not `measured` there is no divergence.
+    Without `tol` and if not `measured` there is no divergence. `orders` begins to draw those of the components.
     """
     if W.ndim > 2 or any(libraries.is_foreign(x) for x in (X, W, H)):
         return None
@@ -81,8 +85,8 @@ def plain(
     else:
         floor = floor_of(least, largest, dtype, beta=beta, xp=xp)
     posed = Posed(Problem(data), xp, beta, units, floor, largest, ())
-    if any(alphas[:2]):
-        alpha_w, alpha_h, l1_ratio = alphas
+    alpha_w, alpha_h, l1_ratio = alphas
+    if alpha_w or alpha_h not in (0, "same"):
         terms = asked_of(check_penalties(alpha_w, 0.0 if fixed_h else alpha_h, l1_ratio), l1_ratio)
         posed = posed.constrained(W.shape[-1], terms)
         if posed.heavy:
@@ -90,12 +94,22 @@ def plain(
     name, options = solver
     settings: Any = {"fixed_h": fixed_h, **options}
     with threads.held_for(W):
-        schedule: Any = {"max_iter": max_iter, "tol": tol, "every": every, "measured": measured}
+        drawn = None if orders is None else orders()
+        schedule: Any = {"max_iter": max_iter, "tol": tol, "every": every, "measured": measured, "orders": drawn}
         return _run(SOLVERS[name](beta=beta, floor=floor, **settings), posed, W, H, **schedule)
 
 
 def _run(
-    solver: Solver, posed: Posed, W: Array, H: Array, *, max_iter: int, tol: float, every: int, measured: bool
+    solver: Solver,
+    posed: Posed,
+    W: Array,
+    H: Array,
+    *,
+    max_iter: int,
+    tol: float,
+    every: int,
+    measured: bool,
+    orders: Orders | None,
 ) -> Plain:
     """Iterations, with a look after every so many."""
     xp, beta = posed.xp, posed.beta
@@ -109,8 +123,7 @@ def _run(
         return found if free else found + float(penalties(problem, W, H, xp=xp))
 
     looks, n_iter, history = tol > 0 or (solver.has_rule and not solver.fixed_h), 0, []
-    if tol > 0:
-        first = previous = reconstruction_error(divergence(*(xp.where(x == 0, START, x) for x in (W, H))))
+    given = W, H
     W, H = (
         operators.at_least(W, solver.floor, xp=xp),
         H if solver.fixed_h else operators.at_least(H, solver.floor, xp=xp),
@@ -122,24 +135,27 @@ def _run(
     if looks:
         found = divergence(W, H)
         history.append(objective(found, W, H))
+    if tol > 0:
+        as_given = found is not None and all(0 < solver.floor <= xp.min(x) for x in given)
+        begun = found if as_given else divergence(*(xp.where(x == 0, START, x) for x in given))
+        first = previous = reconstruction_error(begun)
     while n_iter < max_iter:
-        n = min(every, max_iter - n_iter) if looks else max_iter
+        n = max_iter if orders is None and not looks else min(every, max_iter - n_iter)
+        if orders is not None:
+            state = state._replace(orders=orders(n if solver.fixed_h else 2 * n))
         state, rest = solver.measured_steps(state, problem, n, xp=xp)
         n_iter += n  # lint: a Python int
         last = n_iter == max_iter or (solver.has_rule and bool(state.ended))
         if looks and rest is not None and not last and size + rest > CANCELLED * size:
             found = size + rest
         else:
-            found = divergence(state.W, state.H) if looks or measured else float("nan")
-        if not looks:
-            if solver.has_rule and state.ended:
-                n_iter, status = int(state.ended), Status.CONVERGED
-            break
-        history.append(objective(found, state.W, state.H))
+            found = divergence(state.W, state.H) if looks or (measured and last) else float("nan")
+        if looks:
+            history.append(objective(found, state.W, state.H))
         if solver.has_rule and state.ended:
             n_iter, status = int(state.ended), Status.CONVERGED
             break
-        if not found < float("inf"):
+        if looks and not found < float("inf"):
             status = Status.NOT_FINITE
             break
         if tol > 0 and n_iter % every == 0:

@@ -6,8 +6,9 @@ stays on its device, and entries without weight stay unread.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.utils import check_random_state, extmath
 
 from nmf_xp.arrays import libraries, transfer
@@ -16,6 +17,9 @@ from nmf_xp.data.exposed import with_exposure
 from nmf_xp.data.units import times_power, units_of
 from nmf_xp.problem.starts import constant_start, nndsvd_factors, nndsvd_start, normal_start, proportional_start
 from nmf_xp.sklearn.inputs import NOTHING, Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # What scikit-learn's own estimator calls: the arguments are not checked once more.
 _svd: Any = getattr(extmath, "_randomized_svd", extmath.randomized_svd)
@@ -58,7 +62,7 @@ def start(
         W, H = nndsvd_start(data, r, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     else:
         svd = _svd(times_power(X, -units.v), r, random_state=random_state)
-        rng = check_random_state(random_state)
+        rng = check_random_state(random_state) if init == "nndsvdar" else None  # a seed takes as long as an iteration
         W, H = nndsvd_factors(data, *svd, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     return times_power(W, units.w), times_power(H, units.h)
 
@@ -75,8 +79,14 @@ def loadings_start(X: Any, H: Any, solver: str) -> Any:
     return proportional_start(data, H, xp=xp)
 
 
+def drawn_orders(r: int, random_state: Any) -> Callable[[int], Any]:
+    """What draws the orders of as many half-iterations as are to come next, (count, r), as scikit-learn does."""
+    rng = check_random_state(random_state)
+    return lambda count: np.asarray([rng.permutation(r) for _ in range(count)], dtype=np.int32)
+
+
 def orders(r: int, *, max_iter: int, random_state: Any, both: bool) -> tuple[tuple[int, ...], ...]:
-    """The orders of the components that `shuffle=True` stands for, for one or both factors."""
+    """The same for all iterations of a fit, for one or both factors, as a setting of `nmf`'s solver."""
     rng = check_random_state(random_state)
     count = min(max_iter, ORDERS) * (2 if both else 1)
     return tuple(tuple(rng.permutation(r).tolist()) for _ in range(count))

@@ -10,7 +10,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import kernels, threads
+from nmf_xp.arrays import kernels, precision, threads
 from nmf_xp.divergences import check_beta
 from nmf_xp.sklearn.function import non_negative_factorization
 from nmf_xp.sklearn.inputs import check_positive
@@ -50,6 +50,7 @@ class Fit:
         return violation <= tol * self.first or self.n_iter == max_iter
 
 
+@precision.in_full_precision
 def components_of(X: Any, n_components: int, seeds: Sequence[int], ended: Ended, **options: Any) -> None:
     """H of a fit from each seed, as scikit-learn's `non_negative_factorization` finds it with these options.
 

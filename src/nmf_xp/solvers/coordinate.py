@@ -121,7 +121,7 @@ def growth(data: Data, W: Array, H: Array, *, xp: Namespace) -> dict[str, Array]
 
 def has_own_slope(data: Data) -> bool:
     """Whether the data are Kullback-Leibler's but for the second slope, so that WH is not the model of V."""
-    return isinstance(data, Tabled | Sloped)
+    return isinstance(data, (Tabled, Sloped))
 
 
 def newton_sweeps(

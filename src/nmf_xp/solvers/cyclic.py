@@ -174,7 +174,7 @@ class CyclicDescent(Solver):
             if numbers[..., 2].all():  # the rest is not computed
                 numbers[..., 1] += n - done  # lint: made here
                 break
-            orders = np.roll(table, -done * self._halves, axis=0)
+            orders = np.roll(table, -done * self._halves, axis=0) if done else table
             W, H, *found = kernel(problem.data.values, W, H, numbers, orders, n=count)
             done += count  # lint: a Python int
         return self._after(state, W, H, (numbers[..., i] for i in range(3)), n, xp=xp), found
@@ -186,7 +186,8 @@ class CyclicDescent(Solver):
     def _after(self, state: State, W: Array, H: Array, numbers: Iterable[Array], n: int, *, xp: Namespace) -> State:
         """The state after `n` iterations with these factors."""
         orders = state.orders
-        orders = xp.roll(orders, -n * self._halves, axis=-2) if orders.shape[-1] else orders
+        if orders.shape[-1] and n * self._halves % orders.shape[-2]:
+            orders = xp.roll(orders, -n * self._halves, axis=-2)
         state = state._replace(W=W, H=H, orders=orders)
         return state if self.violation_tol is None else State(*state[:3], *numbers)
 

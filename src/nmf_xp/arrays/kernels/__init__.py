@@ -61,6 +61,9 @@ LEAST = 2**12
 FOR_SMALL = {"small"}
 """The files whose kernels are for less than that, where none are compiled. They are NumPy's own operators."""
 
+ONE_DTYPE = ({"d"}, {"f"})
+"""The dtypes that kernels know, by NumPy's letters."""
+
 FOR_JAX = {"fused_dense", "fused_sparse"}
 """The files whose kernels are for JAX. They take their twin first, for what they leave to it; see `gpu`."""
 
@@ -71,7 +74,7 @@ def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
     if module in FOR_JAX:
         usable = all(libraries.is_jax(x) for x in arrays) and wanted() and _serves_jax(*arrays)
     else:
-        usable = wanted() and all(libraries.is_numpy(x) for x in arrays) and _of_one_dtype(arrays)
+        usable = _numpy_of_one_dtype(arrays) and wanted()
         if usable and compiling.library() is None:
             small = sum(x.size for x in arrays) < LEAST
             usable = small == (module in FOR_SMALL) and (small or _has_numba())
@@ -80,9 +83,11 @@ def find(name: str, *arrays: Any) -> Callable[..., Any] | None:
     return _kernel(module, name) if usable else None
 
 
-def _of_one_dtype(arrays: tuple[Any, ...]) -> bool:
-    """Whether all that are not indices are of the same one of float32 and float64."""
-    return {x.dtype.char for x in arrays if x.dtype.kind not in "iu"} in ({"d"}, {"f"})
+def _numpy_of_one_dtype(arrays: tuple[Any, ...]) -> bool:
+    """Whether all are NumPy's, and those that are not indices of the same one of float32 and float64."""
+    if not all(map(libraries.is_numpy, arrays)):
+        return False
+    return {x.dtype.char for x in arrays if x.dtype.kind not in "iu"} in ONE_DTYPE
 
 
 @functools.cache

@@ -58,13 +58,13 @@ def asked_of(
 
 
 def _checked(which: str, terms: Any) -> tuple[Term, ...]:
-    known = ", ".join(x.__name__ for x in (L1, L2, Upper, Lower, Fixed, Decorrelate))
     listed = tuple(terms) if isinstance(terms, tuple | list) else (terms,)
     for x in listed:
         if isinstance(x, type) and issubclass(x, Term):
             msg = f"`{which}` must list terms with their values, such as L1(0.1), got the class {x.__name__}"
             raise TypeError(msg)
         if not isinstance(x, Term):
+            known = ", ".join(x.__name__ for x in (L1, L2, Upper, Lower, Fixed, Decorrelate))
             msg = f"`{which}` must be a list of terms of nmf_xp ({known}), got {type(x).__module__}.{type(x).__name__}"
             raise TypeError(msg)
     return listed
