@@ -50,7 +50,9 @@ class CoordinateDescent(Extrapolated):
     def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:
         """The kernel that makes many iterations of small matrices, and the counts that it takes."""
         if self.beta == 1:
-            return "coordinate_iterations", (1, 0)
+            return "coordinate_loadings" if self.fixed_h else "coordinate_iterations", (1, 0)
+        if self.fixed_h:
+            return None
         return "descent_iterations", (_sweeps_for(problem.data, r), _sweeps_for(problem.data.T, r))
 
     def half(

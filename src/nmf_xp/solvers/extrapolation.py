@@ -170,7 +170,7 @@ class Extrapolated(Solver):
         if kernel is None:
             return super().steps(state, problem, n, xp=xp)
         for count in in_calls(n, state.W, problem):
-            state = State(*kernel(problem.data.values, state, n=count))
+            state = type(state)(*kernel(problem.data.values, state, n=count))
         return state
 
     def stacks(self, W: Array, problem: Problem) -> bool:
@@ -178,14 +178,16 @@ class Extrapolated(Solver):
         return self._small(W, problem) is not None
 
     def _small(self, W: Array, problem: Problem) -> Callable[..., Any] | None:
-        if self.fixed_h or not is_small(W, problem):
+        if not is_small(W, problem):
             return None
         found = self.in_one_call(problem, W.shape[-1])
         kernel = None if found is None else kernels.find(found[0], problem.data.values, W)
         if found is None or kernel is None:
             return None
         settings: Any = {"penalties": penalties_of(problem), "floor": self.floor, "counts": found[1]}
-        return functools.partial(kernel, **settings, pace=(GROWTH, LIMIT_GROWTH, REDUCTION))
+        if not self.fixed_h:
+            settings["pace"] = GROWTH, LIMIT_GROWTH, REDUCTION
+        return functools.partial(kernel, **settings)
 
     def balanced(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
         """The state with balanced components: where a column of W reaches the floor, H takes all that it held."""

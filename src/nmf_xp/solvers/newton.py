@@ -55,7 +55,7 @@ class Newton(Extrapolated):
 
     def in_one_call(self, problem: Problem, r: int) -> tuple[str, tuple[int, int]] | None:
         """The kernel that makes many iterations of small matrices, and the counts that it takes."""
-        return "newton_iterations", (SWEEPS, TRIALS)
+        return "newton_loadings" if self.fixed_h else "newton_iterations", (SWEEPS, TRIALS)
 
     def half(
         self,

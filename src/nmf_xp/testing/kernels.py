@@ -140,7 +140,9 @@ def _iterations(target: Target, dtype: str) -> list[Any]:
     return list(solver.steps(solver.init(problem, W, H, xp=target.xp), problem, 2, xp=target.xp))
 
 
-def _extrapolated(settings: Any, beta: float, count: int = 2) -> Callable[[Target, str], list[Any]]:
+def _extrapolated(
+    settings: Any, beta: float, count: int = 2, *, fixed_h: bool = False
+) -> Callable[[Target, str], list[Any]]:
     """Iterations of a stack of small matrices, with the momentum of the next, without penalties and with.
 
     Of Newton's method one: in the second, rounding may decide which trial of a line search is taken.
@@ -148,7 +150,7 @@ def _extrapolated(settings: Any, beta: float, count: int = 2) -> Callable[[Targe
 
     def work(target: Target, dtype: str) -> list[Any]:
         V, W, H = (target.asarray(x) for x in _numbers(dtype, members=MEMBERS))
-        solver, found = settings(beta=beta, floor=_floor(dtype)), list[Any]()
+        solver, found = settings(beta=beta, floor=_floor(dtype), fixed_h=fixed_h), list[Any]()
         for terms in (FREE, Constraints(l1=0.5, l2=0.25)):
             problem = solver.prepare(Problem(Dense(V), terms, terms), xp=target.xp)
             state = solver.init(problem, W, H, xp=target.xp)
@@ -280,7 +282,9 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
     "small_report": _reports,
     "newton_iterations": _extrapolated(Newton, 1.0, count=1),
+    "newton_loadings": _extrapolated(Newton, 1.0, count=1, fixed_h=True),
     "coordinate_iterations": _extrapolated(CoordinateDescent, 1.0),
+    "coordinate_loadings": _extrapolated(CoordinateDescent, 1.0, fixed_h=True),
     "descent_iterations": _extrapolated(CoordinateDescent, 2.0),
     "cyclic_iterations": _cyclic,
     "cyclic_sweep": _cyclic,

@@ -71,6 +71,42 @@ def descent_iterations(
     return _iterated(_descent_iterations, V, state, penalties, floor, (*pace, *counts, n))
 
 
+def newton_loadings(
+    V: NDArray[Any],
+    state: Sequence[NDArray[Any]],
+    *,
+    penalties: Penalties,
+    floor: float,
+    counts: tuple[int, int],
+    n: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """W of each member after `n` iterations with its H, and H, for the Kullback-Leibler divergence."""
+    return _loaded(V, state, penalties, floor, (*counts, n, False))
+
+
+def coordinate_loadings(
+    V: NDArray[Any],
+    state: Sequence[NDArray[Any]],
+    *,
+    penalties: Penalties,
+    floor: float,
+    counts: tuple[int, int],
+    n: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The same by sweeps of coordinate descent."""
+    return _loaded(V, state, penalties, floor, (*counts, n, True))
+
+
+def _loaded(
+    V: NDArray[Any], state: Sequence[NDArray[Any]], penalties: Penalties, floor: float, rest: tuple[Any, ...]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    W, H = np.array(state[0], order="C"), state[1]
+    number = V.dtype.type
+    settings: Any = number(penalties[0]), number(penalties[1]), number(floor), np.finfo(V.dtype).smallest_normal
+    _loading_iterations(as_members(V), as_members(W), as_members(H), *settings, *rest)
+    return W, H
+
+
 def _iterated(
     kernel: Any,
     V: NDArray[Any],
@@ -134,6 +170,28 @@ def _row_iterations(
             else:
                 copy(W[c], W_new[c])
                 copy(H[c], H_ahead[c])
+
+
+@entry("x3s, x3, x3, x, x, x, x, n, n, n, b")
+def _loading_iterations(
+    V: Any,
+    W: Any,
+    H: Any,
+    l1: Any,
+    l2: Any,
+    floor: Any,
+    tiny: Any,
+    sweeps: int,
+    trials: int,
+    iterations: int,
+    by_coordinates: bool,
+) -> None:
+    m, r = W.shape[1:]
+    gram, sums = np.empty((r, r), W.dtype), np.empty((m, r), W.dtype)
+    settings = gram, l1, l2, floor, tiny, sweeps, trials
+    for c in range(W.shape[0]):
+        for _ in range(iterations):
+            _half(V[c % V.shape[0]], W[c], H[c % H.shape[0]], sums, settings, False, by_coordinates)
 
 
 @jit
