@@ -184,10 +184,8 @@ class Extrapolated(Solver):
         kernel = None if found is None else kernels.find(found[0], problem.data.values, W)
         if found is None or kernel is None:
             return None
-        settings: Any = {"penalties": penalties_of(problem), "floor": self.floor, "counts": found[1]}
-        if not self.fixed_h:
-            settings["pace"] = GROWTH, LIMIT_GROWTH, REDUCTION
-        return functools.partial(kernel, **settings)
+        pace: dict[str, Any] = {} if self.fixed_h else {"pace": (GROWTH, LIMIT_GROWTH, REDUCTION)}
+        return functools.partial(kernel, penalties=penalties_of(problem), floor=self.floor, counts=found[1], **pace)
 
     def balanced(self, state: State | Factors, problem: Problem, *, xp: Namespace) -> State | Factors:
         """The state with balanced components: where a column of W reaches the floor, H takes all that it held."""
