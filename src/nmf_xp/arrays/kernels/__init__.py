@@ -43,6 +43,8 @@ KERNELS = {
     "coordinate_iterations": "extrapolated",
     "descent_iterations": "extrapolated",
     "newton_iterations": "extrapolated",
+    "online_components": "online",
+    "online_loadings": "online",
     "newton_dense": "newton",
     "newton_sparse": "newton",
     "power_parts": "powers",

@@ -31,6 +31,7 @@ FILES = (
     "newton",
     "extrapolated",
     "looks",
+    "online",
     "weighted",
 )
 """The files of this folder that numba compiles."""
