@@ -58,7 +58,7 @@ def start(
         W, H = nndsvd_start(data, r, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     else:
         svd = _svd(times_power(X, -units.v), r, random_state=random_state)
-        rng = check_random_state(random_state)
+        rng = check_random_state(random_state) if init == "nndsvdar" else None  # to seed one takes time
         W, H = nndsvd_factors(data, *svd, fill=init, as_scikit_learn=True, rng=rng, xp=xp)
     return times_power(W, units.w), times_power(H, units.h)
 

@@ -15,6 +15,7 @@ import numpy as np
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry
 from nmf_xp.arrays.kernels.coordinate import AWAKE
+from nmf_xp.arrays.kernels.multiplicative import copy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,23 +74,26 @@ def _online_loadings(
     Wt: Any, product: Any, gram: Any, new: Any, l1: Any, floor: Any, tiny: Any, start: int, stop: int
 ) -> None:
     r = Wt.shape[0]
-    d = np.empty(LANES, Wt.dtype)
+    w, d = np.empty((r, LANES), Wt.dtype), np.empty(LANES, Wt.dtype)
     for first in range(start, stop, LANES):
         count = min(LANES, stop - first)
         for k in range(r):
+            copy(Wt[k : k + 1, first : first + count], w[k : k + 1])
+        for k in range(r):
+            wanted, target = product[k, first : first + count], new[k, first : first + count]
             for i in range(count):
                 d[i] = l1
             for j in range(0, r - 1, 2):
                 x, y = gram[k, j], gram[k, j + 1]
                 for i in range(count):
-                    d[i] += x * Wt[j, first + i] + y * Wt[j + 1, first + i]
+                    d[i] += x * w[j, i] + y * w[j + 1, i]
             if r % 2:
                 x = gram[k, r - 1]
                 for i in range(count):
-                    d[i] += x * Wt[r - 1, first + i]
+                    d[i] += x * w[r - 1, i]
             for i in range(count):
-                w = Wt[k, first + i] / max(d[i], tiny) * product[k, first + i]
-                new[k, first + i] = floor if w < floor else w  # NaN stays
+                y = w[k, i] / max(d[i], tiny) * wanted[i]
+                target[i] = floor if y < floor else y  # NaN stays
 
 
 @entry("x2, x2, x2, x2, x2, x2, x2, x2, f1, x, x, x, f, x, x")
