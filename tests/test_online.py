@@ -96,7 +96,16 @@ def test_passes_by_products_are_those_of_the_model(
     for x, y in zip((ends[0].W, *ends[0].state[:4]), (ends[1].W, *ends[1].state[:4]), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-100)
     np.testing.assert_allclose(ends[0].costs, ends[1].costs, rtol=1e-9)
+    assert ends[0].steps == ends[1].steps
     assert ends[0].W.flags.c_contiguous
+
+
+def test_a_run_that_ends_within_the_first_pass_has_a_w_for_all_rows() -> None:
+    V, _, H = noisy(31, 12, 3)
+    done: Any = online_nmf(V, None, online_start(H), batch_size=9, fresh_max_iter=200, callback=lambda *_: True)
+    assert done.steps == 1
+    exact = loaded(V, done.state.H, 2.0)
+    assert float(beta_divergence(V, done.W, done.state.H)) < 1.1 * exact
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-5, 1e-3])

@@ -53,8 +53,9 @@ class OnlineStep(NamedTuple):
 class OnlineResult(NamedTuple):
     """Factors from passes over one matrix.
 
-    `W` has each batch's rows as its last visit left them, `steps` counts batches, `ended` says whether a rule or the
-    callback ended the run, and `costs` are those of the batches, empty where nothing looks at them.
+    `W` has each batch's rows as its last visit left them, or where there was none as they are found afresh. `steps`
+    counts batches, `ended` says whether a rule or the callback ended the run, and `costs` are those of the batches,
+    empty where nothing looks at them.
     """
 
     W: Array
@@ -264,7 +265,8 @@ def online_nmf(
     watched = tol > 0 or max_no_improvement is not None or callback is not None
     smoothed, ended, step = Smoothed(), False, 0
     costs: list[float] = []
-    units, visits = posed.units, {"fresh": (fresh_max_iter, tol), "xp": xp}
+    units = posed.units
+    visits: Any = {"fresh": (fresh_max_iter, tol), "xp": xp}
     with held_for(state.H):
         state = settings.entered(state, units, xp=xp)
         blocks = [settings.block(problem, state.H, measured=watched, xp=xp) for problem in problems]
@@ -285,6 +287,9 @@ def online_nmf(
                 ended = ended or (max_no_improvement is not None and smoothed.stale >= max_no_improvement)
             if ended:
                 break
+        for i, block in enumerate(blocks):
+            if parts[i] is None:  # not visited
+                parts[i] = _fresh(settings, state.H, block, units, visits["fresh"], xp=xp)
     W = transfer.in_row_order(times_power(xp.concat(parts, axis=0), units.w))
     return OnlineResult(W, left(state, units), step + 1, ended, tuple(costs))
 
@@ -302,10 +307,17 @@ def _visit(
     """A step in the units of the problem; a W that is not given is found first."""
     if W is not None:
         return settings.step(state, block, W, update_w=True, xp=xp)
-    W = times_power(constant_start(block.problem.data, state.H.shape[0], xp=xp), (units.h - units.w) // 2)
-    W = operators.at_least(W, settings.floor, xp=xp)
-    W = settings.loadings(block, W, state.H, max_iter=fresh[0], tol=fresh[1], xp=xp)
+    W = _fresh(settings, state.H, block, units, fresh, xp=xp)
     return settings.step(state, block, W, update_w=False, xp=xp)
+
+
+def _fresh(
+    settings: OnlineUpdate, H: Array, block: Block, units: Units, limits: tuple[int, float], *, xp: Namespace
+) -> Array:
+    """A block's W from a constant, by at most so many updates and to this tolerance."""
+    W = times_power(constant_start(block.problem.data, H.shape[0], xp=xp), (units.h - units.w) // 2)
+    W = operators.at_least(W, settings.floor, xp=xp)
+    return settings.loadings(block, W, H, max_iter=limits[0], tol=limits[1], xp=xp)
 
 
 def _zero_dimensional(x: Any, like: Array, *, xp: Namespace) -> Array:
