@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from nmf_xp.data.constraints import Constraints
 
 
-CANCELLED = 1e-5  # of sum(V^2) / 2: a divergence below it has lost digits that the residual keeps
+LOST = 1 / 3  # of the digits of a divergence, which the residual keeps: from there on it is taken from that
 
 
 class OnlineState(NamedTuple):
@@ -68,6 +68,7 @@ class Block(NamedTuple):
     components: Callable[..., Any] | None  # a kernel for H
     measured: bool
     square: float | None  # sum(V^2) / 2, where the divergence is made of it
+    least: float  # what that must be, or it has lost too many digits
 
 
 class Moved(NamedTuple):
@@ -103,7 +104,8 @@ class OnlineUpdate(NamedTuple):
         if components is not None and self.beta == 2 and isinstance(data, Dense | Sparse) and w.simple:
             loadings = kernels.find("online_loadings", data.values, H)
         square = half_square(data, xp=xp) if measured and loadings is not None else None
-        return Block(problem, loadings, components, measured, square)
+        least = 0.0 if square is None else square * float(xp.finfo(H.dtype).eps) ** LOST
+        return Block(problem, loadings, components, measured, square, least)
 
     def step(self, state: OnlineState, block: Block, W: Array, *, update_w: bool, xp: Namespace) -> Moved:
         """A step with a block; without `update_w` W is kept."""
@@ -120,7 +122,7 @@ class OnlineUpdate(NamedTuple):
             return Moved(after, W)
         if block.square is not None and numbers is not None:
             divergence = block.square - numbers.pulled + 0.5 * numbers.pushed
-            if not divergence > CANCELLED * block.square:
+            if not divergence > block.least:
                 divergence = data_divergence(problem.data, W, H, beta=self.beta, xp=xp)
         if problem.w.penalised or problem.h.penalised:
             divergence = divergence + penalties(problem, W, H, xp=xp)
@@ -139,15 +141,20 @@ class OnlineUpdate(NamedTuple):
         self, block: Block, W: Array, H: Array, *, update_w: bool, xp: Namespace
     ) -> tuple[Array, tuple[Array, Array], Any]:
         """The new W, the `slopes` of H and, if it is `measured`, the divergence before H changes, in one pass."""
-        (data, w, _), Ht = block.problem, operators.transposed(H)
+        (data, w, _), beta, Ht = block.problem, self.beta, operators.transposed(H)
 
         def half(part: Data, W: Array, constraints: Constraints) -> Part:
             if update_w:
                 W = self._rows(part, W, H, constraints, xp=xp)
-            cost: tuple[Array, ...] = ()
-            if block.measured:
-                cost = (block_divergence(part, W, H, part.predict(W, H, xp=xp), beta=self.beta, xp=xp),)
-            return Part(W, (*slopes(part.T, Ht, operators.transposed(W), beta=self.beta, xp=xp), *cost))
+            turned, Wt = part.T, operators.transposed(W)
+            if not block.measured:
+                return Part(W, slopes(turned, Ht, Wt, beta=beta, xp=xp))
+            Y = part.predict(W, H, xp=xp)
+            cost = block_divergence(part, W, H, Y, beta=beta, xp=xp)
+            if beta != 1:
+                return Part(W, (*slopes(turned, Ht, Wt, Y, beta=beta, xp=xp), cost))
+            numerator = turned.contract(operators.divide_into(part.values, Y), Wt, xp=xp)
+            return Part(W, (numerator, turned.model_slope(Ht, Wt, None, beta=beta, xp=xp), cost))
 
         W, (numerator, denominator, *cost) = sweep(half, data, W, w, xp=xp)
         return W, (operators.transposed(numerator), operators.transposed(denominator)), cost[0] if cost else None
