@@ -208,7 +208,7 @@ def _online(target: Target, dtype: str) -> list[Any]:
         moved = Moved(update.init(H, xp=target.xp), W)
         for _ in range(2):
             moved = update.step(moved.state, block, moved.W, update_w=True, xp=target.xp)
-        found.extend((*moved.state[:4], *moved[1:]))
+        found.extend((*moved.state[:3], *moved[1:]))
     return found
 
 

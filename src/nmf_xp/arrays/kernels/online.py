@@ -16,6 +16,7 @@ from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry
 from nmf_xp.arrays.kernels.coordinate import AWAKE
 from nmf_xp.arrays.kernels.multiplicative import copy
+from nmf_xp.arrays.kernels.quadratic import AT_ONCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,9 +31,11 @@ def online_loadings(
     Wt, product, gram = (np.ascontiguousarray(x) for x in (Wt, product, gram))
     number, new = Wt.dtype.type, np.empty_like(Wt)
     rest = number(l1), number(floor), _tiny(Wt.dtype)
+    step = max(LANES, AT_ONCE // gram.size)
 
     def work(start: int, stop: int) -> None:
-        _online_loadings(Wt, product, gram, new, *rest, start, stop)
+        for i in range(start, stop, step):
+            _online_loadings(Wt, product, gram, new, *rest, i, min(i + step, stop))
 
     threads.over_rows(Wt.shape[1], work, products=Wt.size * gram.shape[0] // AWAKE)
     return new
