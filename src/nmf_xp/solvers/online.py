@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import kernels, libraries, operators, transfer
 from nmf_xp.data import Dense, Sparse
-from nmf_xp.data.blocks import Part, blas_threads, in_order, sweep
+from nmf_xp.data.blocks import Part, in_order, sweep
 from nmf_xp.data.units import Units, times_power
 from nmf_xp.divergences import block_divergence, data_divergence
 from nmf_xp.problem import Problem
@@ -114,9 +114,7 @@ class OnlineUpdate(NamedTuple):
         if block.loadings is None:
             W, sums, divergence = self._swept(block, W, H, update_w=update_w, xp=xp)
         else:
-            with blas_threads(problem.data, W):
-                W = self._updated(block, W, *products(problem.data, H, xp=xp), xp=xp) if update_w else W
-                sums = products_of_components(problem.data, W, H, xp=xp)
+            W, sums = self._multiplied(block, W, H, update_w=update_w, xp=xp)
         after, numbers = self._components(state, sums, block, xp=xp)
         if not block.measured:
             return Moved(after, W)
@@ -127,6 +125,21 @@ class OnlineUpdate(NamedTuple):
         if problem.w.penalised or problem.h.penalised:
             divergence = divergence + penalties(problem, W, H, xp=xp)
         return Moved(after, W, divergence, relative_change(after.H, H, xp=xp) if numbers is None else numbers.change)
+
+    def _multiplied(
+        self, block: Block, W: Array, H: Array, *, update_w: bool, xp: Namespace
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """The new W and the `slopes` of H for the Frobenius loss, by products in one pass."""
+        (data, w, _), gram = block.problem, H @ operators.transposed(H)
+
+        def half(part: Data, W: Array, _: Constraints) -> Part:
+            if update_w:
+                W = self._updated(block, W, product_of_rows(part, H, xp=xp), gram, xp=xp)
+            Wt = operators.transposed(W)
+            return Part(W, (operators.transposed(part.T.contract(part.values, Wt, xp=xp)), Wt @ W))
+
+        W, (product, curvature) = sweep(half, data, W, w, xp=xp)
+        return W, (product, curvature @ H)
 
     def _updated(self, block: Block, W: Array, product: Array, gram: Array, *, xp: Namespace) -> Array:
         """The update of a block's W by its kernel, for H V^T and H H^T."""
@@ -218,7 +231,9 @@ class OnlineUpdate(NamedTuple):
     def loadings(self, block: Block, W: Array, H: Array, *, max_iter: int, tol: float, xp: Namespace) -> Array:
         """W after updates for a fixed H, until one changes it by no more than `tol` of its norm."""
         data, w, _ = block.problem
-        found = None if block.loadings is None else products(data, H, xp=xp)
+        found = None
+        if block.loadings is not None:
+            found = product_of_rows(data, H, xp=xp), H @ operators.transposed(H)
 
         def half(part: Data, W: Array, constraints: Constraints) -> Part:
             return Part(self._rows(part, W, H, constraints, xp=xp), ())
@@ -302,20 +317,11 @@ def batches(problem: Problem, size: int) -> Iterator[tuple[int, int, Problem]]:
             yield first + a, first + b, Problem(data, problem.w.rows(first + a, first + b), h)
 
 
-def products(data: Data, H: Array, *, xp: Namespace) -> tuple[Array, Array]:
-    """H V^T, (r, m), and H H^T: all that W's part of the Frobenius loss takes from V and H.
-
-    BLAS makes a product with few rows in less time than its transpose.
-    """
+def product_of_rows(data: Data, H: Array, *, xp: Namespace) -> Array:
+    """H V^T, (r, m). BLAS makes a product with few rows in less time than its transpose."""
     if type(data) is Dense:
-        return H @ operators.transposed(data.values), H @ operators.transposed(H)
-    return operators.transposed(data.contract(data.values, H, xp=xp)), H @ operators.transposed(H)
-
-
-def products_of_components(data: Data, W: Array, H: Array, *, xp: Namespace) -> tuple[Array, Array]:
-    """W^T V and W^T W H: the `slopes` of H for the Frobenius loss."""
-    Wt = operators.transposed(W)
-    return operators.transposed(data.T.contract(data.values, Wt, xp=xp)), (Wt @ W) @ H
+        return H @ operators.transposed(data.values)
+    return operators.transposed(data.contract(data.values, H, xp=xp))
 
 
 def half_square(data: Data, *, xp: Namespace) -> float:
