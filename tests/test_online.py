@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nmf_xp import beta_divergence, nmf, transform
+from nmf_xp.arrays import kernels
 from nmf_xp.online import Smoothed, online_nmf, online_start, online_step
 from tests.compiled import eagerly
 from tests.problems import BETAS, BRANCHES, noisy
@@ -42,7 +43,7 @@ def loaded(V: Any, H: Any, beta: float) -> float:
 
 
 @eagerly
-@pytest.mark.parametrize("beta", [0.5, 1.0])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
 def test_passes_are_the_same_on_every_backend(target: Target, beta: float) -> None:
     V, W, H = noisy(31, 12, 3)
     options: dict[str, Any] = {"batch_size": 8, "max_iter": 3, "beta_loss": beta, "alpha_W": 0.01, "l1_ratio": 0.5}
@@ -55,7 +56,7 @@ def test_passes_are_the_same_on_every_backend(target: Target, beta: float) -> No
     np.testing.assert_allclose(got.costs, expected.costs, rtol=1e-9)
 
 
-@pytest.mark.parametrize("beta", [1.0, 1.5])
+@pytest.mark.parametrize("beta", [1.0, 1.5, 2.0])
 @pytest.mark.parametrize("library", ["scipy", "torch", "jax"])
 def test_sparse_is_as_dense(library: str, beta: float) -> None:
     V, W, H = noisy(30, 14, 3, zeros=True)
@@ -75,6 +76,47 @@ def test_sparse_is_as_dense(library: str, beta: float) -> None:
     got: Any = online_nmf(sparse, asarray(W), online_start(asarray(H), beta_loss=beta), **options)
     np.testing.assert_allclose(np.asarray(got.state.H), dense.state.H, rtol=1e-9)
     np.testing.assert_allclose(np.asarray(got.W), dense.W, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["majorizer", "scikit-learn"])
+@pytest.mark.parametrize("options", [{}, {"alpha_W": 0.01, "alpha_H": 0.02, "l1_ratio": 0.5}], ids=["free", "penalty"])
+@pytest.mark.parametrize("W_is_known", [True, False])
+def test_passes_by_products_are_those_of_the_model(
+    rule: str, options: dict[str, Any], W_is_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the Frobenius loss kernels never make WH; of a block without rows to see, and of many, all is the same."""
+    V, W, H = noisy(31, 12, 3, zeros=True)
+    V[:9], V[:, 3] = 0.0, 0.0
+    settings: Any = {"batch_size": 9, "max_iter": 4, "fresh_max_iter": 3, "rule": rule, **options}
+    monkeypatch.setattr(kernels, "LEAST", 0)
+    ends: list[Any] = []
+    for wanted in ("1", "0"):
+        monkeypatch.setenv("NMF_XP_KERNELS", wanted)
+        ends.append(online_nmf(V, W if W_is_known else None, online_start(H, rule=rule), **settings))
+    for x, y in zip((ends[0].W, *ends[0].state[:4]), (ends[1].W, *ends[1].state[:4]), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-100)
+    np.testing.assert_allclose(ends[0].costs, ends[1].costs, rtol=1e-9)
+    assert ends[0].steps == ends[1].steps
+    assert ends[0].W.flags.c_contiguous
+
+
+def test_a_run_that_ends_within_the_first_pass_has_a_w_for_all_rows() -> None:
+    V, _, H = noisy(31, 12, 3)
+    done: Any = online_nmf(V, None, online_start(H), batch_size=9, fresh_max_iter=200, callback=lambda *_: True)
+    assert done.steps == 1
+    exact = loaded(V, done.state.H, 2.0)
+    assert float(beta_divergence(V, done.W, done.state.H)) < 1.1 * exact
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-5, 1e-3])
+def test_the_cost_keeps_its_digits_near_an_exact_model(noise: float) -> None:
+    """Of what products with V give, all digits are lost where V is WH; the residual has them."""
+    rng = np.random.default_rng(0)
+    W, H = rng.uniform(0.5, 1.0, (40, 3)), rng.uniform(0.5, 1.0, (3, 30))
+    V = W @ H * (1.0 + noise * rng.random((40, 30)))
+    step: Any = online_step(online_start(H), V, W)
+    expected = float(beta_divergence(V, step.W, H)) / 40
+    assert float(step.cost) == pytest.approx(expected, rel=1e-9, abs=1e-27)
 
 
 def test_entries_without_weight_are_not_read() -> None:

@@ -23,14 +23,14 @@ from nmf_xp.problem.checks import check_penalties
 from nmf_xp.problem.posing import pose_array
 from nmf_xp.problem.starts import constant_start
 from nmf_xp.problem.terms import asked_of
-from nmf_xp.solvers.online import OnlineState, OnlineUpdate, batches, left, relative_change
+from nmf_xp.solvers.online import Block, Moved, OnlineState, OnlineUpdate, batches, left
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array, Namespace
-    from nmf_xp.problem import Problem
+    from nmf_xp.data.units import Units
     from nmf_xp.problem.posing import Posed
 
 
@@ -53,8 +53,9 @@ class OnlineStep(NamedTuple):
 class OnlineResult(NamedTuple):
     """Factors from passes over one matrix.
 
-    `W` has each batch's rows as its last visit left them, `steps` counts batches, `ended` says whether a rule or the
-    callback ended the run, and `costs` are those of the batches, empty where nothing looks at them.
+    `W` has each batch's rows as its last visit left them, or where there was none as they are found afresh. `steps`
+    counts batches, `ended` says whether a rule or the callback ended the run, and `costs` are those of the batches,
+    empty where nothing looks at them.
     """
 
     W: Array
@@ -182,7 +183,14 @@ def online_step(
         W = operators.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
     with held_for(state.H):
         before = settings.entered(state, posed.units, xp=xp)
-        return _step(settings, before, posed, posed.problem, W, (fresh_max_iter, fresh_tol), xp=xp)
+        block = settings.block(posed.problem, before.H, xp=xp)
+        done = _visit(settings, before, block, W, posed.units, fresh=(fresh_max_iter, fresh_tol), xp=xp)
+    cost, exponent = done.objective, posed.units.divergence(posed.beta)
+    if any(posed.units):
+        cost = number_times_power(transfer.scalar(cost), exponent)
+    cost, change = (_zero_dimensional(x, state.H, xp=xp) for x in (cost, done.change))
+    W = times_power(done.W, posed.units.w)
+    return OnlineStep(left(done.state, posed.units), W, cost / posed.shape[0], change)
 
 
 @faults.explained
@@ -254,53 +262,68 @@ def online_nmf(
     if W is not None:
         W = operators.at_least(posed.factor("W", W, "W", state.H.shape[0]), settings.floor, xp=xp)
         parts = [W[start:stop, :] for start, stop in zip(starts, stops, strict=True)]
-    fresh = W is None
     watched = tol > 0 or max_no_improvement is not None or callback is not None
     smoothed, ended, step = Smoothed(), False, 0
     costs: list[float] = []
+    units = posed.units
+    visits: Any = {"fresh": (fresh_max_iter, tol), "xp": xp}
     with held_for(state.H):
-        for step in range(max_iter * len(problems)):
-            i = step % len(problems)
-            before, old = settings.entered(state, posed.units, xp=xp), None if fresh else parts[i]
-            done = _step(settings, before, posed, problems[i], old, (fresh_max_iter, tol), xp=xp)
-            state, parts[i] = done.state, times_power(done.W, -posed.units.w)
+        state = settings.entered(state, units, xp=xp)
+        blocks = [settings.block(problem, state.H, measured=watched, xp=xp) for problem in problems]
+        for step in range(max_iter * len(blocks)):
+            i = step % len(blocks)
+            old = None if W is None else parts[i]
+            state, parts[i], cost, change = _visit(settings, state, blocks[i], old, units, **visits)
             if not watched:
                 continue
-            costs.append(transfer.scalar(done.cost))
-            with precision.users_errors():
-                ended = callback is not None and bool(callback(step + 1, costs[-1], _shown(state)))
+            height = stops[i] - starts[i]
+            costs.append(number_times_power(transfer.scalar(cost), units.divergence(posed.beta)) / height)
+            if callback is not None:
+                with precision.users_errors():
+                    ended = bool(callback(step + 1, costs[-1], _shown(left(state, units))))
             if step > 0:  # the cost of the first batch is that of the start
-                smoothed = smoothed.seen(costs[-1], problems[i].data.shape[0] / (m + 1))
-                ended = ended or (tol > 0 and transfer.scalar(done.change) <= tol)
+                smoothed = smoothed.seen(costs[-1], height / (m + 1))
+                ended = ended or (tol > 0 and transfer.scalar(change) <= tol)
                 ended = ended or (max_no_improvement is not None and smoothed.stale >= max_no_improvement)
             if ended:
                 break
-    W = times_power(xp.concat(parts, axis=0), posed.units.w)
-    return OnlineResult(W, state, step + 1, ended, tuple(costs))
+        for i, block in enumerate(blocks):
+            if parts[i] is None:  # not visited
+                parts[i] = _fresh(settings, state.H, block, units, visits["fresh"], xp=xp)
+    W = transfer.in_row_order(times_power(xp.concat(parts, axis=0), units.w))
+    return OnlineResult(W, left(state, units), step + 1, ended, tuple(costs))
 
 
-def _step(
+def _visit(
     settings: OnlineUpdate,
     state: OnlineState,
-    posed: Posed,
-    problem: Problem,
+    block: Block,
     W: Array | None,
-    fresh: tuple[int, float],
+    units: Units,
     *,
+    fresh: tuple[int, float],
     xp: Namespace,
-) -> OnlineStep:
-    """A step from a state and a W in the units of the problem, to those of the user."""
-    update_w, units = W is not None, posed.units
-    if W is None:
-        W = times_power(constant_start(problem.data, state.H.shape[0], xp=xp), (units.h - units.w) // 2)
-        W = operators.at_least(W, settings.floor, xp=xp)
-        W = settings.loadings(problem, W, state.H, max_iter=fresh[0], tol=fresh[1], xp=xp)
-    after, W, cost = settings.step(state, problem, W, update_w=update_w, xp=xp)
-    cost = cost / problem.data.shape[0]
-    if any(units):
-        restored = number_times_power(transfer.scalar(cost), units.divergence(posed.beta))
-        cost = xp.full((), restored, dtype=cost.dtype, device=libraries.device(cost))
-    return OnlineStep(left(after, units), times_power(W, units.w), cost, relative_change(after.H, state.H, xp=xp))
+) -> Moved:
+    """A step in the units of the problem; a W that is not given is found first."""
+    if W is not None:
+        return settings.step(state, block, W, update_w=True, xp=xp)
+    W = _fresh(settings, state.H, block, units, fresh, xp=xp)
+    return settings.step(state, block, W, update_w=False, xp=xp)
+
+
+def _fresh(
+    settings: OnlineUpdate, H: Array, block: Block, units: Units, limits: tuple[int, float], *, xp: Namespace
+) -> Array:
+    """A block's W from a constant, by at most so many updates and to this tolerance."""
+    W = times_power(constant_start(block.problem.data, H.shape[0], xp=xp), (units.h - units.w) // 2)
+    W = operators.at_least(W, settings.floor, xp=xp)
+    return settings.loadings(block, W, H, max_iter=limits[0], tol=limits[1], xp=xp)
+
+
+def _zero_dimensional(x: Any, like: Array, *, xp: Namespace) -> Array:
+    """A number as an array beside another one."""
+    device = libraries.device(like)
+    return x if libraries.is_array(x) else xp.full((), x, dtype=libraries.accumulator_dtype(xp, device), device=device)
 
 
 def _shown(state: OnlineState) -> OnlineState:

@@ -67,6 +67,11 @@ class Constraints(NamedTuple):
         return self.l1 is not None or self.curved
 
     @property
+    def simple(self) -> bool:
+        """Whether there is no more than an L1 and an L2 penalty, each the same for all entries."""
+        return not (self.bounded or self.others or libraries.is_array(self.l1))
+
+    @property
     def penalties(self) -> tuple[float, float]:
         """The weights of the L1 and the L2 penalty, which may be traced; 0 where there is none."""
         return 0.0 if self.l1 is None else self.l1, 0.0 if self.l2 is None else self.l2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nmf_xp.arrays import libraries, threads
+from nmf_xp.arrays import threads
 from nmf_xp.data import Dense
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def is_small(W: Array, problem: Problem) -> bool:
     """Whether an iteration is no work for threads, of terms that all kernels know; a stack's threads share members."""
     if type(problem.data) is not Dense:
         return False
-    if any(x.bounded or x.others or libraries.is_array(x.l1) for x in (problem.w, problem.h)):
+    if not (problem.w.simple and problem.h.simple):
         return False
     return W.ndim > 2 or 4 * products_of(W, problem) < 2 * threads.SHARE
 

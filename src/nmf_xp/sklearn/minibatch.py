@@ -193,9 +193,14 @@ class MiniBatchNMF(BaseNMF):
         if not done.ended and self.tol > 0:
             msg = f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
             warnings.warn(msg, ConvergenceWarning, stacklevel=3)
-        W = done.W if self.tol == 0 and not self.fresh_restarts else self._load(X, observation)
-        posed = pose_array(X, beta=self._beta, **observation._asdict(), absent="zero")
-        self.reconstruction_err_ = reconstruction_error(float(posed.divergence(W, self.components_)))
+        if self.tol == 0 and not self.fresh_restarts:
+            W = done.W
+            posed = pose_array(X, beta=self._beta, **observation._asdict(), absent="zero")
+            divergence = posed.divergence(W, self.components_)
+        else:
+            found = self._load(X, self.components_, observation)
+            W, divergence = found.W, found.divergence
+        self.reconstruction_err_ = reconstruction_error(float(divergence))
         return W
 
     @precision.on_data
@@ -244,7 +249,7 @@ class MiniBatchNMF(BaseNMF):
     def _loadings(self, X: Any, observation: Observation) -> Any:
         if observation.weights is None:
             check_positive(X, self._beta)
-        return self._load(X, observation)
+        return self._load(X, self._given_components(X, self.components_), observation, measured=False).W
 
     def _checked(self, X: Any, weights: Any, *, reset: bool) -> Any:
         X = check_data(self, X, weights=weights, reset=reset, whom=self._input)
@@ -263,11 +268,10 @@ class MiniBatchNMF(BaseNMF):
         self.n_components_ = int(state.H.shape[0])
         self.n_steps_ = steps
 
-    def _load(self, X: Any, observation: Observation) -> Any:
-        """W of X: the minimum, or where `tol` is 0 what scikit-learn's iterations lead to."""
-        H = self._given_components(X, self.components_)
+    def _load(self, X: Any, H: Any, observation: Observation, *, measured: bool = True) -> Any:
+        """W of X, and if `measured` its divergence: the minimum, or for `tol` 0 that of scikit-learn's iterations."""
         if self.tol > 0:
-            return self._minimum(X, H, observation).W
+            return self._minimum(X, H, observation, measured=measured)
         return transform(
             X,
             H,
@@ -279,7 +283,7 @@ class MiniBatchNMF(BaseNMF):
             l1_ratio=self.l1_ratio,
             max_iter=self.transform_max_iter or self.max_iter,
             tol=0,
-        ).W
+        )
 
     def _watch(self, step: int, cost: float, state: OnlineState) -> bool:
         print(f"Minibatch step {step}: mean batch cost: {cost}")  # noqa: T201

@@ -30,6 +30,7 @@ from nmf_xp.solvers.cd import CoordinateDescent
 from nmf_xp.solvers.cyclic import CyclicDescent
 from nmf_xp.solvers.extrapolation import Extrapolated, Momentum
 from nmf_xp.solvers.newton import Newton
+from nmf_xp.solvers.online import Moved, OnlineUpdate
 from nmf_xp.testing.report import Skip
 from nmf_xp.updates import factor_floor, slopes
 
@@ -200,6 +201,19 @@ def _frobenius(target: Target, dtype: str) -> list[Any]:
     return found
 
 
+def _online(target: Target, dtype: str) -> list[Any]:
+    """Two steps of online updates, without penalties and with."""
+    (V, W, H), found = (target.asarray(x) for x in _numbers(dtype)), list[Any]()
+    for beta, terms in ((2.0, FREE), (2.0, Constraints(l1=0.5, l2=0.25)), (1.0, FREE)):
+        update = OnlineUpdate(beta, _floor(dtype), 0.7, scikit_learn=True)
+        block = update.block(Problem(Dense(V), terms, terms), H, xp=target.xp)
+        moved = Moved(update.init(H, xp=target.xp), W)
+        for _ in range(2):
+            moved = update.step(moved.state, block, moved.W, update_w=True, xp=target.xp)
+        found.extend((*moved.state[:3], *moved[1:]))
+    return found
+
+
 def _step(
     settings: Any, beta: float = 1.0, *, sparse: bool = False, weights: str | None = None
 ) -> Callable[[Target, str], list[Any]]:
@@ -283,6 +297,8 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "small_report": _reports,
     "newton_iterations": _extrapolated(Newton, 1.0, count=1),
     "newton_loadings": _extrapolated(Newton, 1.0, count=1, fixed_h=True),
+    "online_components": _online,
+    "online_loadings": _online,
     "coordinate_iterations": _extrapolated(CoordinateDescent, 1.0),
     "coordinate_loadings": _extrapolated(CoordinateDescent, 1.0, fixed_h=True),
     "descent_iterations": _extrapolated(CoordinateDescent, 2.0),

@@ -45,6 +45,8 @@ KERNELS = {
     "newton_iterations": "extrapolated",
     "coordinate_loadings": "extrapolated",
     "newton_loadings": "extrapolated",
+    "online_components": "online",
+    "online_loadings": "online",
     "newton_dense": "newton",
     "newton_sparse": "newton",
     "power_parts": "powers",

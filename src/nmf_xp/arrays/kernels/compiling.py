@@ -33,6 +33,7 @@ FILES = (
     "newton",
     "extrapolated",
     "looks",
+    "online",
     "weighted",
 )
 """The files of this folder that numba compiles."""
