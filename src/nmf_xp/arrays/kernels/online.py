@@ -1,8 +1,8 @@
 """What a block of rows does in online updates: twins of what is in `solvers/online.py`, each in one pass.
 
-For the Frobenius loss the new W of the block, given H V^T and H H^T: a lane of the vector registers is a row
-of V. For losses with the exponent 1 the two sums of the components and their quotient, with
-how far it moved, and what the Frobenius loss of the block is made of.
+For the Frobenius loss the new W of the block, given H V^T and H H^T: a lane of the vector registers is a row of V. For
+losses with the exponent 1 the two sums of the components and their quotient, with how far it moved, and what the
+Frobenius loss of the block is made of.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry
 from nmf_xp.arrays.kernels.coordinate import AWAKE
-from nmf_xp.arrays.kernels.multiplicative import copy
 from nmf_xp.arrays.kernels.quadratic import AT_ONCE
+from nmf_xp.arrays.kernels.tiling import copy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
