@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from array_api_compat import numpy as xp
 
 from nmf_xp import nmf
 from nmf_xp.arrays import blas, threads
+from nmf_xp.data import Dense
+from nmf_xp.data.blocks import matmul, transposed_matmul
 from tests.scripts import ROOT
 
 if TYPE_CHECKING:
@@ -82,8 +85,30 @@ def test_little_work_gets_one_thread() -> None:
         for products, expected in ((0, 1), (2 * threads.SHARE - 1, 1), (2 * threads.SHARE, 2), (9 * threads.SHARE, 2)):
             parts = threads.over_rows(10, lambda start, stop: stop - start, products=products)
             assert parts == [10 // expected] * expected
-            with threads.free_blas(products):
-                assert blas_threads() == {expected}
+            assert len(threads.bounds(10, products=products)) == expected + 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(900, 700), (20000, 40), (30, 30000)])
+def test_products_with_a_large_matrix_are_made_in_parts(shape: tuple[int, int], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    V, W, H = (rng.random(size).astype(dtype) for size in (shape, (shape[0], 9), (9, shape[1])))
+    seen: set[int] = set()
+
+    def contract(self: Dense, Z: Any, H: Any, *, xp: Any) -> Any:
+        seen.add(threading.get_ident())
+        assert blas_threads() == {1}
+        return original(self, Z, H, xp=xp)
+
+    original = Dense.contract
+    with pytest.MonkeyPatch.context() as patch, threadpoolctl.threadpool_limits(2, user_api="blas"):
+        patch.setattr(Dense, "contract", contract)
+        with threads.held_blas():
+            product: Any = matmul(Dense(V), H, xp=xp)
+            turned: Any = transposed_matmul(Dense(V), W.T, xp=xp)
+    assert len(seen) == 2
+    np.testing.assert_allclose(product, V @ H.T, rtol=1e-4 if dtype == "float32" else 1e-12)
+    np.testing.assert_allclose(turned, V.T @ W, rtol=1e-4 if dtype == "float32" else 1e-12)
 
 
 def test_what_runs_in_threads_does_not_divide_itself_again() -> None:
@@ -92,16 +117,11 @@ def test_what_runs_in_threads_does_not_divide_itself_again() -> None:
         assert threads.run(lambda _: threads.count(), [0, 1, 2, 3]) == [1, 1, 1, 1]
 
 
-def test_blas_is_held_freed_and_given_back() -> None:
+def test_blas_is_held_and_given_back() -> None:
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         with threads.held_blas():
             assert blas_threads() == {1}
-            with threads.free_blas(2 * threads.SHARE):
-                assert blas_threads() == {2}
-            assert blas_threads() == {1}
         assert blas_threads() == {2}
-        with threads.free_blas(2 * threads.SHARE):  # on its own it changes nothing
-            assert blas_threads() == {2}
 
 
 def test_threads_end_with_the_block() -> None:
@@ -130,23 +150,6 @@ def test_a_second_caller_has_as_many_threads_and_the_last_gives_back() -> None:
         for caller in callers:
             caller.join()
         assert counts == [2] * 8
-        assert blas_threads() == {2}
-
-
-def test_while_blas_is_free_no_other_caller_computes() -> None:
-    computing: list[str] = []
-
-    def call(name: str) -> None:
-        with threads.held_blas():
-            for _ in range(50):
-                with threads.free_blas(2 * threads.SHARE):
-                    computing.append(name)
-                    assert blas_threads() == {2}
-                    assert computing == [name]
-                    computing.clear()
-
-    with threadpoolctl.threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(4) as pool:
-        list(pool.map(call, "abcd"))
         assert blas_threads() == {2}
 
 

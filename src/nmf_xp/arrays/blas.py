@@ -1,8 +1,8 @@
 """How many threads BLAS has: one owner in the process, since the number is one for all its threads.
 
 Who computes with threads of its own holds BLAS to one. Several may hold it at a time, and each knows how many threads
-the user allows, which it gets back when the last of them lets go. One of those may have BLAS free for a while, in which
-no other one computes. So the same call makes the same products to the last bit, whatever runs beside it.
+the user allows, which it gets back when the last of them lets go. So the same call makes the same products to the last
+bit, whatever runs beside it.
 
 Ctrl-C may arrive between any two lines, also within a change. So what ends a hold may be done twice.
 """
@@ -13,33 +13,29 @@ import functools
 import itertools
 import os
 import threading
-from typing import Any
+from typing import Any, Final
 
 from nmf_xp.arrays import groups
+
+WITH_AVX_512: Final = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+"""What OpenBLAS calls its kernels for such processors."""
 
 
 class Holders:
     """All holds of the process, by their numbers."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition(threading.RLock())  # a hold may end by garbage collection within a change
+        self.changing = threading.RLock()  # a hold may end by garbage collection within a change
         self.allowed: list[tuple[Any, int]] = []  # BLAS libraries, and the threads that the user allows each
         self.holding: dict[int, int] = {}  # the thread of each hold
-        self.waiting: set[int] = set()  # for BLAS to be free
-        self.free: int | None = None  # for whom it is
 
     def let_go(self, number: int) -> None:
         """End a hold."""
-        with self.changed:
-            self.waiting.discard(number)
-            if self.free == number:
-                self.free = None
-                self.limit(1)
+        with self.changing:
             self.holding.pop(number, None)
             if not self.holding and self.allowed:
                 self.limit(None)
                 self.allowed = []
-            self.changed.notify_all()
 
     def limit(self, count: int | None) -> None:
         """Give BLAS so many threads; None for what the user allows."""
@@ -49,9 +45,7 @@ class Holders:
     def after_fork(self) -> None:
         """Forget the holds of threads that the new process does not have."""
         here = threading.get_ident()
-        self.changed = threading.Condition(threading.RLock())
-        self.waiting.clear()
-        self.free = None
+        self.changing = threading.RLock()
         gone = [number for number, thread in self.holding.items() if thread != here]
         for number in gone:
             self.let_go(number)
@@ -75,9 +69,7 @@ class Hold:
         controller = _controller()
         if controller is None:
             return
-        with _holders.changed:
-            while _holders.free is not None:
-                _holders.changed.wait()
+        with _holders.changing:
             if not _holders.allowed:
                 _holders.allowed = [(library, library.num_threads) for library in controller.lib_controllers]
             most = max((most for _, most in _holders.allowed), default=1)
@@ -91,28 +83,6 @@ class Hold:
     def let_go(self) -> None:
         """Give BLAS back; once more is no harm."""
         _holders.let_go(self._number)
-
-    def begin_free(self) -> None:
-        """Wait until no other hold computes, and give BLAS its threads."""
-        with _holders.changed:
-            if self._number not in _holders.holding:
-                return
-            if len(_holders.holding) > 1:  # most often there is nobody else
-                _holders.waiting.add(self._number)
-                _holders.changed.notify_all()
-                while _holders.free is not None or _holders.holding.keys() - _holders.waiting:
-                    _holders.changed.wait()
-                _holders.waiting.discard(self._number)
-            _holders.free = self._number
-            _holders.limit(self.count)
-
-    def end_free(self) -> None:
-        """Take them from BLAS again."""
-        with _holders.changed:
-            if _holders.free == self._number:
-                _holders.free = None
-                _holders.limit(1)
-                _holders.changed.notify_all()
 
 
 def processors() -> int:
@@ -128,3 +98,11 @@ def _controller() -> Any:
     except ImportError:
         return None
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
+@functools.cache
+def turns_doubles() -> bool:
+    """Whether a product with few rows takes less time than its transpose, in float64: so it is with AVX-512."""
+    controller = _controller()
+    libraries = [] if controller is None else controller.lib_controllers
+    return any(getattr(library, "architecture", None) in WITH_AVX_512 for library in libraries)

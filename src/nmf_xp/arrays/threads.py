@@ -220,20 +220,6 @@ def held_blas() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def free_blas(products: int) -> Iterator[None]:
-    """Within `held_blas`, a while in which BLAS has its threads, where there is work for them; see `over_rows`."""
-    team = _helped()
-    if team is None or products < 2 * SHARE:
-        yield
-        return
-    try:
-        team.hold.begin_free()
-        yield
-    finally:
-        team.hold.end_free()
-
-
-@contextlib.contextmanager
 def let_go() -> Iterator[None]:
     """Within `held_blas`, a while in which the user's own code runs, and finds BLAS as it was."""
     team = _team()
@@ -281,6 +267,12 @@ def run(function: Callable[[T], R], items: list[T]) -> list[R]:
 
 SHARE = 2**20
 """Products of two numbers, at least, for a thread: fewer are made sooner than it wakes, above all on a busy machine."""
+
+
+def bounds(m: int, *, products: int) -> list[int]:
+    """Where ranges of m rows begin and end, one for each thread for which there is work."""
+    parts = max(1, min(m, count(), products // SHARE))
+    return [m * i // parts for i in range(parts + 1)]
 
 
 def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None, *, products: int) -> list[R]:

@@ -8,7 +8,6 @@ brings, one after the other.
 from __future__ import annotations
 
 import abc
-import contextlib
 import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -84,16 +83,17 @@ def sweep(
 ) -> Part:
     """`function` over the row blocks of data, W and the constraints on W: rows concatenated, sums added up.
 
-    Where the function takes nothing from V but its products, and BLAS makes them, there is one block.
+    Where the function takes nothing from V but its products, and BLAS makes them, each thread has one block. BLAS's own
+    threads do as well on an idle machine; where others work too they wait for each other, for ten times as long.
 
     Which blocks a thread gets, and so the order of the sums, depends on the number of threads but not on their timing.
     """
     if isinstance(data, Blockwise):
         return data.sweep(function, W, constraints, xp=xp)
     if products_only and W.ndim == 2 and data.products_by_blas:
-        with blas_threads(data, W):
-            return function(data, W, constraints)
-    starts = data.block_starts(W.shape[-1])
+        starts = threads.bounds(data.shape[0], products=math.prod(data.shape) * W.shape[-1])
+    else:
+        starts = data.block_starts(W.shape[-1])
     if len(starts) < 3 or W.ndim > 2:
         return function(data, W, constraints)
 
@@ -114,17 +114,18 @@ def sweep(
     return Part(None if rows[0] is None else xp.concat(rows), tuple(sum(terms[1:], terms[0]) for terms in totals))
 
 
-def blas_threads(data: Data, W: Array) -> contextlib.AbstractContextManager[None]:
-    """A while in which BLAS has its threads, for what is computed from products with V that it made."""
-    if not data.products_by_blas:
-        return contextlib.nullcontext()
-    return threads.free_blas(math.prod(data.shape[-2:]) * W.shape[-1])
-
-
 def matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
     """V X, (m, k), for the transpose of X, (k, n)."""
     if not isinstance(data, Blockwise):
-        return data.contract(data.values, Xt, xp=xp)
+        if Xt.ndim > 2 or not data.products_by_blas:
+            return data.contract(data.values, Xt, xp=xp)
+
+        def part(start: int, stop: int) -> Array:
+            block = data.rows(start, stop)
+            return block.contract(block.values, Xt, xp=xp)
+
+        parts = threads.over_rows(data.shape[0], part, products=math.prod(data.shape) * Xt.shape[0])
+        return parts[0] if len(parts) == 1 else xp.concat(parts)
 
     def rows(block: Data, *_: Any) -> Part:
         return Part(block.contract(block.values, Xt, xp=xp), ())
@@ -136,7 +137,7 @@ def matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
 def transposed_matmul(data: Data, Xt: Array, *, xp: Namespace) -> Array:
     """V^T X, (n, k), for the transpose of X, (k, m)."""
     if not isinstance(data, Blockwise):
-        return data.T.contract(data.values, Xt, xp=xp)
+        return matmul(data.T, Xt, xp=xp)
 
     def sums(block: Data, X: Array, _: Constraints) -> Part:
         return Part(None, (block.T.contract(block.values, operators.transposed(X), xp=xp),))

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries
-from nmf_xp.data.blocks import Part, blas_threads, sweep
+from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.problem import Factors
 from nmf_xp.solvers.coordinate import least_squares_gram, least_squares_sweeps, newton_sweeps, sweeps_kernel
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
@@ -100,20 +100,19 @@ class CoordinateDescent(Extrapolated):
             settings: Any = {"l1": constraints.penalties[0], "floor": self.floor, "sweeps": sweeps}
             new, ahead, changes = kernel(W, product, gram, momentum, **settings)
             return Half(new, None, ahead, changes)
-        with blas_threads(data, W):
-            slope = W @ gram - product
-            slope = slope if constraints.l1 is None else slope + constraints.l1  # the rest of the penalty is in `gram`
-            new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)
-            if momentum is None:
-                return Half(new)
-            dtype = libraries.accumulator_dtype(xp, libraries.device(W))
+        slope = W @ gram - product
+        slope = slope if constraints.l1 is None else slope + constraints.l1  # the rest of the penalty is in `gram`
+        new = least_squares_sweeps(W, slope, gram, constraints, floor=self.floor, sweeps=sweeps, xp=xp)
+        if momentum is None:
+            return Half(new)
+        dtype = libraries.accumulator_dtype(xp, libraries.device(W))
 
-            def change(to: Array) -> Array:
-                step = to - W
-                return xp.sum(step * (slope + 0.5 * (step @ gram)), axis=(-2, -1), dtype=dtype)
+        def change(to: Array) -> Array:
+            step = to - W
+            return xp.sum(step * (slope + 0.5 * (step @ gram)), axis=(-2, -1), dtype=dtype)
 
-            ahead = self.ahead(new, momentum, constraints, xp=xp)
-            return Half(new, None, ahead, (change(new), change(ahead)))
+        ahead = self.ahead(new, momentum, constraints, xp=xp)
+        return Half(new, None, ahead, (change(new), change(ahead)))
 
 
 def _sweeps_for(data: Data, r: int) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import kernels, libraries, operators, threads, transfer
 from nmf_xp.data import Dense, Sparse
-from nmf_xp.data.blocks import Part, blas_threads, sweep
+from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.problem.balance import component_scale
 from nmf_xp.problem.small import is_small, penalties_of
 from nmf_xp.solvers.calls import in_calls
@@ -143,19 +143,18 @@ class CyclicDescent(Solver):
             right = self._half_by(problem.data.T, problem.h, sweep, xp)
         quadratic: Any = None
         at, done = 0, 0
-        with blas_threads(problem.data, W):
-            while done < n and not ended:
-                threads.give_up_if_asked()
-                W, violation, quadratic = left(W, Ht, table[at % len(table)], quadratic if self.fixed_h else None)
-                if right is not None:
-                    Ht, more, quadratic = right(Ht, W, table[(at + 1) % len(table)], None)
-                    violation += more  # lint: a Python float
-                done, at = done + 1, at + self._halves
-                if self.violation_tol is None:
-                    continue
-                count += 1  # lint: a Python int
-                first = violation if count == 1 else first
-                ended = count if violation <= self.violation_tol * first else 0
+        while done < n and not ended:
+            threads.give_up_if_asked()
+            W, violation, quadratic = left(W, Ht, table[at % len(table)], quadratic if self.fixed_h else None)
+            if right is not None:
+                Ht, more, quadratic = right(Ht, W, table[(at + 1) % len(table)], None)
+                violation += more  # lint: a Python float
+            done, at = done + 1, at + self._halves
+            if self.violation_tol is None:
+                continue
+            count += 1  # lint: a Python int
+            first = violation if count == 1 else first
+            ended = count if violation <= self.violation_tol * first else 0
         found = None if quadratic is None else (quadratic[0], quadratic[2])
         numbers = (np.asarray(float(x), dtype=np.float64) for x in (first, count + (n - done), ended))
         return self._after(state, W, operators.transposed(Ht), numbers, n, xp=xp), found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import kernels, libraries, operators, threads
 from nmf_xp.data import Dense, Sparse
-from nmf_xp.data.blocks import Part, blas_threads, sweep
+from nmf_xp.data.blocks import Part, matmul, sweep
 from nmf_xp.data.tabled import Tabled
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
@@ -144,22 +144,21 @@ class MultiplicativeUpdate(Solver):
         def half(W: Array, found: tuple[Array, Array], terms: Constraints) -> Array:
             return kernel(W, found[0], terms.add_curvature(found[1], xp=xp), terms.penalties[0], self.floor)
 
-        with blas_threads(data, W):
-            for _ in range(n):
-                threads.give_up_if_asked()
-                if found is None or not self.fixed_h:
-                    found = products(data, Ht, xp=xp)
-                W = half(W, found, problem.w)
-                if not self.fixed_h:
-                    found = products(data.T, W, xp=xp)
-                    Ht = half(Ht, found, problem.h)
+        for _ in range(n):
+            threads.give_up_if_asked()
+            if found is None or not self.fixed_h:
+                found = products(data, Ht, xp=xp)
+            W = half(W, found, problem.w)
+            if not self.fixed_h:
+                found = products(data.T, W, xp=xp)
+                Ht = half(Ht, found, problem.h)
         return Factors(W, operators.transposed(Ht)), found
 
 
 def products(data: Data, Ht: Array, *, xp: Namespace) -> tuple[Array, Array]:
     """V H^T and H H^T: all that W's part of the Frobenius loss takes from V and H."""
     H = operators.transposed(Ht)
-    return data.contract(data.values, H, xp=xp), H @ Ht
+    return matmul(data, H, xp=xp), H @ Ht
 
 
 def rest_of_quadratic(H: Array, product: Array, gram: Array, *, xp: Namespace) -> float:
