@@ -153,6 +153,58 @@ def test_a_second_caller_has_as_many_threads_and_the_last_gives_back() -> None:
         assert blas_threads() == {2}
 
 
+def test_any_thread_holds_blas_and_gives_it_back() -> None:
+    """For threadpoolctl the first thread that changed the number is the only one that may."""
+    seen: list[set[int]] = []
+
+    def call() -> None:
+        with threads.held_blas():
+            seen.append(blas_threads())
+            entered.set()
+            ended.wait(30)
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        with threads.held_blas():
+            pass
+        for _ in range(2):
+            entered, ended = threading.Event(), threading.Event()
+            other = threading.Thread(target=call)
+            other.start()
+            entered.wait(30)
+            with threads.held_blas():
+                pass
+            assert blas_threads() == {1}
+            ended.set()
+            other.join()
+            assert blas_threads() == {2}
+    assert seen == [{1}, {1}]
+
+
+def test_each_thread_is_held_where_openmp_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for an OpenBLAS built with OpenMP, which no wheel of NumPy is."""
+    changed: set[int] = set()
+
+    class OpenMP:
+        threading_layer, num_threads = "openmp", 2
+
+        def set_num_threads(self, count: int) -> None:
+            if count == 1:
+                changed.add(threading.get_ident())
+
+    monkeypatch.setattr(blas, "_controller", lambda: type("", (), {"lib_controllers": [OpenMP()]}))
+    monkeypatch.setattr(blas, "processors", lambda: 2)
+    here: set[int] = set()
+
+    def work(_: int) -> None:
+        here.add(threading.get_ident())
+        time.sleep(0.01)
+
+    with threads.held_blas():
+        threads.run(work, list(range(20)))
+    assert len(here) == 2
+    assert here <= changed
+
+
 @pytest.mark.parametrize("solver", ["cd", "mu"])
 def test_calls_from_many_threads_are_those_of_one(solver: str) -> None:
     rng = np.random.default_rng(0)

@@ -21,6 +21,7 @@ import scipy.sparse as sp
 from sklearn import config_context, decomposition
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -28,7 +29,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 import nmf_xp
 from nmf_xp.arrays import libraries
-from nmf_xp.sklearn import NMF, MiniBatchNMF, non_negative_factorization, plain
+from nmf_xp.sklearn import NMF, MiniBatchNMF, non_negative_factorization, plain, starts
 from nmf_xp.solvers import automatic
 from tests.compiled import eagerly
 from tests.problems import noisy
@@ -93,6 +94,36 @@ def test_the_same_start_and_the_same_end(solver: str, init: str | None) -> None:
     ours, _ = fitted(NMF, X, **options)
     assert ours.n_iter_ == theirs.n_iter_ < 5000
     np.testing.assert_allclose(ours.components_, theirs.components_, rtol=0, atol=1e-8 * theirs.components_.max())
+
+
+def test_a_generator_is_left_where_scikit_learn_leaves_it() -> None:
+    """A second fit from the same generator begins with the same numbers, where the first ended within its orders."""
+    X, rngs = load_iris().data, [np.random.RandomState(3), np.random.RandomState(3)]
+    for _ in range(2):
+        counts, found = [], []
+        for kind, rng in zip((decomposition.NMF, NMF), rngs, strict=True):
+            model = kind(3, init="random", shuffle=True, tol=1e-2, random_state=rng).fit(X)
+            counts.append(model.n_iter_)
+            found.append(model.components_)
+        assert counts[0] == counts[1]
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-8, atol=1e-10)
+        assert rngs[0].randint(1000) == rngs[1].randint(1000)
+
+
+@pytest.mark.parametrize("unit", [1e-5, 1e-2, 1.0, 37.5, 600.0])
+@pytest.mark.parametrize("init", ["nndsvd", "nndsvda", "nndsvdar"])
+def test_the_start_is_theirs_in_other_units(init: str, unit: float) -> None:
+    """float32 is factorized in units of its own above some hundred, as pictures of 16 bits are."""
+    X = (load_digits().data[:200] * unit).astype(np.float32)
+    theirs = decomposition._nmf._initialize_nmf(X, 5, init=init, random_state=0)
+    ours = starts.start(X, 5, init=init, random_state=0, beta=2.0)
+    for x, y in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5 * float(y.max()))
+
+
+def test_who_changes_the_names_of_parameters_changes_a_copy() -> None:
+    NMF._get_param_names().append("mine")
+    assert "mine" not in NMF(2).get_params()
 
 
 @pytest.mark.parametrize("both", [True, False])

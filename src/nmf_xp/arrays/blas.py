@@ -40,7 +40,7 @@ class Holders:
     def limit(self, count: int | None) -> None:
         """Give BLAS so many threads; None for what the user allows."""
         for library, most in self.allowed:
-            library.set_num_threads(most if count is None else min(count, most))
+            _limit(library, most if count is None else min(count, most))
 
     def after_fork(self) -> None:
         """Forget the holds of threads that the new process does not have."""
@@ -49,6 +49,14 @@ class Holders:
         gone = [number for number, thread in self.holding.items() if thread != here]
         for number in gone:
             self.let_go(number)
+
+
+def _limit(library: Any, count: int) -> None:
+    """Give a library so many threads. For threadpoolctl only one Python thread may; here that is who holds the lock."""
+    take_over = getattr(library, "clear_controlling_thread", lambda **_: None)
+    take_over(force=True)
+    library.set_num_threads(count)
+    take_over(force=True)
 
 
 _holders = Holders()
@@ -83,6 +91,13 @@ class Hold:
     def let_go(self) -> None:
         """Give BLAS back; once more is no harm."""
         _holders.let_go(self._number)
+
+
+def hold_here() -> None:
+    """Hold BLAS to one thread in a new thread of a holder: with OpenMP each has a number of its own."""
+    for library, _ in list(_holders.allowed):
+        if getattr(library, "threading_layer", None) == "openmp":
+            library.set_num_threads(1)
 
 
 def processors() -> int:

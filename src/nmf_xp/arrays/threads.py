@@ -144,6 +144,7 @@ def start_helper(work: Callable[[], None]) -> threading.Event:
     def begin() -> None:
         import numpy as np
 
+        blas.hold_here()
         np.seterr(**precision.QUIET)
         _current.set(_ALONE)
         try:

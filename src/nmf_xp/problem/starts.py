@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import numbers
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
+    from nmf_xp.data.units import Units
     from nmf_xp.problem.posing import Posed
 
 INITS = ("random", "nndsvd", "nndsvda", "nndsvdar")
@@ -192,7 +194,7 @@ def proportional_start(data: Data, H: Array, *, xp: Namespace) -> Array:
 
 
 def nndsvd_start(
-    data: Data, n_components: int, *, fill: str, as_scikit_learn: bool = False, rng: Any, xp: Namespace
+    data: Data, n_components: int, *, fill: str, as_scikit_learn: Units | None = None, rng: Any, xp: Namespace
 ) -> list[Array]:
     """Non-negative double singular value decomposition (Boutsidis & Gallopoulos 2008).
 
@@ -204,13 +206,13 @@ def nndsvd_start(
 
 
 def nndsvd_factors(
-    data: Data, U: Any, S: Any, Vt: Any, *, fill: str, as_scikit_learn: bool, rng: Any, xp: Namespace
+    data: Data, U: Any, S: Any, Vt: Any, *, fill: str, as_scikit_learn: Units | None, rng: Any, xp: Namespace
 ) -> list[Array]:
     """The start that belongs to V's leading singular triplets, which are NumPy arrays.
 
     What is below 1e-6 of a factor's largest entry is rounding error of the decomposition and becomes 0. The fill has a
-    factor's unit, which is the root of V's, so that V in other units has the same start in those. `as_scikit_learn`
-    cuts at 1e-6 itself and fills with the mean of V.
+    factor's unit, which is the root of V's, so that V in other units has the same start in those. What is done
+    `as_scikit_learn` does cuts at 1e-6 itself and fills with the mean of V, both in the user's units, which are given.
     """
     import numpy as np
 
@@ -219,28 +221,31 @@ def nndsvd_factors(
     W[:, 0], H[0] = np.sqrt(S[0]) * np.abs(U[:, 0]), np.sqrt(S[0]) * np.abs(Vt[0])
     for k in range(1, S.shape[0]):
         # Of the two non-negative parts of the k-th singular pair, keep the heavier one.
-        sign = 1 if as_scikit_learn else np.sign(U[np.argmax(np.abs(U[:, k])), k]) or 1
+        sign = 1 if as_scikit_learn is not None else np.sign(U[np.argmax(np.abs(U[:, k])), k]) or 1
         parts = [(np.maximum(s * U[:, k], 0), np.maximum(s * Vt[k], 0)) for s in (sign, -sign)]
         norms = [(np.linalg.norm(u), np.linalg.norm(v)) for u, v in parts]
         weights = [of_u * of_v for of_u, of_v in norms]
         # Of a symmetric V with a negative eigenvalue both weigh the same, and rounding is not to choose.
-        even = 0.0 if as_scikit_learn else tie * max(weights)
+        even = 0.0 if as_scikit_learn is not None else tie * max(weights)
         heavier = 0 if weights[0] >= weights[1] - even else 1
         if max(weights) > 0:
             scale = np.sqrt(S[k] * max(weights))
             W[:, k], H[k] = (scale * x / norm for x, norm in zip(parts[heavier], norms[heavier], strict=True))
-    for factor in (W, H):
-        factor[factor < (1e-6 if as_scikit_learn else 1e-6 * factor.max(initial=0))] = 0
     mean = _mean(data, xp=xp)
-    size = mean if as_scikit_learn else (mean / S.shape[0]) ** 0.5
-    for factor in (W, H):
+    for which, factor in (("W", W), ("H", H)):
+        least, size = 1e-6 * factor.max(initial=0), (mean / S.shape[0]) ** 0.5
+        if as_scikit_learn is not None:
+            exponent = as_scikit_learn.factor(which)
+            least, size = math.ldexp(1e-6, -exponent), math.ldexp(mean, as_scikit_learn.v - exponent)
+        factor[factor < least] = 0
         zeros = factor == 0
         if fill == "nndsvda":
             factor[zeros] = size
         elif fill == "nndsvdar":
             # As many numbers whatever is zero, or a zero more would make all the others another start.
             normal = rng.standard_normal
-            draws = normal(size=int(zeros.sum())) if as_scikit_learn else normal(size=zeros.shape)[zeros]
+            one_each = as_scikit_learn is None
+            draws = normal(size=zeros.shape)[zeros] if one_each else normal(size=int(zeros.sum()))
             factor[zeros] = np.abs(size * draws / 100)
     return mesh.from_host(data.values, W, H, xp=xp)
 

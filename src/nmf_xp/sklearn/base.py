@@ -126,10 +126,14 @@ class BaseNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             return X @ self.components_
 
     @classmethod
-    @functools.cache
     def _get_param_names(cls) -> list[str]:
         """The names of the parameters, which scikit-learn would read from the signature in every call."""
-        return super()._get_param_names()
+        return list(cls._names_of_parameters())
+
+    @classmethod
+    @functools.cache
+    def _names_of_parameters(cls) -> tuple[str, ...]:
+        return tuple(super()._get_param_names())
 
     @property
     def _beta(self) -> float:

@@ -20,7 +20,7 @@ from nmf_xp.sklearn.base import LOADINGS_MAX_ITER, LOADINGS_TOL, BaseNMF
 from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
 from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
 from nmf_xp.sklearn.plain import plain
-from nmf_xp.sklearn.starts import drawn_orders, loadings_start, orders
+from nmf_xp.sklearn.starts import DrawnOrders, loadings_start, orders
 from nmf_xp.solvers import LOSSES
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ class NMF(BaseNMF):
         alphas = self.alpha_W, self.alpha_H, self.l1_ratio
         options: Any = {"max_iter": self.max_iter, "tol": tol, "fixed_h": not both, "measured": both}
         if self.solver == "cd" and self.shuffle:
-            options["orders"] = functools.partial(drawn_orders, W.shape[-1], self.random_state)
+            options["orders"] = functools.partial(DrawnOrders, W.shape[-1], self.random_state)
         return plain(X, W, H, self._solver(), beta=self._beta, alphas=alphas, **options)
 
     @property

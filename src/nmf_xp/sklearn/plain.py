@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nmf_xp.arrays.typing import Array
+    from nmf_xp.sklearn.starts import DrawnOrders
     from nmf_xp.solvers import Solver
-
-    Orders = Callable[[int], Any]  # those of so many half-iterations
 
 
 CANCELLED = 1e-5  # of sum(V^2) / 2: a divergence below it has lost digits that are kept elsewhere
@@ -59,7 +58,7 @@ def plain(
     every: int = EVERY,
     fixed_h: bool = False,
     measured: bool = True,
-    orders: Callable[[], Orders] | None = None,
+    orders: Callable[[], DrawnOrders] | None = None,
 ) -> Plain | None:
     """W and H from a start for checked X, where nothing is to be scaled; `tol` is that of the rule of "mu".
 
@@ -109,7 +108,7 @@ def _run(
     tol: float,
     every: int,
     measured: bool,
-    orders: Orders | None,
+    orders: DrawnOrders | None,
 ) -> Plain:
     """Iterations, with a look after every so many."""
     xp, beta = posed.xp, posed.beta
@@ -139,10 +138,11 @@ def _run(
         as_given = found is not None and all(0 < solver.floor <= xp.min(x) for x in given)
         begun = found if as_given else divergence(*(xp.where(x == 0, START, x) for x in given))
         first = previous = reconstruction_error(begun)
+    halves = 1 if solver.fixed_h else 2
     while n_iter < max_iter:
         n = max_iter if orders is None and not looks else min(every, max_iter - n_iter)
         if orders is not None:
-            state = state._replace(orders=orders(n if solver.fixed_h else 2 * n))
+            state = state._replace(orders=orders.draw(n * halves))
         state, rest = solver.measured_steps(state, problem, n, xp=xp)
         n_iter += n  # lint: a Python int
         last = n_iter == max_iter or (solver.has_rule and bool(state.ended))
@@ -153,6 +153,8 @@ def _run(
         if looks:
             history.append(objective(found, state.W, state.H))
         if solver.has_rule and state.ended:
+            if orders is not None:
+                orders.leave((n - n_iter + int(state.ended)) * halves)
             n_iter, status = int(state.ended), Status.CONVERGED
             break
         if looks and not found < float("inf"):
