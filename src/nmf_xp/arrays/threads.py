@@ -284,15 +284,14 @@ def over_rows(m: int, work: Callable[[int, int], R], starts: Any = None, *, prod
     """
     if products < 2 * SHARE:
         return [work(0, m)] if m else []
-    threads = min(count(), products // SHARE)
-    parts = min(m, threads if starts is None or threads == 1 else 4 * threads)  # sparse rows differ
-    bounds = [m * i // parts for i in range(parts + 1)]
-    if starts is not None:
+    limits = bounds(m, products=products)
+    if starts is not None and len(limits) > 2:
         import numpy as np
 
+        parts = min(m, 4 * (len(limits) - 1))  # sparse rows differ
         targets = np.linspace(0, starts[-1], parts + 1)[1:-1]
-        bounds[1:-1] = np.searchsorted(starts, targets).clip(0, m).tolist()
-    ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+        limits = [0, *np.searchsorted(starts, targets).clip(0, m).tolist(), m]
+    ranges = [(a, b) for a, b in itertools.pairwise(limits) if a < b]
     return run(lambda rows: work(*rows), ranges)
 
 
