@@ -180,6 +180,18 @@ def test_any_thread_holds_blas_and_gives_it_back() -> None:
     assert seen == [{1}, {1}]
 
 
+def test_other_threads_do_not_free_blas_while_it_is_held() -> None:
+    """From threadpoolctl 3.8 on; two threads of BLAS in each of ours would wait for each other."""
+    expected = {1} if hasattr(blas._controller().lib_controllers[0], "clear_controlling_thread") else {2}
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        with threads.held_blas():
+            other = threading.Thread(target=lambda: threadpoolctl.threadpool_limits(2, user_api="blas"))
+            other.start()
+            other.join()
+            assert blas_threads() == expected
+        assert blas_threads() == {2}
+
+
 def test_each_thread_is_held_where_openmp_counts_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for an OpenBLAS built with OpenMP, which no wheel of NumPy is."""
     changed: set[int] = set()

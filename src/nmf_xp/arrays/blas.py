@@ -40,7 +40,13 @@ class Holders:
     def limit(self, count: int | None) -> None:
         """Give BLAS so many threads; None for what the user allows."""
         for library, most in self.allowed:
-            _limit(library, most if count is None else min(count, most))
+            # threadpoolctl lets one Python thread change it. That is ours as long as somebody holds it: two threads of
+            # BLAS in each of two of ours would wait for each other.
+            take_over = getattr(library, "clear_controlling_thread", lambda **_: None)
+            take_over(force=True)
+            library.set_num_threads(most if count is None else min(count, most))
+            if count is None:
+                take_over(force=True)
 
     def after_fork(self) -> None:
         """Forget the holds of threads that the new process does not have."""
@@ -49,14 +55,6 @@ class Holders:
         gone = [number for number, thread in self.holding.items() if thread != here]
         for number in gone:
             self.let_go(number)
-
-
-def _limit(library: Any, count: int) -> None:
-    """Give a library so many threads. For threadpoolctl only one Python thread may; here that is who holds the lock."""
-    take_over = getattr(library, "clear_controlling_thread", lambda **_: None)
-    take_over(force=True)
-    library.set_num_threads(count)
-    take_over(force=True)
 
 
 _holders = Holders()

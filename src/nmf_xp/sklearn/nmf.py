@@ -20,7 +20,7 @@ from nmf_xp.sklearn.base import LOADINGS_MAX_ITER, LOADINGS_TOL, BaseNMF
 from nmf_xp.sklearn.callbacks import Watch, error_of, reconstruction_error
 from nmf_xp.sklearn.inputs import Observation, check_data, check_positive
 from nmf_xp.sklearn.plain import plain
-from nmf_xp.sklearn.starts import DrawnOrders, loadings_start, orders
+from nmf_xp.sklearn.starts import ORDERS, DrawnOrders, loadings_start
 from nmf_xp.solvers import LOSSES
 
 if TYPE_CHECKING:
@@ -244,8 +244,11 @@ class NMF(BaseNMF):
         if batch is None:
             found = self._plain(X, W, H, observation, both=True)
         if found is None:
-            options = self._options(X, (W, H), observation, both=True)
+            drawn = self._drawn(W.shape[-1])
+            options = self._options(X, (W, H), observation, drawn, both=True)
             found = nmf(X, W.shape[-1], init=(W, H), batch=batch, **options, **self._penalties())
+            if drawn is not None:
+                drawn.leave(2 * found.n_iter)
         found = self._finished(found)
         if batch is not None or not self._exact_loadings:
             return found
@@ -270,8 +273,12 @@ class NMF(BaseNMF):
             found = self._plain(X, W, H, observation, both=False)
             if found is not None:
                 return self._finished(found)
-        options = self._options(X, (W, H), observation, both=False)
-        return self._finished(transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options))
+        drawn = self._drawn(H.shape[0])
+        options = self._options(X, (W, H), observation, drawn, both=False)
+        result = transform(X, H, init=W, alpha_W=self.alpha_W, l1_ratio=self.l1_ratio, **options)
+        if drawn is not None:
+            drawn.leave(result.n_iter)
+        return self._finished(result)
 
     def _checked_batch(self, batch: Any, X: Any) -> Any:
         """Labels in the order of X's rows, for a loss and a solver that take them."""
@@ -334,12 +341,18 @@ class NMF(BaseNMF):
             return name, {"violation_tol": self.tol or None, "polish": False}
         return (name, {"polish": False}) if self.solver == "mu" else name  # whose factors keep the scale of their start
 
-    def _options(self, X: Any, start: tuple[Any, Any], observation: Observation, *, both: bool) -> dict[str, Any]:
+    def _drawn(self, n_components: int) -> DrawnOrders | None:
+        """What draws the orders of `shuffle`."""
+        return DrawnOrders(n_components, self.random_state) if self.solver == "cd" and self.shuffle else None
+
+    def _options(
+        self, X: Any, start: tuple[Any, Any], observation: Observation, drawn: DrawnOrders | None, *, both: bool
+    ) -> dict[str, Any]:
         """What `nmf` and `transform` are told of the solver, and of when to stop."""
         solver = self._solver()
-        if self.solver == "cd" and self.shuffle:
-            settings: Any = {"max_iter": self.max_iter, "random_state": self.random_state, "both": both}
-            solver[1]["orders"] = orders(start[1].shape[-2], **settings)
+        if drawn is not None:
+            orders = drawn.draw(min(self.max_iter, ORDERS) * (2 if both else 1))
+            solver[1]["orders"] = tuple(map(tuple, orders.tolist()))
         their_rule = self.solver == "mu" and start[1].ndim == 2  # restarts end one by one, by the rule of `nmf`
         callback = self.callback if both else None
         watch = None

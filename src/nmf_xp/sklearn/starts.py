@@ -96,10 +96,3 @@ class DrawnOrders:
         if self._shared:
             self._rng.set_state(self._before)
             self.draw(count)
-
-
-def orders(r: int, *, max_iter: int, random_state: Any, both: bool) -> tuple[tuple[int, ...], ...]:
-    """The same for all iterations of a fit, for one or both factors, as a setting of `nmf`'s solver."""
-    rng = check_random_state(random_state)
-    count = min(max_iter, ORDERS) * (2 if both else 1)
-    return tuple(tuple(rng.permutation(r).tolist()) for _ in range(count))
