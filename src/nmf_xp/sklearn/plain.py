@@ -21,6 +21,7 @@ from nmf_xp.problem.terms import asked_of
 from nmf_xp.result import Status
 from nmf_xp.sklearn.callbacks import EVERY, START, reconstruction_error
 from nmf_xp.solvers import SOLVERS
+from nmf_xp.solvers.mu import half_square
 from nmf_xp.updates import factor_floor
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ def _run(
     )
     state = solver.init(problem, W, H, xp=xp)
     found, status = None, Status.MAX_ITER
-    values: Any = problem.data.values
-    size = 0.5 * float(xp.sum(values * values, dtype=xp.float64)) if beta == 2 and looks else 0.0
+    size = half_square(problem.data, xp=xp) if beta == 2 and looks else 0.0
     if looks:
         found = divergence(W, H)
         history.append(objective(found, W, H))

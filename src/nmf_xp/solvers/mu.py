@@ -124,7 +124,7 @@ class MultiplicativeUpdate(Solver):
 
         None where there is no kernel for them.
         """
-        data, terms, factors = problem.data, (problem.w, problem.h), Factors(state.W, state.H)
+        data, factors = problem.data, Factors(state.W, state.H)
         if self.beta != 2 or not isinstance(data, Dense | Sparse):
             return None
         found: Any = None
@@ -134,7 +134,7 @@ class MultiplicativeUpdate(Solver):
                 W, H, *found = kernel(data.values, *factors, **settings, n=count)
                 factors = Factors(W, H)
             return factors, found
-        if state.W.ndim > 2 or any(x.bounded or x.others or libraries.is_array(x.l1) for x in terms):
+        if state.W.ndim > 2 or not (problem.w.simple and problem.h.simple):
             return None
         kernel = kernels.find("frobenius_rows", data.values, *factors)
         if kernel is None:
@@ -159,6 +159,12 @@ def products(data: Data, Ht: Array, *, xp: Namespace) -> tuple[Array, Array]:
     """V H^T and H H^T: all that W's part of the Frobenius loss takes from V and H."""
     H = operators.transposed(Ht)
     return matmul(data, H, xp=xp), H @ Ht
+
+
+def half_square(data: Data, *, xp: Namespace) -> float:
+    """sum(V^2) / 2."""
+    values: Any = data.values
+    return 0.5 * float(xp.sum(values * values, dtype=xp.float64))
 
 
 def rest_of_quadratic(H: Array, product: Array, gram: Array, *, xp: Namespace) -> float:

@@ -36,6 +36,7 @@ from nmf_xp.data.units import Units, times_power
 from nmf_xp.divergences import block_divergence, data_divergence
 from nmf_xp.problem import Problem
 from nmf_xp.problem.optimality import penalties
+from nmf_xp.solvers.mu import half_square
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import is_steep, mm_exponent, mm_step, ridge_minimum, slopes
 
@@ -322,12 +323,6 @@ def product_of_rows(data: Data, H: Array, *, xp: Namespace) -> Array:
     if type(data) is Dense:
         return H @ operators.transposed(data.values)
     return operators.transposed(data.contract(data.values, H, xp=xp))
-
-
-def half_square(data: Data, *, xp: Namespace) -> float:
-    """sum(V^2) / 2."""
-    values: Any = data.values
-    return 0.5 * float(xp.sum(values * values, dtype=xp.float64))
 
 
 def left(state: OnlineState, units: Units) -> OnlineState:

@@ -6,6 +6,7 @@ momentum, the extrapolation and the test whether the objective fell.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from nmf_xp.arrays.kernels.coordinate import sweep_entries, sweep_rows
 from nmf_xp.arrays.kernels.divergence import row_divergence
 from nmf_xp.arrays.kernels.newton import correlate, step_rows
 from nmf_xp.arrays.kernels.quadratic import products, side
-from nmf_xp.arrays.kernels.tiling import as_members, copy, copy_transposed
+from nmf_xp.arrays.kernels.tiling import as_members, copy, copy_transposed, smallest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ def descent_iterations(
     return _iterated(_descent_iterations, V, state, penalties, floor, (*pace, *counts, n))
 
 
-def newton_loadings(
+def _loadings(
     V: NDArray[Any],
     state: Sequence[NDArray[Any]],
     *,
@@ -79,32 +80,19 @@ def newton_loadings(
     floor: float,
     counts: tuple[int, int],
     n: int,
+    by_coordinates: bool,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """W of each member after `n` iterations with its H, and H, for the Kullback-Leibler divergence."""
-    return _loaded(V, state, penalties, floor, (*counts, n, False))
-
-
-def coordinate_loadings(
-    V: NDArray[Any],
-    state: Sequence[NDArray[Any]],
-    *,
-    penalties: Penalties,
-    floor: float,
-    counts: tuple[int, int],
-    n: int,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The same by sweeps of coordinate descent."""
-    return _loaded(V, state, penalties, floor, (*counts, n, True))
-
-
-def _loaded(
-    V: NDArray[Any], state: Sequence[NDArray[Any]], penalties: Penalties, floor: float, rest: tuple[Any, ...]
-) -> tuple[NDArray[Any], NDArray[Any]]:
     W, H = np.array(state[0], order="C"), state[1]
     number = V.dtype.type
-    settings: Any = number(penalties[0]), number(penalties[1]), number(floor), np.finfo(V.dtype).smallest_normal
-    _loading_iterations(as_members(V), as_members(W), as_members(H), *settings, *rest)
+    terms: Any = number(penalties[0]), number(penalties[1]), number(floor), smallest(V.dtype)
+    rest: Any = *terms, *counts, n, by_coordinates
+    _loading_iterations(as_members(V), as_members(W), as_members(H), *rest)
     return W, H
+
+
+newton_loadings = functools.partial(_loadings, by_coordinates=False)
+coordinate_loadings = functools.partial(_loadings, by_coordinates=True)
 
 
 def _iterated(

@@ -22,6 +22,7 @@ from nmf_xp.arrays.kernels.tiling import (
     as_members,
     contract,
     copy,
+    copy_transposed,
     predict,
     tiles,
     turned_rows,
@@ -198,11 +199,8 @@ def _turned_half_iteration(
         count = min(step, m - first)
         v[:, count:] = 0
         w[:r, count:] = 1
-        for i in range(count):
-            for j in range(n):
-                v[j, i] = V[first + i, j]
-            for k in range(r):
-                w[k, i] = W[first + i, k]
+        copy_transposed(V[first : first + count, :n], v)
+        copy_transposed(W[first : first + count], w)
         numerator[:] = 0
         for j in range(0, columns, 4):
             _turned_quotients(v[j : j + 4], h[j : j + 4], w, q, least, most)

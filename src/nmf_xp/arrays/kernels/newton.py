@@ -210,11 +210,10 @@ def _step_turned(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: boo
         v[:, count:] = 0
         w[:r, count:] = 1
         growth[:, count:] = 1
-        for i in range(count):
-            for j in range(n):
-                v[j, i] = V[first + i, j]
-            for k in range(r):
-                w[k, i], growth[k, i] = W[first + i, k], sums[first + i, k]
+        rows = W[first : first + count]
+        copy_transposed(V[first : first + count], v)
+        copy_transposed(rows, w)
+        copy_transposed(sums[first : first + count], growth)
         numerator[:] = 0
         curvature[:] = 0
         for j in range(0, columns, 4):
@@ -238,9 +237,7 @@ def _step_turned(V: Any, W: Any, H: Any, sums: Any, settings: Any, measured: boo
         for k in range(r):
             for i in range(count):
                 w[k, i] = max(w[k, i] + t[i] * d[k, i], floor)
-        for i in range(count):
-            for k in range(r):
-                W[first + i, k] = w[k, i]
+        copy_transposed(w[:r, :count], rows)
         for j in range(n if measured else 0):
             for i in range(count):
                 y[j, i] = max(y[j, i] + t[i] * e[j, i], floor * floor)

@@ -7,7 +7,6 @@ Frobenius loss of the block is made of.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry
 from nmf_xp.arrays.kernels.coordinate import AWAKE
 from nmf_xp.arrays.kernels.quadratic import AT_ONCE
-from nmf_xp.arrays.kernels.tiling import copy
+from nmf_xp.arrays.kernels.tiling import copy, smallest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +29,7 @@ def online_loadings(
     """W^T (r, m) after a multiplicative update for H V^T (r, m) and the curvature (r, r)."""
     Wt, product, gram = (np.ascontiguousarray(x) for x in (Wt, product, gram))
     number, new = Wt.dtype.type, np.empty_like(Wt)
-    rest = number(l1), number(floor), _tiny(Wt.dtype)
+    rest = number(l1), number(floor), smallest(Wt.dtype)
     step = max(LANES, AT_ONCE // gram.size)
 
     def work(start: int, stop: int) -> None:
@@ -61,15 +60,10 @@ def online_components(
     known: Any = tuple(np.ascontiguousarray(x) for x in (H, numerator, denominator, pull, push))
     new, sums = tuple(np.empty_like(known[0]) for _ in range(3)), np.empty(4)
     number = H.dtype.type
-    settings: Any = *map(number, (*penalties, memory)), 1.0 / (rows * push.shape[1]), number(floor), _tiny(H.dtype)
+    settings: Any = *map(number, (*penalties, memory)), 1.0 / (rows * push.shape[1]), number(floor), smallest(H.dtype)
     arrays: Any = *known, *new, sums
     _online_components(*arrays, *settings)
     return *new, tuple(sums.tolist())
-
-
-@functools.cache
-def _tiny(dtype: np.dtype[Any]) -> Any:
-    return np.finfo(dtype).smallest_normal
 
 
 @entry("x2, x2, x2, x2, x, x, x, n, n")

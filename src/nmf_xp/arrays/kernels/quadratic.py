@@ -7,7 +7,6 @@ matrices, one or a stack, there are whole iterations, with the products that the
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry, jit
 from nmf_xp.arrays.kernels.coordinate import AWAKE
-from nmf_xp.arrays.kernels.tiling import as_members, contract, copy, copy_transposed
+from nmf_xp.arrays.kernels.tiling import as_members, contract, copy, copy_transposed, smallest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +30,7 @@ def cyclic_sweep(
     """W (m, r) after a sweep for V H^T (m, r) and the curvature (r, r), and the violation that its entries met."""
     W, product, gram = np.array(W, order="C"), np.ascontiguousarray(product), np.ascontiguousarray(gram)
     number = W.dtype.type
-    rest = gram, order, number(l1), number(floor), _tiny(W.dtype)
+    rest = gram, order, number(l1), number(floor), smallest(W.dtype)
     step = max(LANES, AT_ONCE // gram.size)
 
     def work(start: int, stop: int) -> float:
@@ -47,7 +46,7 @@ def frobenius_rows(W: NDArray[Any], product: NDArray[Any], gram: NDArray[Any], l
     """W (m, r) after a multiplicative update for V H^T (m, r) and the curvature (r, r)."""
     W, product, gram = np.array(W, order="C"), np.ascontiguousarray(product), np.ascontiguousarray(gram)
     number = W.dtype.type
-    rest = gram, number(l1), number(floor), _tiny(W.dtype)
+    rest = gram, number(l1), number(floor), smallest(W.dtype)
     step = max(LANES, AT_ONCE // gram.size)
 
     def work(start: int, stop: int) -> None:
@@ -56,11 +55,6 @@ def frobenius_rows(W: NDArray[Any], product: NDArray[Any], gram: NDArray[Any], l
 
     threads.over_rows(W.shape[0], work, products=W.shape[0] * gram.size // AWAKE)
     return W
-
-
-@functools.cache
-def _tiny(dtype: np.dtype[Any]) -> Any:
-    return np.finfo(dtype).smallest_normal
 
 
 @entry("x2, x2, x2, i1, x, x, x", "f")
@@ -152,7 +146,7 @@ def frobenius_iterations(
     W, H = np.array(W, order="C"), np.array(H, order="C")
     found = _room(W, H)
     number = V.dtype.type
-    terms, limits = tuple(map(number, penalties)), (number(floor), _tiny(V.dtype))
+    terms, limits = tuple(map(number, penalties)), (number(floor), smallest(V.dtype))
     arrays: Any = map(as_members, (V, W, H, *found))
     rest: Any = terms, *limits, fixed_h, n
     _frobenius_iterations(*arrays, *rest)
@@ -179,7 +173,7 @@ def cyclic_iterations(
     W, H = np.array(W, order="C"), np.array(H, order="C")
     found = _room(W, H)
     number = V.dtype.type
-    terms, limits = tuple(map(number, penalties)), (number(floor), _tiny(V.dtype))
+    terms, limits = tuple(map(number, penalties)), (number(floor), smallest(V.dtype))
     rule = -1.0 if violation_tol is None else violation_tol
     rest: Any = numbers.reshape(-1, 3), orders.reshape(-1), terms, *limits, rule, fixed_h, n
     arrays: Any = map(as_members, (V, W, H, *found))

@@ -5,6 +5,7 @@ What is read once then serves four products, and the registers hold the sums. Bo
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 TURNED = (
     272  # rows of a narrow matrix that are turned together; with a power of two their places in the cache would collide
 )
+
+
+@functools.cache
+def smallest(dtype: np.dtype[Any]) -> Any:
+    """The least normal number."""
+    return np.finfo(dtype).smallest_normal
 
 
 def as_members(V: NDArray[Any]) -> NDArray[Any]:
