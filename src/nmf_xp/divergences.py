@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nmf_xp.data.constraints import Constraints
 
 
+AT_HAND = 2**12  # entries of a matrix of which a look takes less time than an array for its model
 ROOTS = (0.0, 0.5, 1.5)  # betas whose powers are roots, for which there are kernels
 BETA_LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 
@@ -150,7 +151,7 @@ def beta_divergence(
 
 def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) over any kind of data."""
-    if beta == 1 and W.ndim > 2 and type(data) is Dense:  # a stack of small matrices
+    if beta == 1 and type(data) is Dense and (W.ndim > 2 or math.prod(data.shape[-2:]) < AT_HAND):
         kernel = kernels.find("kl_divergence", data.values, W, H)
         if kernel is not None:
             return kernel(data.values, W, H)

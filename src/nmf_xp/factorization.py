@@ -257,7 +257,8 @@ def nmf(
     check_together(posed, record, callback, progress)
     factors = first_factors(posed, init, r, random_state=random_state, n_restarts=n_restarts)
     restarted = not posed.stack and any(x.ndim > 2 for x in factors)
-    method = method._replace(init=init if isinstance(init, str) else None)
+    if isinstance(init, str):
+        method = method._replace(init=init)
     result = solve(posed, factors, method, schedule, record, callback=callback, progress=progress)
     if normalize is not None:
         result = normalized(result, normalize, xp=posed.xp)

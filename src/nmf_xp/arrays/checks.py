@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def unsupported_kind(name: str, x: Any) -> str | None:
     """What the argument `x` is and what to pass instead, for arrays that break the standard's promises; else None."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and type(x) is numpy.ndarray:
+    if libraries.is_plain(x):
         return None
+    numpy = sys.modules.get("numpy")
     if libraries.is_dask(x):
         return "a dask array, which only `nmf` and `transform` take, as V; pass its `.compute()` if it fits in memory"
     if numpy is not None and isinstance(x, numpy.matrix):
@@ -197,7 +197,7 @@ def check_values(name: str, x: Array, *, xp: Namespace, stored: Any = None) -> t
 
     `stored` has the row and the column of each entry of a sparse one.
     """
-    low, high = transfer.scalar(xp.min(x)), transfer.scalar(xp.max(x))
+    low, high = transfer.least(x, xp=xp), transfer.largest(x, xp=xp)
     if libraries.on_mesh(x) and transfer.scalar(xp.any(xp.isnan(x))):  # the least of several devices leaves NaN out
         low = math.nan
     if math.isnan(low) or math.isinf(high) or math.isinf(low):

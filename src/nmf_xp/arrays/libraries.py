@@ -31,8 +31,16 @@ NUMBERS = "biufc"
 """The kinds of NumPy's dtypes that are numbers: an array of another kind may be JAX's, a derivative that is zero."""
 
 
+def is_plain(x: Any) -> TypeGuard[np.ndarray[Any, Any]]:
+    """Whether `x` is one of NumPy's own arrays in memory, as most are: so it is asked first."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(x) is numpy.ndarray
+
+
 def is_array(x: Any) -> bool:
     """Whether `x` is an array of a namespace, as it says itself; what fails when it is asked is none."""
+    if is_plain(x):
+        return True
     try:
         return array_api_compat.is_array_api_obj(x)
     except Exception:
@@ -60,8 +68,12 @@ def is_numpy(x: Any) -> TypeGuard[np.ndarray[Any, Any]]:
 
 def array_namespace(*arrays: Any) -> Namespace:
     """Namespace of the arrays; TypeError when they are not arrays or not of one namespace."""
-    if arrays and all(is_numpy(x) and x.dtype.kind in NUMBERS for x in arrays):
-        return _numpy_namespace()
+    for x in arrays:
+        if not (is_numpy(x) and x.dtype.kind in NUMBERS):
+            break
+    else:
+        if arrays:
+            return _numpy_namespace()
     try:
         xp = array_api_compat.array_namespace(*arrays)
     except AttributeError:  # of a namespace that is no module

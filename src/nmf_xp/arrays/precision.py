@@ -85,9 +85,14 @@ def on_their_device(*args: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def _own_precision() -> Iterator[None]:
+def _own_precision() -> contextlib.AbstractContextManager[None]:
     """The dtype of a product is that of its factors, whatever else is in force."""
+    nothing = "jax" not in sys.modules and "torch" not in sys.modules
+    return contextlib.nullcontext() if nothing else _own_precision_of_libraries()
+
+
+@contextlib.contextmanager
+def _own_precision_of_libraries() -> Iterator[None]:
     jax: Any = sys.modules.get("jax")
     torch: Any = sys.modules.get("torch")
     with contextlib.ExitStack() as stack:

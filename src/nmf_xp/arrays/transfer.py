@@ -16,6 +16,7 @@ from nmf_xp.arrays.libraries import (
     is_dask,
     is_jax,
     is_numpy,
+    is_plain,
     is_torch,
     on_mesh,
 )
@@ -130,3 +131,17 @@ def from_host(x: np.ndarray[Any, Any], *, xp: Namespace, dtype: Any, device: Any
 def scalar(x: Array) -> float:
     """Read a 0-d array as a Python float: the one place where the loop waits for a device."""
     return float(x.detach() if is_torch(x) else x)
+
+
+def least(x: Array, *, xp: Namespace) -> float:
+    """The least entry, as a Python float; NumPy is asked without what it does first for other kinds of arrays."""
+    if is_plain(x):
+        return float(sys.modules["numpy"].minimum.reduce(x, axis=None))
+    return scalar(xp.min(x))
+
+
+def largest(x: Array, *, xp: Namespace) -> float:
+    """The largest one likewise."""
+    if is_plain(x):
+        return float(sys.modules["numpy"].maximum.reduce(x, axis=None))
+    return scalar(xp.max(x))

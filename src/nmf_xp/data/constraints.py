@@ -54,7 +54,7 @@ class Constraints(NamedTuple):
     @property
     def free(self) -> bool:
         """Whether there is no constraint."""
-        return not (self.bounded or self.penalised)
+        return self is FREE or not (self.bounded or self.penalised)
 
     @property
     def bounded(self) -> bool:
@@ -69,7 +69,7 @@ class Constraints(NamedTuple):
     @property
     def simple(self) -> bool:
         """Whether there is no more than an L1 and an L2 penalty, each the same for all entries."""
-        return not (self.bounded or self.others or libraries.is_array(self.l1))
+        return self is FREE or not (self.bounded or self.others or libraries.is_array(self.l1))
 
     @property
     def penalties(self) -> tuple[float, float]:

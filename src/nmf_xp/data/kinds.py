@@ -35,6 +35,6 @@ def unmapped(x: Any) -> Any:
 
 def kind_of(V: Any) -> Kind:
     """The kind that V is by its type."""
-    if libraries.is_dask(V):
+    if not libraries.is_plain(V) and libraries.is_dask(V):
         return Kind.GRID
     return Kind.WHOLE if source_of(V) is None else Kind.STREAMED

@@ -287,6 +287,8 @@ def source_of(V: Any) -> Source | None:
 
     A memory map is one: `kinds.settled` has made an array of what fits.
     """
+    if libraries.is_plain(V):
+        return None
     if isinstance(V, RowBlocks | Rows):
         return V
     library = type(V).__module__.partition(".")[0]

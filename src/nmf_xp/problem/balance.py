@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import operators
+from nmf_xp.arrays import kernels, operators
 from nmf_xp.problem import Factors
 
 if TYPE_CHECKING:
@@ -27,13 +27,17 @@ def balanced(factors: Factors, problem: Problem, *, fixed_h: bool, xp: Namespace
 
 
 def component_scale(W: Array, H: Array, problem: Problem, *, xp: Namespace) -> Array | None:
-    """The powers of two (..., 1, r) by which columns of W are to be multiplied and rows of H divided.
+    """The powers of two (..., 1, r) by which columns of W are to be multiplied and rows of H divided; None for none.
 
     They leave the product as it is and raise no objective. Without penalties they balance the two; with penalties on
     both factors these decide, with one on a single factor, or that couples components, the scale stays. A component
     keeps its scale where an entry above zero is fixed, and its bounds.
     """
     w, h = problem.w, problem.h
+    kernel = kernels.find("component_scales", W, H) if w.free and h.free and W.ndim == H.ndim else None
+    if kernel is not None:
+        found: Array | None = kernel(W, H)
+        return found
     if w.penalised != h.penalised or w.others or h.others:
         return None
     Ht, turned = operators.transposed(H), h.transposed(xp=xp)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import kernels, libraries, operators
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.divergences import block_divergence, data_divergence
-from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.problem.small import penalties_of, takes_tiles
 from nmf_xp.updates import factor_floor, power_parts, slopes
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def penalties(problem: Problem, W: Array, H: Array, *, xp: Namespace) -> Array |
 def report(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, fixed_h: bool, xp: Namespace) -> Report:
     """The divergence, the objective and the slopes at these factors, which may have zeros, in one pass over V."""
     data, w, h = problem
-    if beta in (1, 2) and W.ndim == H.ndim and is_small(W, problem):
-        kernel = kernels.find("small_report", data.values, W, H)
+    if beta in (1, 2) and W.ndim == H.ndim and takes_tiles(W, problem):
+        kernel = kernels.find("dense_report", data.values, W, H)
         if kernel is not None:
             known: Any = {"penalties": penalties_of(problem), "constants": (NOTHING, UNSEEN)}
             divergence, gap, *both = kernel(data.values, W, H, beta=beta, floor=floor, alone=fixed_h, **known)

@@ -101,13 +101,12 @@ class Posed(NamedTuple):
             known = known and (x is None or (x.dtype == dtype and x.size and libraries.is_readable(x)))
             if not known or not self._is_beside(x):
                 return self  # what is wrong with them is said where they are taken
-        largest_w, largest_h = None if W is None else transfer.scalar(xp.max(W)), transfer.scalar(xp.max(H))
+        largest_w, largest_h = None if W is None else transfer.largest(W, xp=xp), transfer.largest(H, xp=xp)
         zero = self.largest is None and libraries.is_readable(self.values)
-        units = self.units.suited(largest_w, largest_h, dtype, zero=zero, xp=xp)
-        posed = self._replace(units=units)
+        posed = self._replace(units=self.units.suited(largest_w, largest_h, dtype, zero=zero, xp=xp))
         if fixed_h:
             least = factor_floor(dtype, beta=self.beta, xp=xp)
-            largest_h = number_times_power(largest_h, -units.h)
+            largest_h = number_times_power(largest_h, -posed.units.h)
             floor = floor_of_loadings(least, self.largest, largest_h, dtype, beta=self.beta, xp=xp)
             posed = posed._replace(floor=floor)
         return posed
@@ -115,13 +114,14 @@ class Posed(NamedTuple):
     def in_batches(self, batch: Any, *, prior: Any, effects: Any = None, fixed_h: bool = False) -> Posed:
         """The same problem with batch effects in the model; as it is without labels."""
         here: Any = {"stack": self.stack, "alone": self.layout is None, "fixed_h": fixed_h}
-        return self._replace(batches=batches_of(self.problem.data, batch, prior, effects, **here))
+        batches = batches_of(self.problem.data, batch, prior, effects, **here)
+        return self if batches is None else self._replace(batches=batches)
 
     def evenly(self) -> Posed:
         """The same for factors that are balanced in these units, and are to be so in the user's."""
-        if not (self.problem.w.free and self.problem.h.free):
-            return self
         v = self.units.v
+        if not (v and self.problem.w.free and self.problem.h.free):
+            return self
         return self._replace(units=self.units._replace(w=v - v // 2, h=v // 2))
 
     def _is_beside(self, x: Any) -> bool:

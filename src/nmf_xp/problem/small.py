@@ -1,4 +1,4 @@
-"""Small dense NumPy matrices, for which a call of a kernel does what else takes many calls of NumPy's functions."""
+"""Dense NumPy matrices that kernels take as a whole: small ones at once, and those of few components by tiles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from nmf_xp.data import Dense
 if TYPE_CHECKING:
     from nmf_xp.arrays.typing import Array
     from nmf_xp.problem import Problem
+
+MOST_COMPONENTS = 32
+"""For more, products are most of the work, and BLAS is as fast as a kernel."""
+
+
+def takes_tiles(W: Array, problem: Problem) -> bool:
+    """Whether kernels make the products of such a problem themselves, with terms that all of them know."""
+    simple = type(problem.data) is Dense and problem.w.simple and problem.h.simple
+    return simple and (W.shape[-1] <= MOST_COMPONENTS or is_small(W, problem))
 
 
 def is_small(W: Array, problem: Problem) -> bool:

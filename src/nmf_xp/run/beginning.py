@@ -69,6 +69,8 @@ def _without_the_barred(start: list[Array], problem: Problem, *, xp: Namespace) 
 
     Raised to the floor, such an entry would be answered by one of the other factor that is as much too large.
     """
+    if problem.w.upper is problem.h.upper is None:
+        return start, problem, False
     factors, terms, found = [], [], False
     for x, constraints in zip(start, (problem.w, problem.h), strict=True):
         upper, fixed = constraints.upper, constraints.fixed

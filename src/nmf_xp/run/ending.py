@@ -14,11 +14,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.arrays import kernels, libraries, operators, transfer
 from nmf_xp.problem import Factors
 from nmf_xp.problem.balance import balanced, is_penalised, largest_entries
-from nmf_xp.problem.optimality import UNSEEN, entry_violations, kkt_residual
-from nmf_xp.run.held import AT_FLOOR, SHOWS, Held, held_by, is_clear, negligible_share, shares_of
+from nmf_xp.problem.optimality import NOTHING, UNSEEN, entry_violations, kkt_residual
+from nmf_xp.problem.small import is_small
+from nmf_xp.run.held import AT_FLOOR, SHOWS, Held, held_by, is_clear, negligible_share, next_to_nothing, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -314,6 +315,10 @@ def returned(
     if asked is not None:
         problem, factors = asked.problem, asked.restored(factors, fixed_h=solver.fixed_h, xp=xp)
 
+    found = _by_kernel(solver, factors, problem, xp=xp)
+    if found is not None:
+        return found
+
     def look(factors: Factors) -> Report:
         return programs.report(solver, factors, problem, xp)
 
@@ -322,3 +327,19 @@ def returned(
     settings: Any = {"beta": solver.beta, "floor": solver.floor, "fixed_h": solver.fixed_h, "polish": solver.polish}
     W, *rest = ended(look, factors, problem, **settings, reading=reading, xp=xp)
     return solver.handed_over(W, problem, xp=xp), *rest
+
+
+def _by_kernel(solver: Solver, factors: Factors, problem: Problem, *, xp: Namespace) -> tuple[Any, ...] | None:
+    """What is returned of small dense matrices without constraints, where NumPy has a kernel for it."""
+    W, H = factors
+    data, beta, floor = problem.data, solver.beta, solver.floor
+    plain = problem.w.free and problem.h.free and beta in (1, 2) and W.ndim == H.ndim
+    kernel = kernels.find("dense_ending", data.values, W, H) if plain and is_small(W, problem) else None
+    if kernel is None:
+        return None
+    eps = float(xp.finfo(W.dtype).eps)
+    least, dead = next_to_nothing(W.dtype, beta=beta, floor=floor, xp=xp), AT_FLOOR * floor if beta > 1 else 0.0
+    limits = negligible_share(eps), least, dead, max(NO_WORSE, 32.0 * eps), max(1e-6, 64.0 * eps), STEEP, SHOWS
+    settings: Any = {"alone": solver.fixed_h, "polish": solver.polish, "constants": (NOTHING, UNSEEN)}
+    W, H, divergence, residual, gap = kernel(data.values, W, H, beta=beta, floor=floor, **settings, limits=limits)
+    return W, H, divergence, divergence, residual, gap

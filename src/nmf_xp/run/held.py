@@ -52,7 +52,7 @@ def is_clear(
     if not all(xp.min(x) * SHOWS >= floor for x in balanced):
         return False
     negligible = negligible_share(float(xp.finfo(factors.W.dtype).eps))
-    least = max(AT_FLOOR * floor, _next_to_nothing(factors.W.dtype, beta=beta, floor=floor, xp=xp))
+    least = max(AT_FLOOR * floor, next_to_nothing(factors.W.dtype, beta=beta, floor=floor, xp=xp))
     return all(
         xp.max(slope) < 1.0 and xp.min(x) > least and xp.min(share) > negligible
         for x, share, slope in zip(factors, shares, (seen.w_slopes, seen.h_slopes), strict=True)
@@ -65,7 +65,7 @@ def negligible_share(eps: float) -> float:
     return max(NEGLIGIBLE, 10.0 * eps)
 
 
-def _next_to_nothing(dtype: Any, *, beta: float, floor: float, xp: Namespace) -> float:
+def next_to_nothing(dtype: Any, *, beta: float, floor: float, xp: Namespace) -> float:
     """The largest entry that is next to nothing beside V, where zero is allowed, which is for beta > 1."""
     unit = floor / factor_floor(dtype, beta=beta, xp=xp)  # of a factor for V's largest entry
     return float(xp.finfo(dtype).eps) ** 0.75 * unit if beta > 1 else 0.0
@@ -87,7 +87,7 @@ def held_by(
 ) -> tuple[Held, Held]:
     """What the entries of both factors hold; for beta > 1, which allows a zero model, those at the floor nothing."""
     eps = float(xp.finfo(factors.W.dtype).eps)
-    least = _next_to_nothing(factors.W.dtype, beta=beta, floor=floor, xp=xp)
+    least = next_to_nothing(factors.W.dtype, beta=beta, floor=floor, xp=xp)
     found = []
     for x, share in zip(factors, shares, strict=True):
         at_floor = x <= AT_FLOOR * floor

@@ -110,7 +110,7 @@ def _solve(
         problem = renewed(problem)
         asked = asked and asked._replace(problem=renewed(asked.problem))
     options: Any = {"schedule": schedule, "recorder": record, "asked": asked}
-    options["second"] = _second(posed, method, solver)
+    options["second"] = _second(posed, method, solver) if schedule.tol > 0 else None
     with observer(posed, schedule, callback, progress) as observe, record or contextlib.nullcontext():
         outcome = loop.run(solver, problem, start, observe=observe, **options, xp=xp)
     outcome, table = _with_table(outcome, problem, fixed_h=method.fixed_h, xp=xp)

@@ -11,7 +11,7 @@ from nmf_xp.data.tabled import Tabled
 from nmf_xp.divergences import block_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.problem.optimality import penalties
-from nmf_xp.problem.small import is_small, penalties_of
+from nmf_xp.problem.small import MOST_COMPONENTS, is_small, penalties_of
 from nmf_xp.solvers.calls import in_calls
 from nmf_xp.solvers.solver import Solver
 from nmf_xp.updates import mm_step, multiplicative_w, slopes
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 
 FIRST = 3  # iterations by which other algorithms begin
-MOST_COMPONENTS = 32  # for more, products are most of the work, and BLAS is as fast as a kernel
 
 
 class MultiplicativeUpdate(Solver):

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import itertools
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -22,9 +23,12 @@ from nmf_xp.data import Dense, as_data, with_weights
 from nmf_xp.data.constraints import FREE, Constraints
 from nmf_xp.data.dense import DenseTransposed
 from nmf_xp.data.quotient import unfused
-from nmf_xp.divergences import ROOTS, data_divergence
-from nmf_xp.problem import Problem
+from nmf_xp.divergences import ROOTS, block_divergence, data_divergence
+from nmf_xp.problem import Factors, Problem
+from nmf_xp.problem.balance import balanced
 from nmf_xp.problem.optimality import report
+from nmf_xp.run.ending import returned
+from nmf_xp.run.programs import python_programs
 from nmf_xp.solvers import MultiplicativeUpdate
 from nmf_xp.solvers.cd import CoordinateDescent
 from nmf_xp.solvers.cyclic import CyclicDescent
@@ -107,7 +111,9 @@ def _floor(dtype: str) -> float:
 
 def _divergence(target: Target, dtype: str) -> list[Any]:
     V, W, H = (target.asarray(x) for x in _numbers(dtype))
-    return [data_divergence(Dense(V), W, H, beta=1.0, xp=target.xp)]
+    data = Dense(V)
+    whole = block_divergence(data, W, H, data.predict(W, H, xp=target.xp), beta=1.0, xp=target.xp)
+    return [whole, data_divergence(data, W, H, beta=1.0, xp=target.xp)]
 
 
 def _powers(name: str) -> Callable[[Target, str], list[Any]]:
@@ -162,17 +168,45 @@ def _extrapolated(
 
 
 def _reports(target: Target, dtype: str) -> list[Any]:
-    """Of a stack, for both losses, with zeros in the factors, where both are found and where W alone is."""
+    """Of a stack, a narrow and a wide matrix, for both losses, with zeros in the factors, for both and for W alone."""
     values, *factors = _numbers(dtype, members=MEMBERS)
-    V, *start = (target.asarray(x) for x in (values, *(np.where(x < 0.2, 0, x).astype(dtype) for x in factors)))
+    rng = np.random.default_rng(12)
+    narrow, wide = [(400, 90, 30), (30, 90)], [(40, 2500, 12), (12, 2500)]
+    cases = [(values, *factors)]
+    for (m, n, r), shape in (narrow, wide):
+        cases.append((rng.poisson(0.7, (m, n)), rng.random((m, r)), rng.random(shape)))
     found: list[Any] = []
-    for beta in (1.0, 2.0):
+    for beta, (values, *factors) in itertools.product((1.0, 2.0), cases):
+        V, *start = (target.asarray(x.astype(dtype)) for x in (values, *(np.where(x < 0.2, 0, x) for x in factors)))
         for terms, fixed_h in ((FREE, False), (Constraints(l1=0.5, l2=0.25), False), (FREE, True)):
             settings: Any = {"beta": beta, "floor": _floor(dtype), "fixed_h": fixed_h, "xp": target.xp}
             seen = report(Problem(Dense(V), terms, terms), *start, **settings)
             found.extend((seen.divergence, seen.objective, seen.w_slopes, *(() if fixed_h else (seen.h_slopes,))))
             found.append(1.0 + seen.gap)  # which may be 0
     return found
+
+
+def _endings(target: Target, dtype: str) -> list[Any]:
+    """What is returned of a stack and of one matrix, with zeros to find, where both are found and where W alone is."""
+    values, *stack = _numbers(dtype, members=MEMBERS)
+    found: list[Any] = []
+    for beta in (1.0, 2.0):
+        for fixed_h in (False, True):
+            solver = MultiplicativeUpdate(beta, _floor(dtype), fixed_h)
+            for start in (stack, [x[0] for x in stack]):
+                problem = Problem(Dense(target.asarray(values)))
+                state = solver.steps(Factors(*map(target.asarray, start)), problem, 20, xp=target.xp)
+                found.extend(returned(solver, state, problem, None, python_programs, reading=True, xp=target.xp))
+    return found
+
+
+def _scales(target: Target, dtype: str) -> list[Any]:
+    """A stack with components that are far from balanced, and one that is zero."""
+    V, W, H = _numbers(dtype, members=MEMBERS)
+    W = W * np.array([512.0, 0.01, 1.0, 9.0, 1.0], dtype)
+    H[:, 4, :] = 0
+    factors = Factors(*map(target.asarray, (W, H)))
+    return list(balanced(factors, Problem(Dense(target.asarray(V))), fixed_h=False, xp=target.xp))
 
 
 def _cyclic(target: Target, dtype: str) -> list[Any]:
@@ -294,7 +328,9 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "kl_iterations": _iterations,
     "least_squares_rows": _step(CoordinateDescent, beta=2.0),
     "least_squares_sweeps": _step(CoordinateDescent, beta=2.0, weights="of rows"),
-    "small_report": _reports,
+    "component_scales": _scales,
+    "dense_ending": _endings,
+    "dense_report": _reports,
     "newton_iterations": _extrapolated(Newton, 1.0, count=1),
     "newton_loadings": _extrapolated(Newton, 1.0, count=1, fixed_h=True),
     "online_components": _online,

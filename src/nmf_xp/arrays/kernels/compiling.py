@@ -33,6 +33,8 @@ FILES = (
     "newton",
     "extrapolated",
     "looks",
+    "held",
+    "endings",
     "online",
     "weighted",
 )

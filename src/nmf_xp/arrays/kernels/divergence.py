@@ -20,7 +20,8 @@ EXPONENT, HALF = 52, 2**51  # where the exponent begins in the bits of a float64
 
 def kl_divergence(V: NDArray[Any], W: NDArray[Any], H: NDArray[Any]) -> NDArray[np.float64]:
     """D(V | WH) of each matrix of a stack, in float64; V, W and H have the same leading axes, or broadcast to them."""
-    stack = np.broadcast_shapes(V.shape[:-2], W.shape[:-2], H.shape[:-2])
+    one = V.ndim == W.ndim == H.ndim == 2
+    stack = () if one else np.broadcast_shapes(V.shape[:-2], W.shape[:-2], H.shape[:-2])
     V, W, H = (np.asarray(x, dtype=np.float64) for x in (V, W, H))
     V, W, H = (as_members(x if x.ndim == 2 else np.broadcast_to(x, stack + x.shape[-2:])) for x in (V, W, H))
     result = np.empty(stack)

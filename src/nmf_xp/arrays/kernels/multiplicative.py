@@ -29,11 +29,14 @@ from nmf_xp.arrays.kernels.tiling import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 CHUNK = 2**18  # bytes of H that share a core's cache with as many sums
 BATCH = 64  # rows that meet a chunk together
 NARROW = 128  # columns of a V whose rows are turned: so short a loop is mostly its beginning and its end
+AT_HAND = 2**12  # entries of a matrix that stays in the nearest cache
 GATHERED = 256  # rows that are copied together where those of V are not contiguous
 
 
@@ -58,20 +61,15 @@ def kl_half_iteration(
     """
     (r, n), m = H.shape, W.shape[0]
     W, denominator = np.array(W, order="C"), np.maximum(denominator, np.finfo(W.dtype).smallest_normal, order="C")
-    narrow = n <= NARROW and m >= TURNED // 2
-    V, h = (V, _turned(H)) if narrow else (_with_gaps(V), in_chunks(H))
+    narrow = is_narrow(V)
+    h = turned(H) if narrow else in_chunks(H)
     rest: Any = *_limits(V, floor), alone
 
     def work(start: int, stop: int) -> NDArray[Any]:
         numerator = np.zeros_like(h)
-        step = stop - start if narrow or (V.flags.c_contiguous and V.flags.writeable) else GATHERED
-        for i in range(start, stop, step):
-            rows = slice(i, min(i + step, stop))
+        for rows, block in of_rows(V, start, stop, turned=narrow):
             below = denominator if denominator.shape[0] == 1 else denominator[rows]
-            if narrow:
-                _turned_half_iteration(V[rows], W[rows], numerator, below, n, h, *rest)
-            else:
-                _half_iteration(as_members(V[rows])[0], W[rows], numerator, below, n, h, *rest)
+            (_turned_half_iteration if narrow else _half_iteration)(block, W[rows], numerator, below, n, h, *rest)
         return numerator
 
     parts = threads.over_rows(m, work, products=4 * W.size * n)
@@ -81,6 +79,20 @@ def kl_half_iteration(
     if not narrow:
         numerator = numerator.transpose(0, 2, 1).reshape(-1, h.shape[1])
     return W, numerator[:n, :r]
+
+
+def is_narrow(V: NDArray[Any]) -> bool:
+    """Whether the rows of V lie along the registers."""
+    return V.shape[1] <= NARROW and V.shape[0] >= TURNED // 2
+
+
+def of_rows(V: NDArray[Any], start: int, stop: int, *, turned: bool) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """The rows from `start` to `stop` as the kernels take them, in blocks where they are to be copied for that."""
+    V = V if turned else _with_gaps(V)
+    step = stop - start if turned or (V.flags.c_contiguous and V.flags.writeable) else GATHERED
+    for i in range(start, stop, step):
+        rows = slice(i, min(i + step, stop))
+        yield rows, V[rows] if turned else as_members(V[rows])[0]
 
 
 def _with_gaps(V: NDArray[Any]) -> NDArray[Any]:
@@ -121,7 +133,7 @@ def in_chunks(H: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(h.reshape(components, chunks, columns).transpose(1, 0, 2))
 
 
-def _turned(H: NDArray[Any]) -> NDArray[Any]:
+def turned(H: NDArray[Any]) -> NDArray[Any]:
     """H^T (columns, components), padded with ones in columns and zeros in components."""
     r, n = H.shape
     h = np.zeros((-(-n // 4) * 4, -(-r // 4) * 4), H.dtype)
@@ -133,6 +145,11 @@ def _turned(H: NDArray[Any]) -> NDArray[Any]:
 @entry("x3, x3, x3, x, x, x, b, n")
 def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, alone: Any, iterations: Any) -> None:
     (m, r), n = W.shape[1:], H.shape[2]
+    length = 64 // V.itemsize
+    if m * n <= AT_HAND and -(-m // length) * -(-n // 4) <= -(-n // length) * -(-m // 4):
+        for c in range(W.shape[0]):
+            _turned_iterations(V[c % V.shape[0]], W[c], H[c], floor, least, most, alone, iterations)
+        return
     padded = tiles(V, r)[0]
     h = np.empty((1, *padded.shape), V.dtype)
     copy(padded, h[0])
@@ -156,6 +173,50 @@ def _iterate_members(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, 
         copy(h[0, :r, :n], H[c])
 
 
+@jit
+def _turned_iterations(V: Any, W: Any, H: Any, floor: Any, least: Any, most: Any, alone: Any, iterations: Any) -> None:
+    """Iterations of one matrix that is at hand as a whole, all of whose rows lie along the registers."""
+    (m, r), n, length = W.shape, H.shape[1], 64 // V.itemsize
+    lanes, columns, components = -(-m // length) * length, -(-n // 4) * 4, -(-r // 4) * 4
+    v, w, h = (
+        np.zeros((columns, lanes), V.dtype),
+        np.zeros((components, lanes), V.dtype),
+        np.zeros((columns, components), V.dtype),
+    )
+    w[:r] = 1
+    h[:, :r] = 1
+    copy_transposed(V, v)
+    copy_transposed(W, w)
+    copy_transposed(H, h)
+    q, numerator, numerators = np.empty((4, lanes), V.dtype), np.empty_like(w), np.empty_like(h)
+    zero = least - least
+    for _ in range(iterations):
+        numerator[:] = 0
+        for j in range(0, columns, 4):
+            _turned_quotients(v[j : j + 4], h[j : j + 4], w, q, least, most)
+            accumulate(h[j : j + 4], q, numerator)
+        for k in range(r):
+            total = zero
+            for j in range(n):
+                total += h[j, k]
+            for i in range(m):
+                w[k, i] = max(w[k, i] * numerator[k, i] / total, floor)
+        if alone:
+            continue
+        numerators[:] = 0
+        for j in range(0, columns, 4):
+            _turned_quotients(v[j : j + 4], h[j : j + 4], w, q, least, most)
+            contract(q, w, numerators[j : j + 4])
+        for k in range(r):
+            total = zero
+            for i in range(m):
+                total += w[k, i]
+            for j in range(n):
+                h[j, k] = max(h[j, k] * numerators[j, k] / total, floor)
+    copy_transposed(w[:r, :m], W)
+    copy_transposed(h[:n, :r], H)
+
+
 @entry("x2, x2, x3, x2, n, x3, x, x, x, b")
 def _half_iteration(
     V: Any, W: Any, numerators: Any, denominator: Any, n: int, h: Any, floor: Any, least: Any, most: Any, alone: Any
@@ -171,7 +232,7 @@ def _half_iteration(
         numerator[:] = 0
         for c in range(chunks):
             for i in range(first, last, 4):
-                _load(W, i, w)
+                load(W, i, w)
                 _quotients(V, n, i, c * columns, w, h[c], v, q, least, most)
                 contract(q, h[c], numerator[i - first : i - first + 4])
         for i in range(first, last):
@@ -180,7 +241,7 @@ def _half_iteration(
                 W[i, k] = max(W[i, k] * numerator[i - first, k] / below[k], floor)
         for c in range(0 if alone else chunks):
             for i in range(first, last, 4):
-                _load(W, i, w)
+                load(W, i, w)
                 _quotients(V, n, i, c * columns, w, h[c], v, q, least, most)
                 w[m - i :] = 0
                 accumulate(w, q, numerators[c])
@@ -216,7 +277,7 @@ def _turned_half_iteration(
 
 
 @jit
-def _load(W: Any, i: Any, w: Any) -> None:
+def load(W: Any, i: Any, w: Any) -> None:
     """Four rows of W; ones for those that W has no more."""
     for a in range(4):
         for k in range(W.shape[1]):

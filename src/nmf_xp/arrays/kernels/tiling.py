@@ -28,14 +28,17 @@ def smallest(dtype: np.dtype[Any]) -> Any:
 
 def as_members(V: NDArray[Any]) -> NDArray[Any]:
     """One matrix or a stack as a stack, of the one kind for which the kernels are compiled: contiguous and writable."""
-    return np.require(V, requirements=["C", "W"]).reshape(-1, *V.shape[-2:])
+    flags = V.flags
+    if not (flags.c_contiguous and flags.writeable):
+        V = np.require(V, requirements=["C", "W"])
+    return V if V.ndim == 3 else V.reshape(-1, *V.shape[-2:])
 
 
 @jit
 def tiles(V: Any, r: Any) -> Any:
     """Padded arrays for H and for four rows of W, of V and of their quotient; the padding of WH is positive."""
     length = 64 // V.itemsize  # as many columns as the widest registers hold
-    width = -(-V.shape[2] // length) * length
+    width = -(-V.shape[-1] // length) * length
     h, w = np.zeros((-(-r // 4) * 4, width), V.dtype), np.zeros((4, -(-r // 4) * 4), V.dtype)
     h[:r] = 1
     w[:, :r] = 1
