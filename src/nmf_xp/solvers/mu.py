@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import kernels, libraries, operators, threads
@@ -62,7 +63,7 @@ class MultiplicativeUpdate(Solver):
             sums: tuple[Array, ...] = ()
             if kernel is not None:
                 denominator = constraints.add_push(block.model_slope(W, H, None, **settings), W, xp=xp)
-                W, numerator = kernel(block.values, W, H, denominator, floor=self.floor, alone=self.fixed_h)
+                W, numerator = kernel(W, H, denominator, floor=self.floor, alone=self.fixed_h)
                 if not self.fixed_h:
                     sums = numerator, block.T.model_slope(Ht, operators.transposed(W), None, **settings)
                 return Part(W, (*before, *sums))
@@ -78,11 +79,17 @@ class MultiplicativeUpdate(Solver):
     def _kernel(self, data: Data, W: Array, H: Array, w: Constraints) -> Callable[..., tuple[Array, ...]] | None:
         """What makes an iteration but for the update of H, without an array of V's size; None where nothing does."""
         base: Any = data.base if type(data) is Tabled else data  # a table changes the denominators only
-        if self.beta != 1 or W.ndim > 2 or type(base) is not Dense or w.bounded or w.curved:
+        if self.beta != 1 or W.ndim > 2 or w.bounded or w.curved:
             return None
-        if W.shape[-1] > MOST_COMPONENTS:
+        if type(base) is Sparse and base.along.others is not None:
+            kernel = kernels.find("kl_half_iteration_sparse", base.values, W, H)
+            return kernel and functools.partial(
+                kernel, base.row_values(xp=libraries.array_namespace(W)), *base.along[:2]
+            )
+        if type(base) is not Dense or W.shape[-1] > MOST_COMPONENTS:
             return None
-        return kernels.find("kl_half_iteration", data.values, W, H)
+        kernel = kernels.find("kl_half_iteration", base.values, W, H)
+        return kernel and functools.partial(kernel, base.values)
 
     def _pass(
         self, state: Factors, problem: Problem, *, measured: bool, xp: Namespace
