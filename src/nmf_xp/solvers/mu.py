@@ -82,10 +82,7 @@ class MultiplicativeUpdate(Solver):
         if self.beta != 1 or W.ndim > 2 or w.bounded or w.curved:
             return None
         if type(base) is Sparse and base.along.others is not None:
-            kernel = kernels.find("kl_half_iteration_sparse", base.values, W, H)
-            return kernel and functools.partial(
-                kernel, base.row_values(xp=libraries.array_namespace(W)), *base.along[:2]
-            )
+            return _of_stored_entries(base, W, H)
         if type(base) is not Dense or W.shape[-1] > MOST_COMPONENTS:
             return None
         kernel = kernels.find("kl_half_iteration", base.values, W, H)
@@ -160,6 +157,27 @@ class MultiplicativeUpdate(Solver):
                 found = products(data.T, W, xp=xp)
                 Ht = half(Ht, found, problem.h)
         return Factors(W, operators.transposed(Ht)), found
+
+
+def _of_stored_entries(data: Sparse, W: Array, H: Array) -> Callable[..., tuple[Array, ...]] | None:
+    """The same for a sparse V: row by row, and where both orders are known what H takes column by column."""
+    xp = libraries.array_namespace(W)
+
+    def of(name: str, data: Sparse) -> Callable[..., tuple[Array, ...]] | None:
+        kernel = kernels.find(name, data.values, W, H)
+        return kernel and functools.partial(kernel, data.row_values(xp=xp), data.along.starts, data.along.others)
+
+    rows = of("kl_half_iteration_sparse", data)
+    columns = None if data.across.others is None else of("kl_slopes_sparse", data.T)
+    if rows is None or columns is None:
+        return rows
+
+    def half(W: Array, H: Array, denominator: Array, *, floor: float, alone: bool) -> tuple[Array, ...]:
+        new: Any = rows(W, H, denominator, floor=floor, alone=True)[0]
+        numerator: Any = None if alone else columns(operators.transposed(H), operators.transposed(new), least=0.0)[0]
+        return new, numerator
+
+    return half
 
 
 def products(data: Data, Ht: Array, *, xp: Namespace) -> tuple[Array, Array]:
