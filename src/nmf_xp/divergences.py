@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import faults, kernels, libraries, mesh, operators, precision
 from nmf_xp.arrays.checks import is_real
-from nmf_xp.data import Dense, as_data, tables, with_weights
+from nmf_xp.data import Dense, Sparse, as_data, tables, with_weights
 from nmf_xp.data.blocks import Part, sweep
 from nmf_xp.data.checks import check_problem
 from nmf_xp.data.constraints import FREE
@@ -177,6 +177,16 @@ def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, x
     absent = data.absent(W, H, Y, divergence, beta=beta, dtype=dtype, xp=xp)
     divergence = divergence if absent is None else divergence + absent
     return divergence if beta == 2 and absent is None else operators.at_least(divergence, 0.0, xp=xp)
+
+
+def whole_divergence(
+    data: Data, W: Array, H: Array, stored: Array, here: Array | None = None, *, xp: Namespace
+) -> Array:
+    """The Kullback-Leibler divergence for what the stored entries add, and the sum of WH there if others are zeros."""
+    if here is None or not isinstance(data, Sparse) or not data.has_absent:
+        return stored
+    absent = data.absent_beside(W, H, here, stored, beta=1.0, dtype=stored.dtype, xp=xp)
+    return operators.at_least(stored + absent, 0.0, xp=xp)
 
 
 def _kernel(V: Array, Y: Array, beta: float) -> Callable[[Array, Array], float] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nmf_xp.arrays import libraries, operators, transfer
+from nmf_xp.arrays import kernels, libraries, operators, transfer
 from nmf_xp.data.dense import full_domain_slope, full_domain_total
 from nmf_xp.data.seam import Derived
 from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, product, sampled_product, with_matrix
@@ -49,16 +49,30 @@ class Sparse(Fields, Derived):
         m, n = self.shape
         return self.values.shape[0] < m * n
 
+    def with_values(self, values: Array) -> Sparse:
+        """The same places with other entries, which nothing keeps twice."""
+        along, across = (view._replace(values=None) for view in (self.along, self.across))
+        return Sparse(values, self.i, self.j, along, across)
+
     def with_both_orders(self) -> Sparse:
         """On NumPy the entries column by column too, for what visits one column after the other."""
         if self.across.others is not None or not libraries.is_numpy(self.values):
             return self
+        kernel = kernels.find("by_columns", self.values)
+        if kernel is not None:
+            return self._replace(across=View(*kernel(self.along.starts, self.along.others, self.values, self.shape[1])))
         import numpy as np
         from scipy.sparse import csr_matrix
 
         numbers = np.arange(self.values.shape[0], dtype=self.along.starts.dtype)
         across = csr_matrix((numbers, self.along.others, self.along.starts), shape=self.shape).tocsc()
         return self._replace(across=View(across.indptr, across.indices, across.data))
+
+    def row_values(self, *, xp: Namespace) -> Array:
+        """The entries row by row."""
+        if self.along.order is None:
+            return self.values
+        return xp.take(self.values, self.along.order) if self.along.values is None else self.along.values
 
     def dense(self, *, xp: Namespace) -> Array:
         """V as a dense array; where an array library cannot write to places, V I or I V, whichever I is smaller."""
@@ -98,6 +112,9 @@ class Sparse(Fields, Derived):
         return sampled_product(self.i, self.j, W, operators.transposed(H), xp=xp)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
+        if Z is self.values and self.along.values is not None:
+            along = self.along._replace(order=None)
+            return product(along, self.across, self.along.values, operators.transposed(H), xp=xp)
         return product(self.along, self.across, Z, operators.transposed(H), xp=xp)
 
     def model_slope(self, W: Array, H: Array, power: Array | None, *, beta: float, xp: Namespace) -> Array:
@@ -134,12 +151,20 @@ class Sparse(Fields, Derived):
             return None
         if beta <= 0:
             return xp.full((), float("inf"), dtype=dtype, device=libraries.device(W))
-        everywhere, absent = self._absent(W, H, Y, beta=beta, dtype=dtype, xp=xp)
+        here = xp.sum(operators.power(Y, beta, xp=xp), dtype=dtype)
+        return self.absent_beside(W, H, here, stored, beta=beta, dtype=dtype, xp=xp)
+
+    def absent_beside(
+        self, W: Array, H: Array, here: Array, stored: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> Array:
+        """The same for beta > 0, where the sum of y^beta over the stored entries is `here`."""
+        everywhere, absent = self._absent(W, H, here, beta=beta, dtype=dtype, xp=xp)
 
         def again() -> Array:
             if W.dtype != dtype:
                 wide = xp.astype(W, dtype), xp.astype(H, dtype)
-                return self._absent(*wide, self.predict(*wide, xp=xp), beta=beta, dtype=dtype, xp=xp)[1]
+                exact = xp.sum(operators.power(self.predict(*wide, xp=xp), beta, xp=xp))
+                return self._absent(*wide, exact, beta=beta, dtype=dtype, xp=xp)[1]
             if operators.is_slow_to_ask(W):
                 return absent
             return xp.sum(absent_powers(self.i, self.j, W, H, beta=beta, dtype=dtype, xp=xp)) / beta
@@ -179,7 +204,9 @@ class Sparse(Fields, Derived):
         here = self.contract(operators.power(Y, beta, xp=xp), xp.ones_like(H[:1, :]), xp=xp)
         return everywhere / beta, (everywhere - here) / beta
 
-    def _absent(self, W: Array, H: Array, Y: Array, *, beta: float, dtype: Any, xp: Namespace) -> tuple[Array, Array]:
+    def _absent(
+        self, W: Array, H: Array, here: Array, *, beta: float, dtype: Any, xp: Namespace
+    ) -> tuple[Array, Array]:
         """The sum over the domain, and its difference from that over the stored entries, divided by beta."""
         if beta == 1:
             everywhere = self.total(W, H, dtype=dtype, xp=xp)
@@ -188,7 +215,7 @@ class Sparse(Fields, Derived):
             everywhere = xp.sum((left @ operators.transposed(left)) * (right @ operators.transposed(right)))
         else:
             everywhere = sum(xp.sum(operators.power(Y, beta, xp=xp), dtype=dtype) for Y in _model_blocks(W, H))
-        return everywhere / beta, (everywhere - xp.sum(operators.power(Y, beta, xp=xp), dtype=dtype)) / beta
+        return everywhere / beta, (everywhere - here) / beta
 
 
 def _model_blocks(W: Array, H: Array) -> Iterator[Array]:

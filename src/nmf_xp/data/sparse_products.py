@@ -28,6 +28,7 @@ class View(NamedTuple):
     starts: Array  # first entry of each row, and the end
     others: Array | None  # index of each entry along the other axis
     order: Array | None  # which stored entry stands where; None for the order in which they are stored
+    values: Array | None = None  # V's entries in this order, where they are kept twice
     made: tuple[Any, Any] | None = None  # CuPy's matrix of these places, and its transpose
 
 

@@ -6,12 +6,15 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nmf_xp.arrays import kernels, libraries, operators
+from nmf_xp.data import Sparse
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.divergences import block_divergence, data_divergence
+from nmf_xp.divergences import block_divergence, data_divergence, whole_divergence
 from nmf_xp.problem.small import penalties_of, takes_tiles
 from nmf_xp.updates import factor_floor, power_parts, slopes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nmf_xp.arrays.typing import Array, Namespace
     from nmf_xp.data import Data
     from nmf_xp.data.constraints import Constraints
@@ -63,7 +66,13 @@ def report(problem: Problem, W: Array, H: Array, *, beta: float, floor: float, f
         gap = rows_gap(W, along, constraints, **measure)
         return Part(relative_slope(W, along, constraints, xp=xp), (divergence, gap, *down))
 
-    w_slopes, (divergence, gap, *down) = sweep(of_block, data, W, w, xp=xp)
+    known_parts = _of_stored_entries(data, W, H, **settings)
+    down: Sequence[Array]
+    if known_parts is None:
+        w_slopes, (divergence, gap, *down) = sweep(of_block, data, W, w, xp=xp)
+    else:
+        divergence, along, down = known_parts
+        w_slopes, gap = relative_slope(W, along, w, xp=xp), rows_gap(W, along, w, **measure)
     value = divergence + penalties(problem, W, H, xp=xp)
     if fixed_h:
         return Report(divergence, value, gap, w_slopes, xp.zeros_like(H[..., :0]))
@@ -138,6 +147,26 @@ def divergence_and_slopes(
         return divergence, along, ()
     down = data.T.contract(quotient, Wt, xp=xp), data.T.model_slope(Ht, Wt, power, beta=beta, xp=xp)
     return divergence, along, down
+
+
+def _of_stored_entries(
+    data: Data, W: Array, H: Array, *, beta: float, floor: float, fixed_h: bool, xp: Namespace
+) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]] | None:
+    """The same for a sparse V, both of whose orders are known, from two passes of a kernel; None without one."""
+    if beta != 1 or type(data) is not Sparse or not (fixed_h or data.across.others is not None):
+        return None
+    kernel = kernels.find("kl_slopes_sparse", data.values, W, H)
+    if kernel is None or data.along.others is None:
+        return None
+
+    def part(data: Any, W: Array, H: Array) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
+        entries = data.row_values(xp=xp), data.along.starts, data.along.others
+        numerator, sums = kernel(*entries, W, H, least=floor * floor)
+        return (numerator, data.model_slope(W, H, None, beta=beta, xp=xp)), sums
+
+    along, sums = part(data, W, H)
+    down = () if fixed_h else part(data.T, operators.transposed(H), operators.transposed(W))[0]
+    return whole_divergence(data, W, H, *sums, xp=xp), along, down
 
 
 def _least_model(V: Array, scale: Array | float, floor: Array | float, *, beta: float, xp: Namespace) -> Array:

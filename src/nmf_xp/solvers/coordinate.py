@@ -97,20 +97,22 @@ def sweeps_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> 
     return None if constraints.bounded or W.ndim > 2 else kernels.find(name, data.values, W)
 
 
-def row_kernel(name: str, data: Data, W: Array, constraints: Constraints) -> Callable[..., Any] | None:
+def row_kernel(
+    name: str, data: Data, W: Array, constraints: Constraints, *, xp: Namespace
+) -> Callable[..., Any] | None:
     """The kernel `name` for this kind of data, which visits row by row, if there is one.
 
     Where the second slope is another one it takes it as `sums`.
     """
     if has_own_slope(data):
         base: Any = data
-        return row_kernel(name, base.base, W, constraints)
+        return row_kernel(name, base.base, W, constraints, xp=xp)
     if isinstance(data, Dense):
         kernel = sweeps_kernel(f"{name}_dense", data, W, constraints)
         return kernel and functools.partial(kernel, data.matrix)
     if isinstance(data, Sparse) and data.along.others is not None:
         kernel = sweeps_kernel(f"{name}_sparse", data, W, constraints)
-        return kernel and functools.partial(kernel, data.values, data.along)
+        return kernel and functools.partial(kernel, data.row_values(xp=xp), data.along.starts, data.along.others)
     return None
 
 
@@ -136,7 +138,7 @@ def newton_sweeps(
     xp: Namespace,
 ) -> Array:
     """W (..., m, r) after some sweeps for the Kullback-Leibler divergence."""
-    kernel = row_kernel("coordinate", data, W, constraints)
+    kernel = row_kernel("coordinate", data, W, constraints, xp=xp)
     if kernel is not None:
         l1, l2 = constraints.penalties
         return kernel(W, H, l1=l1, l2=l2, floor=floor, sweeps=sweeps, **growth(data, W, H, xp=xp))

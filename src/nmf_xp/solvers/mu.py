@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import kernels, libraries, operators, threads
@@ -61,7 +62,7 @@ class MultiplicativeUpdate(Solver):
             sums: tuple[Array, ...] = ()
             if kernel is not None:
                 denominator = constraints.add_push(block.model_slope(W, H, None, **settings), W, xp=xp)
-                W, numerator = kernel(block.values, W, H, denominator, floor=self.floor, alone=self.fixed_h)
+                W, numerator = kernel(W, H, denominator, floor=self.floor, alone=self.fixed_h)
                 if not self.fixed_h:
                     sums = numerator, block.T.model_slope(Ht, operators.transposed(W), None, **settings)
                 return Part(W, (*before, *sums))
@@ -77,11 +78,14 @@ class MultiplicativeUpdate(Solver):
     def _kernel(self, data: Data, W: Array, H: Array, w: Constraints) -> Callable[..., tuple[Array, ...]] | None:
         """What makes an iteration but for the update of H, without an array of V's size; None where nothing does."""
         base: Any = data.base if type(data) is Tabled else data  # a table changes the denominators only
-        if self.beta != 1 or W.ndim > 2 or type(base) is not Dense or w.bounded or w.curved:
+        if self.beta != 1 or W.ndim > 2 or w.bounded or w.curved:
             return None
-        if W.shape[-1] > MOST_COMPONENTS:
+        if type(base) is Sparse and base.along.others is not None:
+            return _of_stored_entries(base, W, H)
+        if type(base) is not Dense or W.shape[-1] > MOST_COMPONENTS:
             return None
-        return kernels.find("kl_half_iteration", data.values, W, H)
+        kernel = kernels.find("kl_half_iteration", base.values, W, H)
+        return kernel and functools.partial(kernel, base.values)
 
     def _pass(
         self, state: Factors, problem: Problem, *, measured: bool, xp: Namespace
@@ -152,6 +156,27 @@ class MultiplicativeUpdate(Solver):
                 found = products(data.T, W, xp=xp)
                 Ht = half(Ht, found, problem.h)
         return Factors(W, operators.transposed(Ht)), found
+
+
+def _of_stored_entries(data: Sparse, W: Array, H: Array) -> Callable[..., tuple[Array, ...]] | None:
+    """The same for a sparse V: row by row, and where both orders are known what H takes column by column."""
+    xp = libraries.array_namespace(W)
+
+    def of(name: str, data: Sparse) -> Callable[..., tuple[Array, ...]] | None:
+        kernel = kernels.find(name, data.values, W, H)
+        return kernel and functools.partial(kernel, data.row_values(xp=xp), data.along.starts, data.along.others)
+
+    rows = of("kl_half_iteration_sparse", data)
+    columns = None if data.across.others is None else of("kl_slopes_sparse", data.T)
+    if rows is None or columns is None:
+        return rows
+
+    def half(W: Array, H: Array, denominator: Array, *, floor: float, alone: bool) -> tuple[Array, ...]:
+        new: Any = rows(W, H, denominator, floor=floor, alone=True)[0]
+        numerator: Any = None if alone else columns(operators.transposed(H), operators.transposed(new), least=0.0)[0]
+        return new, numerator
+
+    return half
 
 
 def products(data: Data, Ht: Array, *, xp: Namespace) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import libraries, operators
 from nmf_xp.data.blocks import Part, sweep
-from nmf_xp.divergences import block_divergence
+from nmf_xp.divergences import block_divergence, whole_divergence
 from nmf_xp.problem import Factors
 from nmf_xp.solvers.coordinate import growth, has_own_slope, least_squares_sweeps, row_kernel, sweeps_kernel
 from nmf_xp.solvers.extrapolation import Extrapolated, Half
@@ -70,12 +70,13 @@ class Newton(Extrapolated):
         xp: Namespace,
     ) -> Half:
         """The new W, and the divergence where it comes with it."""
-        kernel = row_kernel("newton", data, W, constraints)
+        kernel = row_kernel("newton", data, W, constraints, xp=xp)
         if kernel is not None:
             l1, l2 = constraints.penalties
             settings: Any = {"l1": l1, "l2": l2, "floor": self.floor, "sweeps": SWEEPS, "trials": TRIALS}
             alone = measured and not has_own_slope(data)
-            return Half(*kernel(W, H, **settings, measured=alone, **growth(data, W, H, xp=xp)))
+            new, sums = kernel(W, H, **settings, measured=alone, **growth(data, W, H, xp=xp))
+            return Half(new, sums and whole_divergence(data, new, H, *sums, xp=xp))
         correlation = shared_correlation(W, H, xp=xp)
 
         sweeps = sweeps_kernel("least_squares_sweeps", data, W, constraints)

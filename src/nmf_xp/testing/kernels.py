@@ -116,6 +116,25 @@ def _divergence(target: Target, dtype: str) -> list[Any]:
     return [whole, data_divergence(data, W, H, beta=1.0, xp=target.xp)]
 
 
+def _sparse_divergence(target: Target, dtype: str) -> list[Any]:
+    V, W, H = (target.asarray(x) for x in _numbers(dtype))
+    return [
+        data_divergence(as_data(importlib.import_module("scipy.sparse").csr_array(V)), W, H, beta=1.0, xp=target.xp)
+    ]
+
+
+def _sparse_report(target: Target, dtype: str) -> list[Any]:
+    """With zeros in the factors, where both are found and where W alone is."""
+    values, *factors = _numbers(dtype)
+    W, H = (target.asarray(np.where(x < 0.2, 0, x).astype(dtype)) for x in factors)
+    data = as_data(importlib.import_module("scipy.sparse").csr_array(values)).with_both_orders()
+    found: list[Any] = []
+    for fixed_h in (False, True):
+        seen = report(Problem(data), W, H, beta=1.0, floor=_floor(dtype), fixed_h=fixed_h, xp=target.xp)
+        found.extend((seen.divergence, seen.w_slopes, *(() if fixed_h else (seen.h_slopes,)), 1.0 + seen.gap))
+    return found
+
+
 def _powers(name: str) -> Callable[[Target, str], list[Any]]:
     """Slopes, or the divergence, of positive counts and of a nearly exact model."""
 
@@ -351,7 +370,10 @@ FOR_NUMPY: dict[str, Callable[[Target, str], list[Any]]] = {
     "newton_sparse": _step(Newton, sparse=True),
     "power_parts": _powers("power_parts"),
     "power_divergence": _powers("power_divergence"),
-    "sampled_product": _step(MultiplicativeUpdate, sparse=True),
+    "kl_half_iteration_sparse": _step(MultiplicativeUpdate, sparse=True),
+    "kl_slopes_sparse": _sparse_report,
+    "sampled_product": _sparse_divergence,
+    "by_columns": _step(Newton, sparse=True),
 }
 FOR_JAX: dict[str, Callable[[Target, str], Iterator[Pair]]] = {
     "dense_quotient": _dense_quotient,

@@ -31,6 +31,7 @@ FILES = (
     "sampled",
     "line_search",
     "newton",
+    "stored",
     "extrapolated",
     "looks",
     "held",

@@ -9,7 +9,7 @@ import numpy as np
 
 from nmf_xp.arrays import threads
 from nmf_xp.arrays.kernels.compiling import entry, inlined, jit
-from nmf_xp.arrays.kernels.sampled import places
+from nmf_xp.arrays.kernels.sampled import of_one_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -205,7 +205,8 @@ def coordinate_dense(
 
 def coordinate_sparse(
     values: NDArray[Any],
-    view: tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None],
+    starts: NDArray[Any],
+    columns: NDArray[Any],
     W: NDArray[Any],
     H: NDArray[Any],
     *,
@@ -215,8 +216,8 @@ def coordinate_sparse(
     sweeps: int,
     sums: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
-    """The same for the stored entries of a sparse V, as `view` orders them row by row."""
-    starts, columns, order = places(*view[:3])
+    """The same for the stored entries of a sparse V, which stand row by row."""
+    starts, columns = of_one_dtype(starts, columns)
     W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
     number = W.dtype.type
     growth = np.broadcast_to(Ht.sum(axis=0) if sums is None else sums, W.shape)
@@ -224,7 +225,7 @@ def coordinate_sparse(
 
     def work(start: int, stop: int) -> None:
         rows = starts[start : stop + 1]
-        _coordinate_sparse(values, order, rows, columns, W[start:stop], Ht, growth[start:stop], *rest)
+        _coordinate_sparse(values, rows, columns, W[start:stop], Ht, growth[start:stop], *rest)
 
     threads.over_rows(W.shape[0], work, starts, products=2 * sweeps * values.size * W.shape[1])
     return W
@@ -289,10 +290,9 @@ def sweep_entries(V: Any, W: Any, H: Any, sums: Any, l1: Any, l2: Any, floor: An
             _newton_row(tile[i], y, z, H, w, sums[first + i], l1, l2, floor, sweeps)
 
 
-@entry("x1, i1, i1, i1, x2, x2, x2s, x, x, x, n")
+@entry("x1, i1, i1, x2, x2, x2s, x, x, x, n")
 def _coordinate_sparse(
     values: Any,
-    order: Any,
     starts: Any,
     columns: Any,
     W: Any,
@@ -309,17 +309,27 @@ def _coordinate_sparse(
     for i in range(m):
         longest = max(longest, starts[i + 1] - starts[i])
     gathered = np.empty(r * longest, values.dtype)
-    v, y, z = np.empty(longest, values.dtype), np.empty(longest, values.dtype), np.empty(longest, values.dtype)
+    y, z = np.empty(longest, values.dtype), np.empty(longest, values.dtype)
     for i in range(m):
         first, n = starts[i], starts[i + 1] - starts[i]
         w = W[i]
         H = gathered[: r * n].reshape(r, n)
-        for p in range(n):
-            v[p] = values[order[first + p]] if order.shape[0] else values[first + p]
+        whole = n // 4 * 4
+        for p in range(0, whole, 4):
+            q = first + p
+            h0, h1, h2, h3 = Ht[columns[q]], Ht[columns[q + 1]], Ht[columns[q + 2]], Ht[columns[q + 3]]
+            y0 = y1 = y2 = y3 = floor * 0
+            for k in range(r):
+                x, to = w[k], H[k]
+                x0, x1, x2, x3 = h0[k], h1[k], h2[k], h3[k]
+                to[p], to[p + 1], to[p + 2], to[p + 3] = x0, x1, x2, x3
+                y0, y1, y2, y3 = y0 + x * x0, y1 + x * x1, y2 + x * x2, y3 + x * x3
+            y[p], y[p + 1], y[p + 2], y[p + 3] = y0, y1, y2, y3
+        for p in range(whole, n):
             h = Ht[columns[first + p]]
             total = floor * 0
             for k in range(r):
                 H[k, p] = h[k]
                 total += w[k] * h[k]
             y[p] = total
-        _newton_row(v[:n], y[:n], z[:n], H, w, sums[i], l1, l2, floor, sweeps)
+        _newton_row(values[first : first + n], y[:n], z[:n], H, w, sums[i], l1, l2, floor, sweeps)

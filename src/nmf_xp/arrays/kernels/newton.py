@@ -12,7 +12,6 @@ from nmf_xp.arrays.kernels.compiling import entry, jit
 from nmf_xp.arrays.kernels.coordinate import descend
 from nmf_xp.arrays.kernels.divergence import row_divergence
 from nmf_xp.arrays.kernels.line_search import length, lengths
-from nmf_xp.arrays.kernels.sampled import places
 from nmf_xp.arrays.kernels.tiling import (
     TURNED,
     accumulate,
@@ -43,50 +42,23 @@ def newton_dense(
     trials: int,
     measured: bool,
     sums: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
+) -> tuple[NDArray[Any], tuple[NDArray[Any]] | None]:
     """W (m, r) after one step of Newton's method for each row of a dense V (m, n); if `measured`, its divergence.
 
     `sums` (m, r) is how fast the model of each row grows with its entries, where that is not by the sums of H.
     """
     W, H = np.array(W, order="C"), np.ascontiguousarray(H)
     growth = np.broadcast_to(H.sum(axis=1) if sums is None else sums, W.shape)
-    rest = _settings(W, H, l1, l2, floor, sweeps, trials), measured
+    rest = shared_settings(W, H, l1, l2, floor, sweeps, trials), measured
 
     def work(start: int, stop: int) -> float:
         return step_rows(V[start:stop], W[start:stop], H, growth[start:stop], *rest)
 
     parts = threads.over_rows(W.shape[0], work, products=4 * V.size * W.shape[1])
-    return W, np.asarray(math.fsum(parts)) if measured else None
+    return W, (np.asarray(math.fsum(parts)),) if measured else None
 
 
-def newton_sparse(
-    values: NDArray[Any],
-    view: tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None],
-    W: NDArray[Any],
-    H: NDArray[Any],
-    *,
-    l1: float,
-    l2: float,
-    floor: float,
-    sweeps: int,
-    trials: int,
-    measured: bool,  # noqa: ARG001 - what is not stored counts too
-    sums: NDArray[Any] | None = None,
-) -> tuple[NDArray[Any], None]:
-    """The same for the stored entries of a sparse V, as `view` orders them row by row; the divergence is left out."""
-    starts, columns, order = places(*view[:3])
-    W, Ht = np.array(W, order="C"), np.ascontiguousarray(H.T)
-    growth = np.broadcast_to(Ht.sum(axis=0) if sums is None else sums, W.shape)
-    settings = _settings(W, np.ascontiguousarray(H), l1, l2, floor, sweeps, trials)
-
-    def work(start: int, stop: int) -> None:
-        _sparse(values, order, starts[start : stop + 1], columns, W[start:stop], Ht, growth[start:stop], settings)
-
-    threads.over_rows(W.shape[0], work, starts, products=4 * values.size * W.shape[1])
-    return W, None
-
-
-def _settings(
+def shared_settings(
     W: NDArray[Any], H: NDArray[Any], l1: float, l2: float, floor: float, sweeps: int, trials: int
 ) -> tuple[Any, ...]:
     """What the kernels share: C, the penalties, the floor, a least number, and how many sweeps and trials."""
@@ -259,53 +231,6 @@ def _gather(V: Any, v: Any) -> None:
     for j in range(whole, n):
         for i in range(height):
             v[i, j] = V[i, j]
-
-
-@entry("x1, i1, i1, i1, x2, x2, x2s, (x2, x, x, x, x, n, n)")
-def _sparse(values: Any, order: Any, starts: Any, columns: Any, W: Any, Ht: Any, sums: Any, settings: Any) -> None:
-    """A batch of rows at a time."""
-    _, l1, l2, floor, tiny, _, trials = settings
-    m, r = W.shape
-    longest = 1
-    for first in range(0, m, BATCH):
-        longest = max(longest, starts[min(first + BATCH, m)] - starts[first])
-    v, y, e = np.empty(longest, values.dtype), np.empty(longest, values.dtype), np.empty(longest, values.dtype)
-    numerator, curvature = np.empty((BATCH, r), W.dtype), np.empty((BATCH, r), W.dtype)
-    change, slopes, work = np.empty((BATCH, r), W.dtype), np.empty(BATCH, W.dtype), np.empty((6, r, BATCH), W.dtype)
-    zero = floor * 0
-    for first in range(0, m, BATCH):
-        rows = W[first : first + BATCH]
-        begin = starts[first]
-        numerator[:] = 0
-        curvature[:] = 0
-        for i in range(rows.shape[0]):
-            w, num, cur = rows[i], numerator[i], curvature[i]
-            for p in range(starts[first + i], starts[first + i + 1]):
-                x = values[order[p]] if order.shape[0] else values[p]
-                h = Ht[columns[p]]
-                total = zero
-                for k in range(r):
-                    total += w[k] * h[k]
-                q = x / total
-                c = q / total
-                for k in range(r):
-                    num[k] += q * h[k]
-                    cur[k] += c * h[k] * h[k]
-                v[p - begin], y[p - begin] = x, total
-        growth = sums[first : first + rows.shape[0]]
-        minimise(rows, numerator, curvature, growth, settings, work, change, slopes)
-        for i in range(rows.shape[0]):
-            row, d = rows[i], change[i]
-            a, b = starts[first + i] - begin, starts[first + i + 1] - begin
-            for p in range(a, b):
-                h = Ht[columns[p + begin]]
-                total = zero
-                for k in range(r):
-                    total += d[k] * h[k]
-                e[p] = total
-            t = length(v[a:b], y[a:b], e[a:b], d, row, growth[i], slopes[i], l1, l2, floor, tiny, trials)
-            for k in range(r):
-                row[k] = max(row[k] + t * d[k], floor)
 
 
 @jit

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def sampled_product(i: NDArray[Any], j: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
-    i, j = _of_one_dtype(i, j)
+    i, j = of_one_dtype(i, j)
     result = np.empty(i.shape, dtype=left.dtype)
     step = max(2**14, -(-i.shape[0] // 8))
 
@@ -32,11 +32,24 @@ def places(
     starts: NDArray[Any], columns: NDArray[Any], order: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Where rows of entries begin, their columns, and their order, empty where it is theirs; of one dtype."""
-    starts, columns, order = _of_one_dtype(starts, columns, np.empty(0, starts.dtype) if order is None else order)
+    starts, columns, order = of_one_dtype(starts, columns, np.empty(0, starts.dtype) if order is None else order)
     return starts, columns, order
 
 
-def _of_one_dtype(*indices: NDArray[Any]) -> list[NDArray[Any]]:
+def by_columns(
+    starts: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], n: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Entries that stand row by row, column by column: where columns begin, the rows, the order, and the entries."""
+    starts, columns = of_one_dtype(starts, columns)
+    ends = np.zeros(n + 1, starts.dtype)
+    _count(columns, ends[1:])
+    np.cumsum(ends, out=ends)
+    rows, order, turned = np.empty_like(columns), np.empty_like(columns), np.empty_like(values)
+    _transpose(starts, columns, values, ends[:-1].copy(), rows, order, turned)
+    return ends, rows, order, turned
+
+
+def of_one_dtype(*indices: NDArray[Any]) -> list[NDArray[Any]]:
     """Indices as the kernels take them."""
     return [index.astype(np.result_type(*indices), copy=False) for index in indices]
 
@@ -50,3 +63,20 @@ def _sampled_product(i: Any, j: Any, left: Any, right: Any, result: Any) -> None
         for k in range(1, r):
             total += a[k] * b[k]
         result[p] = total
+
+
+@entry("i1, i1")
+def _count(columns: Any, counts: Any) -> None:
+    for p in range(columns.shape[0]):
+        counts[columns[p]] += 1
+
+
+@entry("i1, i1, x1, i1, i1, i1, x1")
+def _transpose(starts: Any, columns: Any, values: Any, to: Any, rows: Any, order: Any, turned: Any) -> None:
+    """`to` is the next place of each column."""
+    for i in range(starts.shape[0] - 1):
+        for p in range(starts[i], starts[i + 1]):
+            j = columns[p]
+            q = to[j]
+            rows[q], order[q], turned[q] = i, p, values[p]
+            to[j] = q + 1
