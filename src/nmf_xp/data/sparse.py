@@ -60,6 +60,10 @@ class Sparse(Fields, Derived):
         across = csr_matrix((numbers, self.along.others, self.along.starts), shape=self.shape).tocsc()
         return self._replace(across=View(across.indptr, across.indices, across.data))
 
+    def with_one_order(self) -> Sparse:
+        """Only as its entries are stored, which is all that SciPy's products need."""
+        return self._replace(across=View(self.across.starts, None, None))
+
     def dense(self, *, xp: Namespace) -> Array:
         """V as a dense array; where an array library cannot write to places, V I or I V, whichever I is smaller."""
         m, n = self.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from nmf_xp.arrays import kernels, libraries, operators, threads
@@ -186,4 +187,8 @@ def multiplied(
     xp: Namespace,
 ) -> Factors:
     """The factors after a few iterations, by which other algorithms begin: a model is then near the data."""
-    return MultiplicativeUpdate(beta, floor, fixed_h).steps(Factors(W, H), problem, count, xp=xp)
+    update, start = MultiplicativeUpdate(beta, floor, fixed_h), Factors(W, H)
+    if libraries.is_traced(W):  # three in a row would take JAX three times as long to compile
+        found: Factors = operators.repeated(functools.partial(update.step, problem=problem, xp=xp), start, count)
+        return found
+    return update.steps(start, problem, count, xp=xp)
