@@ -41,8 +41,8 @@ PARTS = ("dense", "weighted", "sparse", "others", "divergence", "compilation")
 def of_torch(x: Any) -> Any:
     """A tensor, of compressed rows where `x` is sparse; all else as it is."""
     if scipy.sparse.issparse(x):
-        places = (torch.asarray(part.astype(np.int64)) for part in (x.indptr, x.indices))
-        return torch.sparse_csr_tensor(*places, torch.asarray(x.data), size=x.shape, check_invariants=True)
+        starts, columns = (torch.asarray(part.astype(np.int64)) for part in (x.indptr, x.indices))
+        return torch.sparse_csr_tensor(starts, columns, torch.asarray(x.data), size=x.shape, check_invariants=True)
     return torch.asarray(x) if isinstance(x, np.ndarray) else x
 
 
@@ -195,7 +195,7 @@ def to_divergence(rounds: int) -> None:
         needed = {}
         for library, convert in LIBRARIES.items():
             call = functools.partial(nmf, convert(V), RANK, solver=solver, tol=0, **options)
-            watched = call(max_iter=300, check_every=1, callback=lambda seen, least=target: seen.divergence <= least)
+            watched = call(max_iter=300, check_every=1, callback=functools.partial(_is_there, target))
             needed[library] = watched.n_iter
             jobs[library] = functools.partial(run, call, contextlib.nullcontext, watched.n_iter)
         times: dict[str, list[float]] = {library: [] for library in jobs}
@@ -208,6 +208,10 @@ def to_divergence(rounds: int) -> None:
         base = least["NumPy"]
         cells = [f"{least[x] / base:.2f} ({needed[x]} iterations)" for x in ("JAX", "torch")]
         print(f"| {solver}, beta {beta:g} | {needed['NumPy']} | {1e3 * base:.0f} | {' | '.join(cells)} |", flush=True)
+
+
+def _is_there(target: float, seen: Any) -> bool:
+    return bool(seen.divergence <= target)
 
 
 def compilation(rounds: int) -> None:

@@ -57,7 +57,7 @@ def replace_columns(
 
 
 def repeated(function: Callable[[Any], Any], state: Any, count: int) -> Any:
-    """What becomes of a tuple of arrays by `count` times ``state = function(state)``; a JAX program holds one of them."""
+    """What `count` times ``state = function(state)`` make of a tuple of arrays; a JAX program holds one of them."""
     if is_traced(state[0]):
         return sys.modules["jax"].lax.fori_loop(0, count, lambda _, state: function(state), state)
     for _ in range(count):
@@ -245,6 +245,11 @@ def sum_of_numbers(x: Array, *, axis: Any, dtype: Any, xp: Namespace) -> Array:
     if not leaves_out:
         return xp.sum(x, axis=axis, dtype=dtype)
     return xp.nansum(x, axis, dtype=dtype)
+
+
+def can_be_seen(x: Array) -> bool:
+    """Whether numbers can be looked at for less than it takes to make them: those of NumPy."""
+    return is_numpy(x)
 
 
 def seen_to_be_finite(x: Array) -> bool:
