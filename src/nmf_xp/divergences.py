@@ -192,7 +192,7 @@ def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array
         return 0.5 * (V - Y) ** 2
     if beta == 1:
         return _kullback_leibler(V, Y, xp=xp)
-    if beta in (0, *CLOSED) and operators.can_be_seen(Y):
+    if beta in (0, *CLOSED) and operators.can_be_seen(Y) and xp.min(Y) > 0:
         quick = _quick_ratios(V, Y, xp=xp) if beta == 0 else _closed(V, Y, beta=beta, xp=xp)
         if quick is not None and operators.seen_to_be_finite(quick):
             return quick
