@@ -203,6 +203,10 @@ def entry_divergence(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array
         return 0.5 * (V - Y) ** 2
     if beta == 1:
         return _kullback_leibler(V, Y, xp=xp)
+    if beta in (0, *CLOSED) and operators.can_be_seen(Y) and xp.min(Y) > 0:
+        quick = _quick_ratios(V, Y, xp=xp) if beta == 0 else _closed(V, Y, beta=beta, xp=xp)
+        if quick is not None and operators.seen_to_be_finite(quick):
+            return quick
     if beta == 0:
         return _itakura_saito(V, Y, xp=xp)
     return _general(V, Y, beta=beta, xp=xp)
@@ -243,6 +247,14 @@ def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:
     positive, v, y = _where_positive(V, Y, xp=xp)
     t = _log_ratio(v, y, xp=xp)
     return xp.where(positive, t + xp.expm1(-t), float("inf"))
+
+
+def _quick_ratios(V: Array, Y: Array, *, xp: Namespace) -> Array | None:
+    """u - log1p(u) with u = (v - y)/y; None where a v is so far below its y that this keeps few digits of log(v/y)."""
+    u = (V - Y) / Y
+    if not xp.min(u) > float(xp.finfo(Y.dtype).eps) ** 0.5 - 1.0:
+        return None
+    return u - xp.log1p(u)
 
 
 def _general(V: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:

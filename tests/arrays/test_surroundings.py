@@ -65,6 +65,36 @@ pathlib.Path("cpu.max").write_text("50000 100000")
 groups.ROOT = pathlib.Path.cwd()
 assert blas.processors() == 1
 """,
+    "OMP_NUM_THREADS": """
+import os
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "7"
+""",
+    "more threads than processors": """
+import os
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "9"
+""",
+    "no threadpoolctl": """
+import sys
+sys.modules["threadpoolctl"] = None
+""",
+    "BLAS that cannot be set": """
+import threadpoolctl
+threadpoolctl.OpenBLASController.set_num_threads = lambda *_: None
+""",
+    "BLAS that does not know its threads": """
+import threadpoolctl
+threadpoolctl.OpenBLASController.get_num_threads = lambda _: None
+threadpoolctl.OpenBLASController.set_num_threads = lambda *_: None
+""",
+    "a read-only home": """
+import os, sys
+def refuse(event, arguments):
+    writes = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if writes or event in ("os.mkdir", "os.rename", "os.remove"):
+        raise OSError(30, "Read-only file system")
+sys.addaudithook(refuse)
+""",
     "a small /dev/shm": """
 import sys
 def refuse(event, arguments):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import subprocess
 import sys
 import threading
@@ -253,6 +254,45 @@ def test_interrupts_leave_nothing_behind() -> None:
     run = [sys.executable, "-c", "from tests.interrupts import run; late, left = run(8); assert left == 0"]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_that_is_forked_while_a_call_runs_can_call_nmf() -> None:
+    """The child has none of the helping threads, and BLAS as it was held. JAX and torch cannot be forked so."""
+    run = [sys.executable, "-W", "ignore", "-c", FORKED]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["0"] * 5
+
+
+FORKED = """
+import os, threading
+import numpy as np
+from nmf_xp import nmf
+V = np.random.default_rng(0).random((400, 300))
+options = dict(beta_loss=1, random_state=0, max_iter=20)
+expected = nmf(V, 20, **options).W
+ended = threading.Event()
+
+def others():
+    while not ended.is_set():
+        nmf(V, 20, **options)
+
+running = [threading.Thread(target=others) for _ in range(2)]
+for one in running:
+    one.start()
+codes = []
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(nmf(V, 20, **options).W, expected)
+        os._exit(0 if same else 1)
+    codes.append(os.waitpid(child, 0)[1])
+ended.set()
+for one in running:
+    one.join()
+print(*codes)
+"""
 
 
 def test_a_run_in_a_thread_may_outlive_the_main_one() -> None:

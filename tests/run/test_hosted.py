@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 
-from nmf_xp import L1, Progress, nmf, transform
+from nmf_xp import L1, Progress, Robust, nmf, transform
 from nmf_xp.arrays import kernels
 from nmf_xp.arrays.transfer import to_host
 from nmf_xp.run.hosted import natively
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
+BCOO = pytest.importorskip("jax.experimental.sparse").BCOO
 assert kernels.compiles(), "these tests need the kernels: install a C compiler or numba"
 
 WAYS: dict[str, Callable[[Any], Any]] = {"jax": jax.numpy.asarray, "torch": torch.asarray}
@@ -46,6 +48,57 @@ def test_they_get_the_numbers_of_numpy_to_the_last_bit(case: str, way: str) -> N
     assert found.n_iter == expected.n_iter
     assert float(found.divergence) == pytest.approx(float(expected.divergence), rel=1e-6)
     np.testing.assert_array_equal(to_host(before), V)
+
+
+def _sparse_torch(x: Any) -> Any:
+    return torch.asarray(x.toarray()).to_sparse_csr()
+
+
+WEIGHTS = np.random.default_rng(2).integers(0, 3, V.shape).astype(np.float32)
+SPARSE = scipy.sparse.csr_array(np.where(V > 3, V, 0))
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "weights": (V, {"weights": WEIGHTS}),
+    "missing": (np.where(WEIGHTS == 0, np.float32("nan"), V), {"missing": "nan"}),
+    "exposure": (V, {"exposure": WEIGHTS + 1, "beta_loss": 1}),
+    "robust": (V, {"beta_loss": Robust(1, scale=2.0)}),
+    "sparse": (SPARSE, {"beta_loss": 1}),
+    "sparse, all zeros absent": (SPARSE, {"beta_loss": 1, "absent": "missing"}),
+    "sparse, weights of columns": (SPARSE, {"beta_loss": 0.5, "weights": WEIGHTS[:1] + 1}),
+    "sparse and robust": (SPARSE, {"beta_loss": Robust(1, of="rows", scale=2.0)}),
+    "batches": (V, {"beta_loss": 1, "batch": np.arange(len(V)) % 2, "solver": "newton"}),
+    "a stack": (np.stack([V, V.T[::-1].reshape(V.shape)]), {"solver": "cd"}),
+    "a large stack": (np.random.default_rng(4).poisson(2.0, (2, 500, 300)).astype(np.float32), {"beta_loss": 1}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kernels", ["1", "0"])
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+def test_every_kind_of_data_gets_the_numbers_of_numpy(
+    kernels: str, kind: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NMF_XP_KERNELS", kernels)
+    given, options = KINDS[kind]
+    convert = WAYS[way]
+    if scipy.sparse.issparse(given):
+        there = _sparse_torch(given) if way == "torch" else BCOO.from_scipy_sparse(given)
+    else:
+        there = convert(given)
+    arrays = {key: convert(x) if key in ("weights", "exposure") else x for key, x in options.items()}
+    start = [
+        np.random.default_rng(5).random((*given.shape[:-2], *shape))
+        for shape in ((given.shape[-2], 4), (4, given.shape[-1]))
+    ]
+    W, H = (x.astype(np.float32) + np.float32(0.1) for x in start)
+    few: dict[str, Any] = {"max_iter": 12, "tol": 0}
+    found = nmf(there, 4, init=(convert(W), convert(H)), **few, **arrays)
+    expected = nmf(given, 4, init=(W, H), **few, **options)
+    for x, y in ((found.W, expected.W), (found.H, expected.H)):
+        assert type(x) is type(convert(V))
+        assert x.dtype == convert(V).dtype
+        np.testing.assert_allclose(to_host(x), y, rtol=1e-4, atol=1e-6)
+    assert float(np.sum(found.divergence)) == pytest.approx(float(np.sum(expected.divergence)), rel=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)

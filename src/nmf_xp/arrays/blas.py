@@ -77,7 +77,8 @@ class Hold:
             return
         with _holders.changing:
             if not _holders.allowed:
-                _holders.allowed = [(library, library.num_threads) for library in controller.lib_controllers]
+                counts = [(library, library.num_threads) for library in controller.lib_controllers]
+                _holders.allowed = [(library, most) for library, most in counts if most]  # some builds do not tell
             most = max((most for _, most in _holders.allowed), default=1)
             if most > 1:
                 self.count = min(most, processors())

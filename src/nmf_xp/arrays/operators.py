@@ -56,6 +56,15 @@ def replace_columns(
     return lax.fori_loop(0, x.shape[-1], body, (x, carry))
 
 
+def repeated(function: Callable[[Any], Any], state: Any, count: int) -> Any:
+    """What `count` times ``state = function(state)`` make of a tuple of arrays; a JAX program holds one of them."""
+    if is_traced(state[0]):
+        return sys.modules["jax"].lax.fori_loop(0, count, lambda _, state: function(state), state)
+    for _ in range(count):
+        state = function(state)
+    return state
+
+
 def sweep_columns(
     function: Callable[[Any, Array], Array], least: Array, most: Array | None, *, sweeps: int, xp: Namespace
 ) -> Array:
@@ -73,12 +82,11 @@ def sweep_columns(
     if is_jax(least):
         lax = sys.modules["jax"].lax
 
-        def body(k: Any, x: Array) -> Array:
+        def body(i: Any, x: Array) -> Array:
+            k = lax.rem(i, x.shape[-1])
             return lax.dynamic_update_slice_in_dim(x, within(function(k, x), k), k, axis=x.ndim - 1)
 
-        for _ in range(sweeps):
-            x = lax.fori_loop(0, x.shape[-1], body, x)
-        return x
+        return lax.fori_loop(0, sweeps * x.shape[-1], body, x)  # one program for all of the sweeps
     for k in [*range(x.shape[-1])] * sweeps:
         new = function(k, x)
         if runs_one_by_one(new, least):
@@ -237,6 +245,11 @@ def sum_of_numbers(x: Array, *, axis: Any, dtype: Any, xp: Namespace) -> Array:
     if not leaves_out:
         return xp.sum(x, axis=axis, dtype=dtype)
     return xp.nansum(x, axis, dtype=dtype)
+
+
+def can_be_seen(x: Array) -> bool:
+    """Whether numbers can be looked at for less than it takes to make them: those of NumPy."""
+    return is_numpy(x)
 
 
 def seen_to_be_finite(x: Array) -> bool:

@@ -74,6 +74,10 @@ class Sparse(Fields, Derived):
             return self.values
         return xp.take(self.values, self.along.order) if self.along.values is None else self.along.values
 
+    def with_one_order(self) -> Sparse:
+        """Only as its entries are stored, which is all that SciPy's products need."""
+        return self._replace(across=View(self.across.starts, None, None))
+
     def dense(self, *, xp: Namespace) -> Array:
         """V as a dense array; where an array library cannot write to places, V I or I V, whichever I is smaller."""
         m, n = self.shape

@@ -1,4 +1,4 @@
-"""Arrays of JAX and torch that lie in the host's memory, handed to NumPy and its kernels where these are faster.
+"""Arrays of JAX and torch that lie in the host's memory, handed to NumPy and its kernels, which are faster.
 
 Nothing is copied on the way there. What comes back is of the caller's library, and so is what a callback sees.
 """
@@ -10,11 +10,10 @@ import contextvars
 import functools
 from typing import TYPE_CHECKING, Any
 
-from nmf_xp.arrays import kernels, libraries, transfer
-from nmf_xp.data import Dense
+from nmf_xp.arrays import libraries, transfer
+from nmf_xp.data import Sparse
 from nmf_xp.data.blocks import Blockwise
 from nmf_xp.data.grid import Grid
-from nmf_xp.run.programs import SMALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,18 +37,10 @@ def natively() -> Iterator[None]:
 
 
 def is_for_host(solver: Solver, problem: Problem, start: list[Any]) -> bool:
-    """Whether NumPy is to do the work: of a dense matrix, or a stack of small ones, in the host's memory.
-
-    JAX fuses the operators of a weighted iteration, which then takes less than NumPy's.
-    """
-    W, data = start[0], problem.data
-    if _natively.get() or not solver.compiles or isinstance(data, Blockwise | Grid):
+    """Whether NumPy is to do the work: where all arrays lie in the host's memory, and none comes in blocks."""
+    if _natively.get() or not solver.compiles or isinstance(problem.data, Blockwise | Grid):
         return False
-    if not all(libraries.in_host_memory(x) for x in (data.values, *start)):
-        return False
-    if W.ndim > 2:
-        return data.values.ndim > 1 and data.shape[-2] * data.shape[-1] <= SMALL
-    return type(data) is Dense and kernels.compiles()
+    return all(libraries.in_host_memory(x) for x in (problem.data.values, *start))
 
 
 def run_on_host(
@@ -84,6 +75,8 @@ def run_on_host(
 
 def _views(tree: Any) -> Any:
     """The same named tuples, of NumPy's arrays."""
+    if isinstance(tree, Sparse):
+        tree = tree.with_one_order()
     if hasattr(tree, "_fields"):
         return type(tree)(*map(_views, tree))
     if isinstance(tree, tuple | list):

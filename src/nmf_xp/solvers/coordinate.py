@@ -179,10 +179,10 @@ def _newton_sweeps(
         moved = Y + data.predict(new - old, h, xp=xp)
         return new, operators.at_least(moved, floor * floor, xp=xp)  # rounding may reach below zero
 
-    Y = data.predict(W, H, xp=xp)
-    for _ in range(sweeps):
-        W, Y = operators.replace_columns(move, W, Y, xp=xp)
-    return W
+    def sweep_once(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        return operators.replace_columns(move, *state, xp=xp)
+
+    return operators.repeated(sweep_once, (W, data.predict(W, H, xp=xp)), sweeps)[0]
 
 
 def newton_step(w: Array, g: Array, c: Array, *, tiny: float, xp: Namespace) -> Array:

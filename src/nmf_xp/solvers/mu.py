@@ -210,4 +210,8 @@ def multiplied(
     xp: Namespace,
 ) -> Factors:
     """The factors after a few iterations, by which other algorithms begin: a model is then near the data."""
-    return MultiplicativeUpdate(beta, floor, fixed_h).steps(Factors(W, H), problem, count, xp=xp)
+    update, start = MultiplicativeUpdate(beta, floor, fixed_h), Factors(W, H)
+    if libraries.is_traced(W):  # three in a row would take JAX three times as long to compile
+        found: Factors = operators.repeated(functools.partial(update.step, problem=problem, xp=xp), start, count)
+        return found
+    return update.steps(start, problem, count, xp=xp)

@@ -157,15 +157,17 @@ def longest_descent(derivative: Callable[[Array], Array], first: Array, *, tiny:
 
     `first` is the derivative at 0. Trials follow the secant between the last two signs.
     """
-    low, high = xp.zeros_like(first), xp.ones_like(first)
-    at_low, at_high = first, derivative(high)
-    low = xp.where(at_high <= 0, high, low)
-    for _ in range(TRIALS):
-        share = at_low / operators.at_most(at_low - operators.at_least(at_high, 0.0, xp=xp), -tiny, xp=xp)
-        share = operators.at_most(operators.at_least(share, 0.05, xp=xp), 0.95, xp=xp)
-        t = low + (high - low) * share
+
+    def trial(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        t, low, at_low, high, at_high = state
         slope = derivative(t)
         falls = slope <= 0
         low, at_low = xp.where(falls, t, low), xp.where(falls, slope, at_low)
         high, at_high = xp.where(falls, high, t), xp.where(falls, at_high, slope)
+        share = at_low / operators.at_most(at_low - operators.at_least(at_high, 0.0, xp=xp), -tiny, xp=xp)
+        share = operators.at_most(operators.at_least(share, 0.05, xp=xp), 0.95, xp=xp)
+        return low + (high - low) * share, low, at_low, high, at_high
+
+    one = xp.ones_like(first)  # where it falls at 1, both ends are there, and all that follows is
+    _, low, *_ = operators.repeated(trial, (one, xp.zeros_like(first), first, one, one), 1 + TRIALS)
     return xp.where(first < 0, low, 0.0)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nmf_xp.arrays.kernels.compiling import entry
+from nmf_xp.arrays.kernels.compiling import entry, jit
+from nmf_xp.arrays.kernels.divergence import EXPONENT, HALF, LEAST, LOG_2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MOST = 1.0 / LEAST  # between the two the exponent is in its bits as it is
 FAR = 2.0**-40  # a ratio whose difference from one is minus one, for a logarithm
 
 
@@ -56,6 +58,44 @@ def power_divergence(V: NDArray[Any], Y: NDArray[Any], *, beta: float) -> float:
     return float(_power_divergence(V, Y, int(2 * beta), np.finfo(V.dtype).smallest_normal))
 
 
+@jit
+def _ratios(v_row: Any, y_row: Any) -> float:
+    """The sum of v/y - log(v/y) - 1, by the series for log(v/y) that is in `divergence`.
+
+    With k = 0 and x = y the terms of first order in s = (v - y)/(v + y) do not appear.
+    """
+    total = 0.0
+    odd = 0
+    for j in range(v_row.shape[0]):
+        v: Any = np.float64(v_row[j])
+        y: Any = np.float64(y_row[j])
+        odd += not (LEAST < v < MOST and LEAST < y < MOST)
+        k = (np.float64(v).view(np.int64) - np.float64(y).view(np.int64) + HALF) >> EXPONENT
+        x = np.int64(np.float64(y).view(np.int64) + (k << EXPONENT)).view(np.float64)
+        s = (v - x) / (v + x)
+        z = s * s
+        series = 1 / 21
+        for i in (19, 17, 15, 13, 11, 9, 7, 5, 3):
+            series = series * z + 1 / i
+        total += ((x - y) + s * ((v - y) + (x - y))) / y - k * LOG_2 - 2 * s * z * series
+    return total if odd == 0 else _ratios_one_by_one(v_row, y_row)
+
+
+@jit
+def _ratios_one_by_one(v_row: Any, y_row: Any) -> float:
+    """The same for all numbers."""
+    total = 0.0
+    for j in range(v_row.shape[0]):
+        v, y = np.float64(v_row[j]), np.float64(y_row[j])
+        if not (v > 0 and y > 0):
+            return math.inf if v == v and y == y else math.nan
+        low, high = min(v, y), max(v, y)
+        close = low > FAR * high
+        t = math.log1p((high - low) / low) if close else math.log(high) - math.log(low)
+        total += (t if y >= v else -t) + (v - y) / y
+    return total
+
+
 @entry("x2, x2, n, x", "f")
 def _power_divergence(V: Any, Y: Any, twice: int, tiny: Any) -> float:
     total = 0.0
@@ -76,14 +116,7 @@ def _power_divergence(V: Any, Y: Any, twice: int, tiny: Any) -> float:
                 # Infinite where only the model is zero; nothing where both are.
                 part += apart * apart / (b if v > zero else max(b, tiny))
         else:
-            for j in range(V.shape[1]):
-                v, y = V[i, j], Y[i, j]
-                if not (v > zero and y > zero):
-                    return math.inf if v == v and y == y else math.nan
-                low, high = min(v, y), max(v, y)
-                close = low > FAR * high
-                t = math.log1p((high - low) / low) if close else math.log(high) - math.log(low)
-                part += (t if y >= v else -t) + (v - y) / y
+            part = _ratios(V[i], Y[i])
         total += part
     if twice == 3:
         return total * 2 / 3
