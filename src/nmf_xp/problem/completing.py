@@ -28,6 +28,8 @@ def completed(posed: Posed, init: Any, terms: Terms, r: int, *, random_state: An
     ValueError
         There are more fixed components than components, or the start is a method that would replace them.
     """
+    if not (terms.w or terms.h) and (isinstance(init, str) or not any(x is None for x in init)):
+        return init, terms
     kept = {which: _kept(posed, which, asked, r) for which, asked in (("W", terms.w), ("H", terms.h))}
     given = dict(zip("WH", (None, None) if isinstance(init, str) else init, strict=True))
     nothing = all(x is None for x in kept.values())

@@ -103,7 +103,8 @@ class Posed(NamedTuple):
                 return self  # what is wrong with them is said where they are taken
         largest_w, largest_h = None if W is None else transfer.largest(W, xp=xp), transfer.largest(H, xp=xp)
         zero = self.largest is None and libraries.is_readable(self.values)
-        posed = self._replace(units=self.units.suited(largest_w, largest_h, dtype, zero=zero, xp=xp))
+        units = self.units.suited(largest_w, largest_h, dtype, zero=zero, xp=xp)
+        posed = self if units == self.units else self._replace(units=units)
         if fixed_h:
             least = factor_floor(dtype, beta=self.beta, xp=xp)
             largest_h = number_times_power(largest_h, -posed.units.h)
@@ -179,8 +180,9 @@ class Posed(NamedTuple):
 
     def constrained(self, r: int, terms: Terms) -> Posed:
         """The problem with what is asked of W and of H besides the fit."""
-        m, n = self.shape
-        beyond, sides = False, []
+        if not terms.w and not terms.h:
+            return self
+        (m, n), beyond, sides = self.shape, False, list[Any]()
         # scikit-learn's scaling multiplies a penalty by the length of the other side.
         for which, shape, length, asked in (("W", (m, r), n, terms.w), ("H", (r, n), m, terms.h)):
             constraints, plain = FREE, FREE
@@ -207,10 +209,7 @@ class Posed(NamedTuple):
         return number_times_power(weight, -self.units.penalty(which, degree, self.beta))
 
     def _heaviest(self) -> float:
-        """The weight that a penalty beyond it counts as: 5/8 of the dtype's exponents, or products with it overflow.
-
-        Beside either of them the data vanish.
-        """
+        """The weight that a penalty beyond it counts as: 5/8 of the dtype's exponents, or products with it overflow."""
         return float(self.xp.finfo(self.values.dtype).max) ** 0.625
 
     def _lightest(self) -> float:
