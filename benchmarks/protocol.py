@@ -65,19 +65,20 @@ def reason(error: Exception) -> str:
 PAUSE = 0.1
 
 
-def timed(job: Callable[[], Any]) -> tuple[float, Any]:
+def timed(job: Callable[[], Any], pause: float = PAUSE) -> tuple[float, Any]:
     """Seconds, and what the job returned, after a pause in which the threads of the side before stop to spin.
 
     OpenBLAS and OpenMP keep a core busy for some time after their last product, waiting for the next.
     """
-    time.sleep(PAUSE)
+    if pause:
+        time.sleep(pause)
     begin = time.perf_counter()
     output = job()
     return time.perf_counter() - begin, output
 
 
 def interleaved(
-    jobs: Mapping[Any, Callable[[], Any]], *, rounds: int = 3, budget: float = float("inf")
+    jobs: Mapping[Any, Callable[[], Any]], *, rounds: int = 3, budget: float = float("inf"), pause: float = PAUSE
 ) -> dict[Any, Timing]:
     """All jobs once, then all again: A B C A B C, so that a slow minute of the machine meets every side.
 
@@ -90,7 +91,7 @@ def interleaved(
             if before.error or (before.seconds and sum(before.seconds) * (1 + 1 / len(before.seconds)) > budget):
                 continue
             try:
-                seconds, output = timed(job)
+                seconds, output = timed(job, pause)
             except Exception as error:
                 done[name] = Timing(before.seconds, error=reason(error))
             else:

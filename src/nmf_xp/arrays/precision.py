@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmf_xp.arrays import arrival, refused
-from nmf_xp.arrays.libraries import is_cupy, is_torch
+from nmf_xp.arrays.libraries import is_cupy, is_plain, is_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def _called(function: F, *, graphs: bool) -> F:
         if not graphs and "torch" in sys.modules:
             args, options = tuple(map(as_data_only, args)), {name: as_data_only(x) for name, x in options.items()}
         try:
-            with own_errors(), on_their_device(*args), _own_precision():
+            with own_errors(), on_their_device(*args), _own_precision(*args[:1]):
                 return function(*args, **options)
         except Exception as error:
             refused.explain(names, error)
@@ -85,9 +85,9 @@ def on_their_device(*args: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _own_precision() -> contextlib.AbstractContextManager[None]:
-    """The dtype of a product is that of its factors, whatever else is in force."""
-    nothing = "jax" not in sys.modules and "torch" not in sys.modules
+def _own_precision(*first: Any) -> contextlib.AbstractContextManager[None]:
+    """The dtype of a product is that of its factors, whatever else is in force; NumPy knows nothing of the kind."""
+    nothing = ("jax" not in sys.modules and "torch" not in sys.modules) or any(map(is_plain, first))
     return contextlib.nullcontext() if nothing else _own_precision_of_libraries()
 
 
