@@ -242,4 +242,4 @@ def test_one_of_the_three_may_be_a_stack(stacked: str, beta: float, n: int) -> N
     found = beta_divergence(V, W, H, beta_loss=beta)
     members = [[x[c] if x.ndim > 2 else x for x in (V, W, H)] for c in range(2)]
     expected = [float(beta_divergence(*member, beta_loss=beta)) for member in members]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12)
