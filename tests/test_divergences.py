@@ -230,3 +230,16 @@ def test_a_quotient_beyond_the_range_is_as_large_as_it_can_be() -> None:
     """Where V / WH overflows, the logarithm is at least about that of the largest number: no zero is meant."""
     V, W, H = (np.asarray([[x]]) for x in (1e200, 1e-200, 1.0))
     assert 700e200 < float(beta_divergence(V, W, H, beta_loss=1)) <= 922e200
+
+
+@pytest.mark.parametrize("n", [5, 80])
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("stacked", ["V", "W", "H", "VW", "VH"])
+def test_one_of_the_three_may_be_a_stack(stacked: str, beta: float, n: int) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"V": (n, n), "W": (n, 2), "H": (2, n)}
+    V, W, H = (rng.random((2, *s) if name in stacked else s) + 0.01 for name, s in shapes.items())
+    found = beta_divergence(V, W, H, beta_loss=beta)
+    members = [[x[c] if x.ndim > 2 else x for x in (V, W, H)] for c in range(2)]
+    expected = [float(beta_divergence(*member, beta_loss=beta)) for member in members]
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12)

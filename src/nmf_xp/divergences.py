@@ -165,11 +165,11 @@ def data_divergence(data: Data, W: Array, H: Array, *, beta: float, xp: Namespac
 def block_divergence(data: Data, W: Array, H: Array, Y: Array, *, beta: float, xp: Namespace) -> Array:
     """D(V | WH) for Y = WH at the stored entries; where rounding makes the sum negative, it is 0."""
     dtype, Y = libraries.accumulator_dtype(xp, libraries.device(W)), data.observed(Y, xp=xp)
-    kernel = None if data.weighted or W.ndim > 2 else _kernel(data.values, Y, beta)
+    kernel = None if data.weighted or max(data.values.ndim, Y.ndim) > 2 else _kernel(data.values, Y, beta)
     if kernel is not None:
         divergence = xp.asarray(kernel(data.values, Y), dtype=dtype, device=libraries.device(W))
     else:
-        entries = beta != 1 or not operators.runs_one_by_one(data.values, Y)
+        entries = beta != 1 or data.values.ndim > Y.ndim or not operators.runs_one_by_one(data.values, Y)
         quick = None if entries else _quick_kullback_leibler(data, Y, dtype=dtype, xp=xp)
         if quick is None:
             quick = data.sum(entry_divergence(data.values, Y, beta=beta, xp=xp), dtype=dtype, xp=xp)
