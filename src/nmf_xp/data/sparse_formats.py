@@ -53,11 +53,10 @@ def _from_scipy(V: Any) -> Sparse:
     narrow = xp.int32 if max(*V.shape, V.nnz) < 2**31 else xp.int64
     if libraries.is_numpy(values):  # half of the memory for what is made of them, and of the time to read them
         starts, columns = (x.astype(narrow, copy=False) for x in (starts, columns))
+    i = None
     if libraries.is_cupy(values):  # before 14.1 its `repeat` takes no array
         places = xp.arange(columns.shape[0], dtype=starts.dtype, device=device)
         i = xp.astype(xp.searchsorted(starts, places, side="right") - 1, narrow)
-    else:
-        i = xp.repeat(xp.arange(V.shape[0], dtype=narrow, device=device), starts[1:] - starts[:-1])
     nothing = xp.zeros(V.shape[1] + 1, dtype=starts.dtype, device=device)
     along = with_matrix(View(starts, columns, None), values, V.shape)
     return Sparse(values, i, columns, along, View(nothing, None, None))
