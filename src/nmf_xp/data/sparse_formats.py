@@ -82,4 +82,8 @@ def _from_jax(V: Any) -> Sparse:
             msg = f"`V` must have {rule}, got indices that promise neither; call `V.sum_duplicates()` before"
             raise ValueError(msg)
         V = V.sum_duplicates()
-    return from_entries(V.data, V.indices[:, 0], V.indices[:, 1], V.shape)
+    values, i, j = V.data, V.indices[:, 0], V.indices[:, 1]
+    if libraries.in_host_memory(values):  # what JAX pads with stands behind the last row
+        count = int((i < V.shape[0]).sum())
+        values, i, j = values[:count], i[:count], j[:count]
+    return from_entries(values, i, j, V.shape)
