@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nmf_xp.arrays import kernels, libraries, operators, transfer
 from nmf_xp.data.dense import full_domain_slope, full_domain_total
 from nmf_xp.data.seam import Derived
-from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, product, sampled_product, with_matrix
+from nmf_xp.data.sparse_products import CHUNK, View, absent_powers, indices, product, sampled_product, with_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,8 @@ class Fields(NamedTuple):
     """What a sparse matrix is made of."""
 
     values: Array  # (nnz,)
-    i: Array  # (nnz,): row of each entry
-    j: Array  # (nnz,): its column
+    rows_of: Array | None  # (nnz,): row of each entry; None where `along` is in their order, and tells it
+    columns_of: Array | None  # (nnz,): its column; None where `across` tells it
     along: View  # the entries row by row
     across: View  # the entries column by column
 
@@ -37,12 +37,22 @@ class Sparse(Fields, Derived):
     """
 
     @property
+    def i(self) -> Array:
+        """Row of each entry."""
+        return indices(self.along) if self.rows_of is None else self.rows_of
+
+    @property
+    def j(self) -> Array:
+        """Column of each entry."""
+        return indices(self.across) if self.columns_of is None else self.columns_of
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.along.starts.shape[0] - 1, self.across.starts.shape[0] - 1
 
     @property
     def T(self) -> Sparse:
-        return Sparse(self.values, self.j, self.i, self.across, self.along)
+        return Sparse(self.values, self.columns_of, self.rows_of, self.across, self.along)
 
     @property
     def has_absent(self) -> bool:
@@ -52,7 +62,7 @@ class Sparse(Fields, Derived):
     def with_values(self, values: Array) -> Sparse:
         """The same places with other entries, which nothing keeps twice."""
         along, across = (view._replace(values=None) for view in (self.along, self.across))
-        return Sparse(values, self.i, self.j, along, across)
+        return Sparse(values, self.rows_of, self.columns_of, along, across)
 
     def with_both_orders(self) -> Sparse:
         """On NumPy the entries column by column too, for what visits one column after the other."""
@@ -107,13 +117,24 @@ class Sparse(Fields, Derived):
         starts = self.along.starts[start : stop + 1]
         first, last = int(transfer.scalar(starts[0])), int(transfer.scalar(starts[-1]))
         stored: Any = slice(first, last) if self.along.order is None else self.along.order[first:last]
-        values, i, j = self.values[stored], self.i[stored] - start, self.j[stored]
-        if self.across.others is not None and not libraries.is_numpy(self.values):  # torch and JAX need both orders
-            return from_entries(values, i, j, (stop - start, self.shape[1]))
+        values = self.values[stored]
+        if libraries.is_numpy(self.values):
+            assert self.along.others is not None
+            i, j = None, self.along.others[first:last]
+        else:
+            i, j = self.i[stored] - start, self.j[stored]
+            if self.across.others is not None:  # torch and JAX need both orders
+                return from_entries(values, i, j, (stop - start, self.shape[1]))
         return Sparse(values, i, j, View(starts - first, j, None), View(self.across.starts, None, None))
 
     def predict(self, W: Array, H: Array, *, xp: Namespace) -> Array:
-        return sampled_product(self.i, self.j, W, operators.transposed(H), xp=xp)
+        Ht = operators.transposed(H)
+        if self.columns_of is None:  # the transpose has its entries row by row
+            return self.T.predict(Ht, operators.transposed(W), xp=xp)
+        kernel = kernels.find("sampled_product", self.columns_of, W, Ht) if self.rows_of is None else None
+        if kernel is not None:
+            return kernel(self.along.starts, self.columns_of, W, Ht)
+        return sampled_product(self.i, self.j, W, Ht, xp=xp)
 
     def contract(self, Z: Array, H: Array, *, xp: Namespace) -> Array:
         if Z is self.values and self.along.values is not None:

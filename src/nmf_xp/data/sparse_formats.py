@@ -53,11 +53,10 @@ def _from_scipy(V: Any) -> Sparse:
     narrow = xp.int32 if max(*V.shape, V.nnz) < 2**31 else xp.int64
     if libraries.is_numpy(values):  # half of the memory for what is made of them, and of the time to read them
         starts, columns = (x.astype(narrow, copy=False) for x in (starts, columns))
+    i = None
     if libraries.is_cupy(values):  # before 14.1 its `repeat` takes no array
         places = xp.arange(columns.shape[0], dtype=starts.dtype, device=device)
         i = xp.astype(xp.searchsorted(starts, places, side="right") - 1, narrow)
-    else:
-        i = xp.repeat(xp.arange(V.shape[0], dtype=narrow, device=device), starts[1:] - starts[:-1])
     nothing = xp.zeros(V.shape[1] + 1, dtype=starts.dtype, device=device)
     along = with_matrix(View(starts, columns, None), values, V.shape)
     return Sparse(values, i, columns, along, View(nothing, None, None))
@@ -83,4 +82,8 @@ def _from_jax(V: Any) -> Sparse:
             msg = f"`V` must have {rule}, got indices that promise neither; call `V.sum_duplicates()` before"
             raise ValueError(msg)
         V = V.sum_duplicates()
-    return from_entries(V.data, V.indices[:, 0], V.indices[:, 1], V.shape)
+    values, i, j = V.data, V.indices[:, 0], V.indices[:, 1]
+    if libraries.in_host_memory(values):  # what JAX pads with stands behind the last row
+        count = int((i < V.shape[0]).sum())
+        values, i, j = values[:count], i[:count], j[:count]
+    return from_entries(values, i, j, V.shape)

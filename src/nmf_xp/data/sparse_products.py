@@ -32,14 +32,19 @@ class View(NamedTuple):
     made: tuple[Any, Any] | None = None  # CuPy's matrix of these places, and its transpose
 
 
+def indices(view: View) -> Array:
+    """The row of each entry that stands row by row, on NumPy."""
+    import numpy as np
+
+    starts: Any = view.starts
+    return np.repeat(np.arange(starts.shape[0] - 1, dtype=starts.dtype), np.diff(starts))
+
+
 def sampled_product(i: Array, j: Array, left: Array, right: Array, *, xp: Namespace) -> Array:
     """Row i of `left` times row j of `right`, for each entry (i, j)."""
     if libraries.is_jax(left):
         kernel, twin = kernels.find("gathered_product", i, j, left, right), sampled_product_jax
         return twin(i, j, left, right) if kernel is None else kernel(twin, i, j, left, right)
-    kernel = kernels.find("sampled_product", i, j, left, right)
-    if kernel is not None:
-        return kernel(i, j, left, right)
     step = max(1, CHUNK // left.shape[1])
     parts = [
         xp.sum(xp.take(left, i[k : k + step], axis=0) * xp.take(right, j[k : k + step], axis=0), axis=-1)

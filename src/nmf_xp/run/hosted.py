@@ -76,7 +76,7 @@ def run_on_host(
 def _views(tree: Any) -> Any:
     """The same named tuples, of NumPy's arrays."""
     if isinstance(tree, Sparse):
-        tree = tree.with_one_order()
+        tree = tree.with_one_order()._replace(rows_of=None)
     if hasattr(tree, "_fields"):
         return type(tree)(*map(_views, tree))
     if isinstance(tree, tuple | list):

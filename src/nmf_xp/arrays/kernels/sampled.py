@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def sampled_product(i: NDArray[Any], j: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """Row i of `left` times row j of `right`, for each entry (i, j)."""
+def sampled_product(
+    starts: NDArray[Any], columns: NDArray[Any], left: NDArray[Any], right: NDArray[Any]
+) -> NDArray[Any]:
+    """A row of `left` times one of `right` for each entry, where the entries stand row by row."""
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
-    i, j = of_one_dtype(i, j)
-    result = np.empty(i.shape, dtype=left.dtype)
-    step = max(2**14, -(-i.shape[0] // 8))
+    starts, columns = of_one_dtype(starts, columns)
+    result = np.empty(columns.shape, dtype=left.dtype)
+    step = max(2**14, -(-columns.shape[0] // 8))
 
-    def work(start: int) -> None:
-        part = slice(start, start + step)
-        _sampled_product(i[part], j[part], left, right, result[part])
+    def work(first: int) -> None:
+        row, part = int(np.searchsorted(starts, first, side="right")) - 1, slice(first, first + step)
+        _sampled_product(starts, row, first, columns[part], left, right, result[part])
 
-    threads.run(work, list(range(0, i.shape[0], step)))
+    threads.run(work, list(range(0, columns.shape[0], step)))
     return result
 
 
@@ -54,11 +56,14 @@ def of_one_dtype(*indices: NDArray[Any]) -> list[NDArray[Any]]:
     return [index.astype(np.result_type(*indices), copy=False) for index in indices]
 
 
-@entry("i1, i1, x2, x2, x1")
-def _sampled_product(i: Any, j: Any, left: Any, right: Any, result: Any) -> None:
+@entry("i1, n, n, i1, x2, x2, x1")
+def _sampled_product(starts: Any, i: Any, first: Any, columns: Any, left: Any, right: Any, result: Any) -> None:
+    """Of the entries from `first` on, which stands in row i."""
     r = left.shape[1]
-    for p in range(i.shape[0]):
-        a, b = left[i[p]], right[j[p]]
+    for p in range(columns.shape[0]):
+        while starts[i + 1] <= first + p:
+            i += 1
+        a, b = left[i], right[columns[p]]
         total = a[0] * b[0]
         for k in range(1, r):
             total += a[k] * b[k]
