@@ -252,7 +252,7 @@ def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:
 def _quick_ratios(V: Array, Y: Array, *, xp: Namespace) -> Array | None:
     """u - log1p(u) with u = (v - y)/y; None where a v is so far below its y that this keeps few digits of log(v/y)."""
     u = (V - Y) / Y
-    if not xp.min(u) > float(xp.finfo(Y.dtype).eps) ** 0.5 - 1.0:
+    if not xp.min(u) > float(xp.finfo(Y.dtype).eps) ** 0.25 - 1.0:
         return None
     return u - xp.log1p(u)
 
