@@ -243,3 +243,17 @@ def test_one_of_the_three_may_be_a_stack(stacked: str, beta: float, n: int) -> N
     members = [[x[c] if x.ndim > 2 else x for x in (V, W, H)] for c in range(2)]
     expected = [float(beta_divergence(*member, beta_loss=beta)) for member in members]
     np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_itakura_saito_of_entries_far_below_their_model(
+    dtype: str, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With kernels and without, in which a quick form is for what is near."""
+    monkeypatch.setenv("NMF_XP_KERNELS", kernels)
+    for quotient in (0.5, 2e-2, 5e-4, 1e-6, 3e-8):
+        V = np.full((70, 70), quotient, dtype)
+        found = beta_divergence(V, np.ones((70, 1), dtype), np.ones((1, 70), dtype), beta_loss=0)
+        exact = V.size * (float(V[0, 0]) - math.log(float(V[0, 0])) - 1)
+        assert found == pytest.approx(exact, rel=float(np.finfo(dtype).eps) ** (0.75 if kernels == "0" else 0.95))

@@ -250,7 +250,7 @@ def _itakura_saito(V: Array, Y: Array, *, xp: Namespace) -> Array:
 
 
 def _quick_ratios(V: Array, Y: Array, *, xp: Namespace) -> Array | None:
-    """u - log1p(u) with u = (v - y)/y; None where a v is so far below its y that this keeps few digits of log(v/y)."""
+    """u - log1p(u) with u = (v - y)/y; None where a v is so far below its y that a quarter of the digits would go."""
     u = (V - Y) / Y
     if not xp.min(u) > float(xp.finfo(Y.dtype).eps) ** 0.25 - 1.0:
         return None

@@ -65,6 +65,49 @@ def test_an_end_without_zeros_is_that_which_the_search_finds(
             np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_kernel_returns_what_the_functions_do(seed: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of counts, exact products and data with more components than they have, alone, as restarts and for W alone."""
+    rng = np.random.default_rng(seed)
+    m, n = (int(x) for x in rng.integers(3, 30, 2))
+    rank = int(rng.integers(1, min(m, n) + 2))
+    kinds = (
+        rng.poisson(1.0, (m, n)),
+        rng.random((m, rank)) @ rng.random((rank, n)),
+        np.maximum(rng.random((m, n)) - 0.6, 0),
+    )
+    H = rng.random((rank, n)).astype(dtype)
+    used: list[bool] = []
+
+    def by_kernel(*args: Any, **options: Any) -> Any:
+        found = ours(*args, **options)
+        used.append(found is not None)
+        return found
+
+    def ends(V: Any, beta: float) -> list[Any]:
+        settings: Any = {"beta_loss": beta, "random_state": seed}
+        runs = [nmf(V, rank, solver=solver, max_iter=k, **settings) for solver in ("mu", "cd") for k in (7, 100)]
+        return [*runs, nmf(V, rank, n_restarts=3, solver="mu", **settings), transform(V, H, beta_loss=beta)]
+
+    ours = ending._by_kernel
+    for V, beta in itertools.product([x.astype(dtype) for x in kinds if x.any()], (1.0, 2.0)):
+        monkeypatch.setattr(ending, "_by_kernel", by_kernel)
+        found = ends(V, beta)
+        monkeypatch.setattr(ending, "_by_kernel", lambda *_, **__: None)
+        noise = 1e4 * float(np.finfo(dtype).eps)
+        for one, other in zip(found, ends(V, beta), strict=True):
+            for x, y in zip((one.W, one.H), (other.W, other.H), strict=True):
+                np.testing.assert_array_equal(x == 0, y == 0)
+                np.testing.assert_allclose(x, y, rtol=noise)
+            assert one.status is other.status
+            size = 1e-12 * float(np.sum(V.astype(float) ** beta))
+            np.testing.assert_allclose(one.divergence, other.divergence, rtol=noise, atol=size)
+            np.testing.assert_allclose(one.kkt_residual, other.kkt_residual, rtol=1e-2, atol=10 * noise)
+    assert used
+    assert all(used)
+
+
 def counts(m: int = 20, n: int = 14, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     return rng.poisson(rng.gamma(0.4, 2, (m, 4)) @ rng.gamma(0.4, 2, (4, n))).astype(float)
