@@ -121,9 +121,10 @@ class Posed(NamedTuple):
     def evenly(self) -> Posed:
         """The same for factors that are balanced in these units, and are to be so in the user's."""
         v = self.units.v
-        if not (v and self.problem.w.free and self.problem.h.free):
+        units = self.units._replace(w=v - v // 2, h=v // 2)
+        if units == self.units or not (self.problem.w.free and self.problem.h.free):
             return self
-        return self._replace(units=self.units._replace(w=v - v // 2, h=v // 2))
+        return self._replace(units=units)
 
     def _is_beside(self, x: Any) -> bool:
         """Whether a factor is where V is."""

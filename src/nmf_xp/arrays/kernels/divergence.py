@@ -26,7 +26,7 @@ def kl_divergence(V: NDArray[Any], W: NDArray[Any], H: NDArray[Any]) -> NDArray[
     V, W, H = (as_members(x if x.ndim == 2 else np.broadcast_to(x, stack + x.shape[-2:])) for x in (V, W, H))
     result = np.empty(stack)
     _divergences(V, W, H, result.reshape(-1))
-    return result
+    return result[()]  # a number for one matrix
 
 
 def kl_entries(V: NDArray[Any], Y: NDArray[Any]) -> float:
