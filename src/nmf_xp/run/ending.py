@@ -56,6 +56,26 @@ class Asked(NamedTuple):
         return Factors(W, self.given.H if fixed_h else self.problem.h.enforce(factors.H, self.given.H, xp=xp))
 
 
+class Limits(NamedTuple):
+    """The numbers by which zeros are judged, for the functions here and for the kernel that is their twin."""
+
+    negligible: float  # the share of an entry that may become 0
+    least: float  # the largest entry that is next to nothing beside V
+    dead: float  # a component whose entries are at most this in both factors is none
+    no_worse: float  # what zeros may add to the objective, relative
+    margin: float  # what they may add to the residual
+    steep: float = STEEP
+    shows: float = SHOWS
+
+
+def _limits(dtype: Any, *, beta: float, floor: float, xp: Namespace) -> Limits:
+    eps = float(xp.finfo(dtype).eps)
+    least = next_to_nothing(dtype, beta=beta, floor=floor, xp=xp)
+    # For beta > 1 nothing needs a component at the floor, from which neither factor leads the other away.
+    dead = AT_FLOOR * floor if beta > 1 else 0.0
+    return Limits(negligible_share(eps), least, dead, max(NO_WORSE, 32.0 * eps), max(1e-6, 64.0 * eps))
+
+
 def ended(
     look: Callable[[Factors], Report],
     factors: Factors,
@@ -89,17 +109,17 @@ def ended(
     factors = _without_the_unseen(factors, first, problem, fixed_h=fixed_h, xp=xp)
     residual = kkt_residual(problem, *factors, first, floor=floor, xp=xp)
     settings: Any = {"beta": beta, "fixed_h": fixed_h, "reading": reading, "xp": xp}
-    # For beta > 1 nothing needs a component at the floor, from which neither factor leads the other away.
-    emptying = Emptying(look, factors, problem, held, dead=AT_FLOOR * floor if beta > 1 else 0.0, **settings)
+    limits = _limits(factors.W.dtype, beta=beta, floor=floor, xp=xp)
+    emptying = Emptying(look, factors, problem, held, dead=limits.dead, **settings)
     eps = float(xp.finfo(factors.W.dtype).eps)
 
-    limit = 1.5 * operators.at_most(residual, 1.0, xp=xp) + max(1e-6, 64.0 * eps)
+    limit = 1.5 * operators.at_most(residual, 1.0, xp=xp) + limits.margin
 
     def judged(factors: Factors, then: Report | None) -> tuple[Report, Array, Array]:
         """The report on factors with zeros, if it is not known, their residual, and whether they are no worse."""
         then = look(factors) if then is None else then
         found = kkt_residual(problem, *factors, then, floor=floor, xp=xp)
-        fall, margin = first.objective - then.objective, max(NO_WORSE, 32.0 * eps) * xp.abs(first.objective)
+        fall, margin = first.objective - then.objective, limits.no_worse * xp.abs(first.objective)
         no_worse = xp.logical_and(fall >= -margin, operators.at_most(found, 1.0, xp=xp) <= limit)
         # Beyond 1 the residual says no more than that a zero is to grow.
         return then, found, xp.logical_or(no_worse, xp.logical_and(fall > margin, found <= 1.0))
@@ -118,8 +138,7 @@ def ended(
 
     noise = 64.0 * eps + 0.0 * residual
     near = operators.at_most(operators.at_least(1.5 * residual, 64.0 * eps, xp=xp), STEEP, xp=xp)
-    negligible = negligible_share(eps)
-    tries = [(negligible, near), (negligible, noise), (SPECKS, noise), (FLOORS, noise)]
+    tries = [(limits.negligible, near), (limits.negligible, noise), (SPECKS, noise), (FLOORS, noise)]
     best, seen, violation = factors, first, residual
     done = residual < 0  # none is
     for share, bound in tries if reading else (tries[0], tries[2]):
@@ -337,9 +356,7 @@ def _by_kernel(solver: Solver, factors: Factors, problem: Problem, *, xp: Namesp
     kernel = kernels.find("dense_ending", data.values, W, H) if plain and is_small(W, problem) else None
     if kernel is None:
         return None
-    eps = float(xp.finfo(W.dtype).eps)
-    least, dead = next_to_nothing(W.dtype, beta=beta, floor=floor, xp=xp), AT_FLOOR * floor if beta > 1 else 0.0
-    limits = negligible_share(eps), least, dead, max(NO_WORSE, 32.0 * eps), max(1e-6, 64.0 * eps), STEEP, SHOWS
+    limits = _limits(W.dtype, beta=beta, floor=floor, xp=xp)
     settings: Any = {"alone": solver.fixed_h, "polish": solver.polish, "constants": (NOTHING, UNSEEN)}
     W, H, divergence, residual, gap = kernel(data.values, W, H, beta=beta, floor=floor, **settings, limits=limits)
     return W, H, divergence, divergence, residual, gap
